@@ -1,0 +1,143 @@
+package config
+
+// Config is a whole, checked configuration. [Load] makes it; nothing changes
+// it afterwards, so it may be read from any goroutine.
+//
+// In the lines below "reloads" means that a running node takes a change up on
+// SIGHUP or POST /reload; all other keys need a restart.
+type Config struct {
+	// DataDir is the directory of journal, SQLite database, snapshots and
+	// identity. Relative to the working directory.
+	DataDir string `toml:"data_dir" reload:"no"`
+	// NodeName names the node in logs, Via and Cache-Status. Empty: the
+	// machine's host name.
+	NodeName string `toml:"node_name" reload:"no"`
+	// SQLitePath is the database file. Empty: edgenode.sqlite in DataDir; see
+	// [Config.Database]. Relative to the working directory.
+	SQLitePath string `toml:"sqlite_path" reload:"no"`
+	// LogLevel is the least level that is logged. Reloads.
+	LogLevel string `toml:"log_level" reload:"yes" oneof:"debug info warn error"`
+	// APIHosts are the hosts on which the items API answers: exact names,
+	// "*.suffix" or "*". Empty: each host that no site claims. Reloads.
+	APIHosts []string `toml:"api_hosts" reload:"yes"`
+
+	// Durability is the level of a write that asks for none. Reloads.
+	Durability string `toml:"durability" reload:"yes" oneof:"memory journal sync l3"`
+	// L1MaxBytes is the budget of the memory tier, all of it accounted: slabs,
+	// index, ghosts, pending.
+	L1MaxBytes Size `toml:"l1_max_bytes" reload:"no" range:"16MiB..16TiB"`
+	// MaxPayloadBytes is the largest content of an item and the largest
+	// request body. Unless it is set, it is no more than InflightMaxBytes and a
+	// quarter of JournalMaxBytes.
+	MaxPayloadBytes Size `toml:"max_payload_bytes" reload:"no" range:"1KiB..1GiB"`
+	// InflightMaxBytes bounds what request bodies and answers of origins hold
+	// in memory together while they are under way, before L1 has them. Above
+	// it bodies are refused with 503 and answers are not stored.
+	InflightMaxBytes Size `toml:"inflight_max_bytes" reload:"no" range:"1MiB..1TiB"`
+	// Eviction is the policy of L1.
+	Eviction string `toml:"eviction" reload:"no" oneof:"auto objects bytes tan"`
+
+	// BatchFlush is the longest that an acknowledged write waits for L3 while
+	// L3 is well. A bare integer of milliseconds.
+	BatchFlush Millis `toml:"batch_flush_ms" reload:"no" range:"1..60000"`
+	// BatchFlushCount is the number of items at which a batch is flushed.
+	BatchFlushCount int `toml:"batch_flush_count" reload:"no" range:"1..100000"`
+	// BatchFlushBytes is the size at which a batch is flushed.
+	BatchFlushBytes Size `toml:"batch_flush_bytes" reload:"no" range:"1KiB..1GiB"`
+	// JournalMaxBytes is the quota of the journal, dead letters included.
+	JournalMaxBytes Size `toml:"journal_max_bytes" reload:"no" range:"16MiB..16TiB"`
+	// DeadLetterTries is how often L3 may refuse a row before it goes to the
+	// dead letters.
+	DeadLetterTries int `toml:"dead_letter_tries" reload:"no" range:"1..1000"`
+	// SQLiteWALMax is the size of SQLite's write-ahead log above which a
+	// checkpoint restarts it between two batches.
+	SQLiteWALMax Size `toml:"sqlite_wal_max" reload:"no" range:"1MiB..1TiB"`
+
+	// TombstoneRetention is the least time for which a delete is remembered.
+	TombstoneRetention Duration `toml:"tombstone_retention" reload:"no" range:"1m..365d"`
+	// MaxLifetime caps the lifetime granted to an answer of an origin.
+	MaxLifetime Duration `toml:"max_lifetime" reload:"no" range:"1m..3650d"`
+	// ClockSkewMax is how far ahead of our clock a version may be.
+	ClockSkewMax Duration `toml:"clock_skew_max" reload:"no" range:"1s..1h"`
+	// ExpirySweep is the pause between two sweeps for expired rows. Reads never
+	// see an expired item, whatever it is.
+	ExpirySweep Duration `toml:"expiry_sweep" reload:"no" range:"100ms..1h"`
+
+	// Pressure are the thresholds at which writes are shed.
+	Pressure Pressure `toml:"pressure"`
+	// Listen are the two listeners.
+	Listen Listen `toml:"listen"`
+
+	// Pools are groups of origins. Reloads.
+	Pools []Pool `toml:"pool" reload:"yes"`
+	// Sites are what the node caches. Reloads.
+	Sites []Site `toml:"site" reload:"yes"`
+	// Hooks are WASM modules, in the order of the chain. Reloads.
+	Hooks []Hook `toml:"hook" reload:"yes"`
+	// Tokens open the items API and the admin listener. Reloads.
+	Tokens []Token `toml:"token" reload:"yes"`
+}
+
+// Pressure holds the thresholds of the levels, as shares of the memory budget
+// and of the journal's quota; the greater counts. Each is above 0, at most 1
+// and above the one before.
+type Pressure struct {
+	Warn      float64 `toml:"warn" reload:"no" range:"0.01..1"`      // metric, larger eviction quantum
+	Throttle  float64 `toml:"throttle" reload:"no" range:"0.01..1"`  // puts 429, more of them towards critical
+	Critical  float64 `toml:"critical" reload:"no" range:"0.01..1"`  // puts 503
+	Emergency float64 `toml:"emergency" reload:"no" range:"0.01..1"` // no promotion, no fill into L1
+	Shutdown  float64 `toml:"shutdown" reload:"no" range:"0.01..1"`  // state and tag changes refused
+}
+
+// Listen holds the two listeners.
+type Listen struct {
+	Data  Listener `toml:"data"`  // sites and the items API
+	Admin Listener `toml:"admin"` // health, metrics, hooks, configuration, profiles
+}
+
+// Listener is one address with its limits. A client that exceeds one costs only
+// itself.
+type Listener struct {
+	// Address is host:port; an empty host means every interface, port 0 one
+	// that is free.
+	Address string `toml:"address" reload:"no"`
+	// HeaderTimeout is the time for a whole request header.
+	HeaderTimeout Duration `toml:"header_timeout" reload:"no" range:"100ms..10m"`
+	// MaxHeaderBytes bounds the header block; above it 431.
+	MaxHeaderBytes Size `toml:"max_header_bytes" reload:"no" range:"1KiB..1MiB"`
+	// MaxURLBytes bounds the request target; above it 414.
+	MaxURLBytes Size `toml:"max_url_bytes" reload:"no" range:"256B..64KiB"`
+	// MinBodyRate is the least average rate of a body, per second; 0B is none.
+	MinBodyRate Size `toml:"min_body_rate" reload:"no" range:"0B..1GiB"`
+	// IdleTimeout is the longest pause between two requests.
+	IdleTimeout Duration `toml:"idle_timeout" reload:"no" range:"100ms..1h"`
+	// MaxConnections bounds the open connections.
+	MaxConnections int `toml:"max_connections" reload:"no" range:"1..1000000"`
+	// MaxConnectionsPerAddress bounds those of one client address. Unless it is
+	// set, it is no more than MaxConnections.
+	MaxConnectionsPerAddress int `toml:"max_connections_per_address" reload:"no" range:"1..1000000"`
+	// MaxRequestsPerConnection closes a connection after that many; 0 is never.
+	MaxRequestsPerConnection int `toml:"max_requests_per_connection" reload:"no" range:"0..1000000000"`
+	// TrustedProxies are the networks (CIDR, or single addresses) whose
+	// Forwarded and X-Forwarded-For fields are believed. Reloads.
+	TrustedProxies []string `toml:"trusted_proxies" reload:"yes"`
+	// DrainDelay is how long new connections are still accepted after the node
+	// said that it is not ready any more. Reloads.
+	DrainDelay Duration `toml:"drain_delay" reload:"yes" range:"0s..10m"`
+	// ShutdownTimeout is the time for requests under way before they are cut.
+	// Reloads.
+	ShutdownTimeout Duration `toml:"shutdown_timeout" reload:"yes" range:"0s..10m"`
+	// TLS, when Cert is set, makes the listener speak TLS only.
+	TLS TLS `toml:"tls"`
+}
+
+// TLS names the files of a listener, PEM. The files are read again when they
+// change; other names need a restart. Relative to the configuration's folder.
+type TLS struct {
+	Cert     string `toml:"cert" reload:"no"`      // chain, leaf first
+	Key      string `toml:"key" reload:"no"`       // private key, not readable by others
+	ClientCA string `toml:"client_ca" reload:"no"` // clients must show a certificate signed by one of these
+}
+
+// Enabled reports whether the listener speaks TLS.
+func (t TLS) Enabled() bool { return t.Cert != "" }

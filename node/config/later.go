@@ -1,0 +1,61 @@
+package config
+
+import "strings"
+
+// laterKeys are keys of the design whose feature this version does not have.
+// They are refused: a key that is accepted and does nothing would be believed.
+// A name that ends in "*" stands for all that begin so.
+var laterKeys = []struct{ name, reason string }{
+	{"redis_*", "it has no Redis tier"},
+	{"l2_*", "it has no Redis tier"},
+	{"sql_url*", "it has no MySQL backend, items are kept in SQLite (sqlite_path)"},
+	{"sql_write_concurrency", "it has no MySQL backend, SQLite has one writer"},
+	{"l3_shared", "it has no MySQL backend, the SQLite database is this node's alone"},
+	{"follow_interval", "it has no shared L3 to follow"},
+	{"filter_*", "it has no membership filter"},
+	{"merkle_*", "it has no Merkle tree"},
+	{"cdc_*", "it has no change feed"},
+	{"access_flush", "access figures are not written to L3"},
+	{"peer", "nodes do not form groups"},
+	{"hooks_*", "uploading and signing of hooks is missing"},
+	{"hook_*", "uploading and signing of hooks is missing"},
+	{"require_signed", "uploading and signing of hooks is missing"},
+	{"listen.data.proxy_protocol", "it does not read the PROXY protocol, clients are told by Forwarded and X-Forwarded-For (trusted_proxies)"},
+	{"listen.admin.proxy_protocol", "it does not read the PROXY protocol"},
+	{"site.chunk_bytes", "objects are stored whole (max_object_bytes)"},
+	{"site.finish_fill_bytes", "objects are stored whole (max_object_bytes)"},
+	{"site.allow_override", "a hook cannot override the origin's directives"},
+	{"site.upgrades", "it does not pass upgrades through"},
+	{"site.error_pages", "error answers are built in"},
+	{"site.headers", "fields are not rewritten by configuration, a route hook can"},
+	{"site.purge_acl", "purge by POST /v1/purge"},
+	{"token.l1_max_bytes", "tokens have no budgets"},
+	{"token.writes_per_second", "tokens have no budgets"},
+	{"token.bytes_per_second", "tokens have no budgets"},
+}
+
+// laterKey returns why the key at path is not in this version.
+func laterKey(path string) (string, bool) {
+	path = withoutIndexes(path)
+	for _, k := range laterKeys {
+		prefix, open := strings.CutSuffix(k.name, "*")
+		if path == k.name || open && strings.HasPrefix(path, prefix) {
+			return k.reason, true
+		}
+	}
+	return "", false
+}
+
+// withoutIndexes turns site[1].hosts into site.hosts.
+func withoutIndexes(path string) string {
+	var b strings.Builder
+	for path != "" {
+		before, after, ok := strings.Cut(path, "[")
+		b.WriteString(before)
+		if !ok {
+			break
+		}
+		_, path, _ = strings.Cut(after, "]")
+	}
+	return b.String()
+}

@@ -1,0 +1,172 @@
+package config
+
+import (
+	"strings"
+	"time"
+)
+
+// Pool is a named group of origins that serve the same.
+type Pool struct {
+	// Name is how sites and hooks speak of it: [a-z0-9_-], at most 63 bytes.
+	Name string `toml:"name" reload:"yes"`
+	// Origins are base URLs, http or https, without path, query or user.
+	Origins []string `toml:"origins" reload:"yes"`
+	// Balance chooses among them; hash is consistent by key.
+	Balance string `toml:"balance" reload:"yes" oneof:"round-robin least-connections hash"`
+	// Host is what the origin gets as Host: "client" passes the client's on,
+	// "origin" is the origin's own, anything else is sent as it stands.
+	Host string `toml:"host" reload:"yes"`
+	// ConnectTimeout is the time for TCP and TLS.
+	ConnectTimeout Duration `toml:"connect_timeout" reload:"yes" range:"10ms..5m"`
+	// FirstByteTimeout is the time from the request to the answer's header, and
+	// the longest wait of a coalesced request.
+	FirstByteTimeout Duration `toml:"first_byte_timeout" reload:"yes" range:"10ms..1h"`
+	// IdleTimeout closes a kept connection; keep it below the origin's own.
+	IdleTimeout Duration `toml:"idle_timeout" reload:"yes" range:"100ms..1h"`
+	// MaxConnections bounds the connections to each origin.
+	MaxConnections int `toml:"max_connections" reload:"yes" range:"1..100000"`
+}
+
+// Site is a set of hosts and paths that the node answers from a cache in front
+// of a pool.
+type Site struct {
+	// Name is how hooks, logs and metrics speak of it: [a-z0-9_-], ≤ 63 bytes.
+	Name string `toml:"name" reload:"yes"`
+	// Hosts are exact names, "*.suffix" (any depth) or "*"; lower case here.
+	Hosts []string `toml:"hosts" reload:"yes"`
+	// PathPrefix is matched on segment borders: /a has /a and /a/b, not /ab.
+	PathPrefix string `toml:"path_prefix" reload:"yes"`
+	// Pool is the name of the pool that has the originals.
+	Pool string `toml:"pool" reload:"yes"`
+	// Tiers keep the answers: l1, and l3 for a cache that outlives the machine.
+	Tiers []string `toml:"tiers" reload:"yes"`
+	// SetCookie says when an answer with Set-Cookie is stored: strict only when
+	// it is explicitly shared, rfc like any other, never.
+	SetCookie string `toml:"set_cookie" reload:"yes" oneof:"strict rfc never"`
+	// CacheStatus is how much the Cache-Status field (RFC 9211) tells.
+	CacheStatus string `toml:"cache_status" reload:"yes" oneof:"full short off"`
+	// MaxObjectBytes is the largest answer that is stored; larger ones stream.
+	// Unless it is set, it is no more than a quarter of Config.L1MaxBytes.
+	MaxObjectBytes Size `toml:"max_object_bytes" reload:"yes" range:"1KiB..1TiB"`
+	// TargetedFields are the targeted cache control fields (RFC 9213) that are
+	// obeyed, the first present wins.
+	TargetedFields []string `toml:"targeted_fields" reload:"yes"`
+	// DefaultLifetimes give a lifetime to answers without freshness of their
+	// own, by status ("200", "404") or class ("2xx"). See [Site.DefaultLifetime].
+	DefaultLifetimes map[string]Duration `toml:"default_lifetimes" reload:"yes" range:"0s..3650d"`
+	// StaleOnError is how long past its lifetime an answer may stand in when
+	// the origin cannot be reached.
+	StaleOnError Duration `toml:"stale_on_error" reload:"yes" range:"0s..3650d"`
+	// StaleOn5xx lets it stand in for answers of 5xx too.
+	StaleOn5xx bool `toml:"stale_on_5xx" reload:"yes"`
+	// Keep is how long an answer with a validator is kept past all use, so that
+	// it can be validated.
+	Keep Duration `toml:"keep" reload:"yes" range:"0s..3650d"`
+	// IgnoreQuery are the query parameters left out of the key: names, or
+	// prefixes that end in "*".
+	IgnoreQuery []string `toml:"ignore_query" reload:"yes"`
+	// SortQuery sorts the query parameters in the key by name.
+	SortQuery bool `toml:"sort_query" reload:"yes"`
+	// HonourRequestDirectives are the request Cache-Control directives that are
+	// obeyed. only-if-cached always is.
+	HonourRequestDirectives []string `toml:"honour_request_directives" reload:"yes"`
+	// NormaliseAcceptEncoding reduces Accept-Encoding to zstd, br and gzip
+	// before origin and variants see it.
+	NormaliseAcceptEncoding bool `toml:"normalise_accept_encoding" reload:"yes"`
+	// VariantsMax bounds the variants of one key.
+	VariantsMax int `toml:"variants_max" reload:"yes" range:"1..10000"`
+	// WaitersMax bounds the requests that wait for one fill.
+	WaitersMax int `toml:"waiters_max" reload:"yes" range:"0..1000000"`
+}
+
+// DefaultLifetime returns the operator's lifetime for an answer of status that
+// carries no freshness of its own. It reports false if there is none.
+func (s *Site) DefaultLifetime(status int) (time.Duration, bool) {
+	if len(s.DefaultLifetimes) == 0 || status < 100 || status > 599 {
+		return 0, false
+	}
+	key := [3]byte{byte('0' + status/100), byte('0' + status/10%10), byte('0' + status%10)}
+	d, ok := s.DefaultLifetimes[string(key[:])]
+	if !ok {
+		key[1], key[2] = 'x', 'x'
+		d, ok = s.DefaultLifetimes[string(key[:])]
+	}
+	return d.Std(), ok
+}
+
+// Hook is one WASM module in the chain.
+type Hook struct {
+	// Name is how logs, metrics and the admin API speak of it.
+	Name string `toml:"name" reload:"yes"`
+	// Module is the file. Relative to the configuration's folder.
+	Module string `toml:"module" reload:"yes"`
+	// Hooks are the exports that are used: route, ttl, evict, admit.
+	Hooks []string `toml:"hooks" reload:"yes"`
+	// Match limits route and ttl to some requests.
+	Match Match `toml:"match"`
+	// Config is handed to the module as JSON when it starts. It is not secret:
+	// /config shows it.
+	Config map[string]any `toml:"config" reload:"yes"`
+	// Pools are those that the module may choose, numbered in this order from 0.
+	Pools []string `toml:"pools" reload:"yes"`
+	// Grant are the capabilities given to it.
+	Grant []string `toml:"grant" reload:"yes"`
+	// OnFault is what a fault costs: default, bypass or deny. Empty means
+	// default, and is refused for a module whose manifest says guards = true.
+	OnFault string `toml:"on_fault" reload:"yes" oneof:"default bypass deny"`
+	// Fuel bounds the work of one call.
+	Fuel Fuel `toml:"fuel"`
+	// Memory bounds the linear memory of one instance; 0B is 4 MiB, or 16 MiB
+	// for a module with WASI.
+	Memory Size `toml:"memory" reload:"yes" range:"0B..1GiB"`
+	// Instances bounds the instances of the module, and thus the calls at once.
+	Instances int `toml:"instances" reload:"yes" range:"1..1024"`
+	// RecycleCalls replaces an instance after that many calls; 0 is never.
+	RecycleCalls int `toml:"recycle_calls" reload:"yes" range:"0..1000000000000"`
+}
+
+// Match limits a hook. Both must hold; an empty list of sites means every
+// request, the items API included.
+type Match struct {
+	Sites      []string `toml:"sites" reload:"yes"`
+	PathPrefix string   `toml:"path_prefix" reload:"yes"` // on segment borders
+}
+
+// Fuel is the work that one call of each hook may do, in metered steps.
+type Fuel struct {
+	Route int `toml:"route" reload:"yes" range:"100..1000000000"`
+	TTL   int `toml:"ttl" reload:"yes" range:"100..1000000000"`
+	Evict int `toml:"evict" reload:"yes" range:"100..1000000000"`
+	Admit int `toml:"admit" reload:"yes" range:"100..1000000000"`
+	Init  int `toml:"init" reload:"yes" range:"100..100000000000"`
+}
+
+// Token lets its bearer in. Only the hash of the token is kept.
+type Token struct {
+	// Name is how audit records speak of it.
+	Name string `toml:"name" reload:"yes"`
+	// SHA256 is the hash of the token, 64 lower-case hex digits. When File is
+	// given, it is the hash of the file's content.
+	SHA256 string `toml:"sha256" reload:"yes" secret:"yes"`
+	// File holds the token itself, on one line, readable by its owner or group
+	// only. Relative to the configuration's folder.
+	File string `toml:"file" reload:"yes"`
+	// Scopes are what the bearer may do: read, write, purge, admin.
+	Scopes []string `toml:"scopes" reload:"yes"`
+	// Namespace limits it to ids with this prefix, which ends in one of / . :
+	// Empty: all ids.
+	Namespace string `toml:"namespace" reload:"yes"`
+}
+
+// Can reports whether the token has scope.
+func (t *Token) Can(scope string) bool {
+	for _, s := range t.Scopes {
+		if s == scope {
+			return true
+		}
+	}
+	return false
+}
+
+// Owns reports whether id lies in the token's namespace.
+func (t *Token) Owns(id string) bool { return strings.HasPrefix(id, t.Namespace) }
