@@ -1,0 +1,94 @@
+# edgenode: everything one does with the tree. `make check` is the whole gate.
+#
+# Needed: Go (version in go.mod), git, bash. `make test` also needs a C compiler,
+# for the race detector; the binary itself never does.
+
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+
+GO       ?= go
+BINARY   := $(CURDIR)/bin/edgenode
+FUZZTIME ?= 1m
+
+.PHONY: run build test check bench examples demo docker defects soak \
+        compiler format vet static clean-tree
+
+# Run a node here, on embedded SQLite, with the defaults of edgenode.toml.
+run:
+	$(GO) run ./cmd/edgenode
+
+# The static binary, bin/edgenode.
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BINARY) ./cmd/edgenode
+
+# Every test, with the race detector. Tests that start real nodes find the static
+# binary in EDGENODE_BIN. Prints the ten slowest tests, then a line per package.
+test: build compiler
+	CGO_ENABLED=1 EDGENODE_BIN=$(BINARY) $(GO) test -race -json -timeout 10m ./... | $(GO) run ./tiers/tiertest/slowest
+
+# The whole gate, as in continuous integration.
+check: format vet static
+	wasm-examples/build.sh --check
+	$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory clean-tree
+
+# Benchmarks of all packages. Figures are read, never asserted.
+bench:
+	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchmem ./...
+
+# Build the example hooks with the toolchains that are present.
+examples:
+	wasm-examples/build.sh
+
+# A node before an origin of its own, shown step by step.
+demo:
+	$(GO) run ./node/demo
+
+# The container image, from scratch.
+docker:
+	docker build -t edgenode .
+
+# Put each known defect into a copy of the tree: its test must fail there, and
+# pass here. A few only: make defects NAMES="A1 B4".
+defects:
+	$(GO) run ./tiers/tiertest/defects $(NAMES)
+
+# Long campaigns: tests at full size (build tag soak), then each fuzz target for
+# FUZZTIME.
+soak: build compiler
+	CGO_ENABLED=1 EDGENODE_BIN=$(BINARY) $(GO) test -race -tags soak -count=1 -timeout 6h ./...
+	for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x $$pkg; \
+	  done; \
+	done
+
+# ---- Parts of the above ---------------------------------------------------------
+
+# The race detector needs cgo. On Debian the compiler is installed when missing.
+compiler:
+	@if command -v "$$($(GO) env CC)" >/dev/null; then exit 0; fi; \
+	if [ -f /etc/debian_version ] && [ "$$(id -u)" = 0 ]; then \
+	  echo "installing gcc for the race detector"; \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev; \
+	else \
+	  echo "the race detector needs a C compiler: install gcc and the C library's headers" >&2; \
+	  echo "(Debian: sudo apt-get install gcc libc6-dev; Fedora: gcc glibc-devel; Alpine: gcc musl-dev; macOS: xcode-select --install)" >&2; \
+	  exit 1; \
+	fi
+
+format:
+	@files="$$(gofmt -l .)"; \
+	if [ -n "$$files" ]; then echo "not formatted, run gofmt -w on:"; echo "$$files"; exit 1; fi
+
+vet:
+	$(GO) vet ./...
+
+static:
+	$(GO) tool staticcheck ./...
+
+# Nothing of the above may leave files behind or change them.
+clean-tree:
+	@changes="$$(git status --porcelain)"; \
+	if [ -n "$$changes" ]; then echo "the tree is not clean, commit or remove:"; echo "$$changes"; exit 1; fi

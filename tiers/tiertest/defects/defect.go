@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// testTimeout ends a test that the defect makes hang; that counts as failing.
+const testTimeout = "3m"
+
+// defect is one patch with what its head says.
+type defect struct {
+	name   string // of the file, without .patch
+	path   string // absolute
+	pkg    string
+	test   string
+	race   bool
+	binary bool
+}
+
+// load reads the named patches of dir, or all when there are no names.
+func load(dir string, names []string) ([]defect, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.patch"))
+	if err != nil {
+		return nil, err
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("no patches in %s", dir)
+	}
+	var defects []defect
+	var faults []error
+	wanted := slices.Clone(names)
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".patch")
+		if i := slices.Index(wanted, name); i >= 0 {
+			wanted = slices.Delete(wanted, i, i+1)
+		} else if len(names) > 0 {
+			continue
+		}
+		d, err := read(file)
+		d.name = name
+		faults = append(faults, err)
+		defects = append(defects, d)
+	}
+	for _, name := range wanted {
+		faults = append(faults, fmt.Errorf("no patch %s in %s", name, dir))
+	}
+	return defects, errors.Join(faults...)
+}
+
+// read reads the head of a patch.
+func read(file string) (defect, error) {
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return defect{}, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return defect{}, err
+	}
+	defer f.Close()
+	d := defect{path: path}
+	for lines := bufio.NewScanner(f); lines.Scan() && strings.HasPrefix(lines.Text(), "#"); {
+		key, value, _ := strings.Cut(strings.TrimSpace(lines.Text()[1:]), ":")
+		switch value = strings.TrimSpace(value); key {
+		case "package":
+			d.pkg = value
+		case "test":
+			d.test = value
+		case "race":
+			d.race = value == "yes"
+		case "binary":
+			d.binary = value == "yes"
+		}
+	}
+	if d.pkg == "" || !strings.HasPrefix(d.test, "Test") {
+		return d, fmt.Errorf("%s: begin it with the lines \"# package: ./tiers\" and \"# test: TestA1_\"", file)
+	}
+	return d, nil
+}
+
+// build builds all that the test needs, the test itself included.
+func (d defect) build(ctx context.Context, tree string) (string, error) {
+	if output, err := command(ctx, tree, nil, "go", "build", "./..."); err != nil {
+		return output, err
+	}
+	return command(ctx, tree, nil, "go", d.args("-run", "^$")...)
+}
+
+// runTest runs the defect's test in the tree. It reports whether any test ran;
+// the error is that of the go command, not nil when a test failed.
+func (d defect) runTest(ctx context.Context, tree string) (output string, ran bool, err error) {
+	var env []string
+	if d.binary {
+		bin := filepath.Join(tree, "bin", "edgenode")
+		output, err = command(ctx, tree, []string{"CGO_ENABLED=0"}, "go", "build", "-trimpath", "-o", bin, "./cmd/edgenode")
+		if err != nil {
+			return output, false, err
+		}
+		env = append(env, "EDGENODE_BIN="+bin)
+	}
+	output, err = command(ctx, tree, env, "go", d.args("-v", "-timeout", testTimeout, "-run", "^"+d.test)...)
+	return output, strings.Contains(output, "=== RUN"), err
+}
+
+func (d defect) args(flags ...string) []string {
+	args := []string{"test", "-count=1"}
+	if d.race {
+		args = append(args, "-race")
+	}
+	return append(append(args, flags...), d.pkg)
+}
+
+// copyTree copies the files that git knows, or would take up, to a temporary
+// folder: the same name each time in one run, so that the build cache is shared.
+func copyTree(ctx context.Context, root string) (string, error) {
+	list, err := command(ctx, root, []string{"GIT_CEILING_DIRECTORIES="}, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	if err != nil {
+		return "", fmt.Errorf("listing the tree: %w: %s", err, list)
+	}
+	tree, err := os.MkdirTemp("", "edgenode-defects-")
+	if err != nil {
+		return "", err
+	}
+	for name := range strings.SplitSeq(strings.TrimSuffix(list, "\x00"), "\x00") {
+		if err := copyFile(filepath.Join(root, name), filepath.Join(tree, name)); err != nil {
+			os.RemoveAll(tree)
+			return "", fmt.Errorf("copying %s: %w", name, err)
+		}
+	}
+	return tree, nil
+}
+
+// copyFile copies one file with its mode. A file that git knows but that is gone
+// is left out.
+func copyFile(from, to string) error {
+	info, err := os.Stat(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(to, data, info.Mode().Perm())
+}
