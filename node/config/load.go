@@ -169,10 +169,6 @@ func splitList(text string) []string {
 // text that does not fit stays a string, which the field then refuses.
 func fromText(text string, out reflect.Value) any {
 	switch out.Interface().(type) {
-	case bool:
-		if b, err := strconv.ParseBool(text); err == nil {
-			return b
-		}
 	case int, Millis, Size:
 		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
 			return n

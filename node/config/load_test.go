@@ -33,6 +33,9 @@ func TestLoadNothing(t *testing.T) {
 	if got, want := c.Database(), filepath.Join("edgenode-data", "edgenode.sqlite"); got != want {
 		t.Errorf("Database() = %q, want %q", got, want)
 	}
+	if got, want := mustLoad(t, `sqlite_path = "/x.db"`).Database(), "/x.db"; got != want {
+		t.Errorf("Database() = %q, want %q", got, want)
+	}
 }
 
 func sameJSON(t testing.TB, a, b any) bool {
@@ -164,6 +167,14 @@ func TestUnreadableFile(t *testing.T) {
 		t.Fatal("Load of a file that is not there succeeded")
 	}
 	has(t, err.Error(), "no.toml: cannot be read: no such file", "--config")
+}
+
+func TestHugeFile(t *testing.T) {
+	_, err := config.Load(config.Source{Path: "c.toml", Data: make([]byte, 1<<20+1)})
+	if err == nil {
+		t.Fatal("Load of a huge file succeeded")
+	}
+	has(t, err.Error(), "c.toml: larger than 1MiB")
 }
 
 func FuzzLoad(f *testing.F) {

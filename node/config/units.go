@@ -42,9 +42,6 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// MarshalText returns the written form of d.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
-
 // String returns the shortest written form: "100ms", "1h30m", "24h", "30d".
 // From two whole days on it counts in days.
 func (d Duration) String() string {
@@ -72,11 +69,6 @@ type Millis time.Duration
 
 // Std returns m as the standard library's type.
 func (m Millis) Std() time.Duration { return time.Duration(m) }
-
-// String returns the number of milliseconds.
-func (m Millis) String() string {
-	return strconv.FormatInt(time.Duration(m).Milliseconds(), 10)
-}
 
 // Size is a number of bytes, written "64KiB", "256MiB", "1GiB", "1TiB" or
 // "512B". Keys whose name ends in _bytes also take a bare integer.
@@ -130,9 +122,6 @@ func sizeError(in string) error {
 	}
 	return errors.New("not a size; write a whole number with a unit: B, KiB, MiB, GiB or TiB, as in \"256MiB\"")
 }
-
-// MarshalText returns the written form of s.
-func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // String returns s in the largest unit that divides it: "256MiB", "1500B".
 func (s Size) String() string {
