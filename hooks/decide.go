@@ -1,0 +1,284 @@
+package hooks
+
+import (
+	"time"
+
+	"github.com/edgenode/edgenode/hooks/abi"
+)
+
+// sampleEvery is how many calls of an instance pass between two that are timed.
+const sampleEvery = 64
+
+// reportEvery is the longest time, in ms of request time, that an instance's
+// calls stay out of the metric.
+const reportEvery = 1000
+
+// Route asks the route chain about a request. It reports whether any module was
+// asked; if not, out is untouched. It allocates nothing once out has grown to
+// its working size, and keeps neither argument. Without route hooks it costs one
+// atomic load.
+func (h *Host) Route(req *Request, out *Decision) bool {
+	g := h.gen.Load()
+	if g == nil || len(g.chains[abi.Route]) == 0 {
+		return false
+	}
+	return h.decide(g, abi.Route, req, out)
+}
+
+// TTL asks the ttl chain about what is to be stored; as Route otherwise.
+func (h *Host) TTL(req *Request, out *Decision) bool {
+	g := h.gen.Load()
+	if g == nil || len(g.chains[abi.TTL]) == 0 {
+		return false
+	}
+	return h.decide(g, abi.TTL, req, out)
+}
+
+func (h *Host) decide(g *generation, hook abi.Hook, req *Request, out *Decision) bool {
+	for {
+		out.Reset()
+		asked, retired := g.decide(hook, req, out)
+		if !retired {
+			return asked
+		}
+		// The generation was closed under us: start over with the live one.
+		if g = h.gen.Load(); g == nil || len(g.chains[hook]) == 0 {
+			return false
+		}
+	}
+}
+
+func (g *generation) decide(hook abi.Hook, req *Request, out *Decision) (asked, retired bool) {
+	for _, m := range g.chains[hook] {
+		if !m.matches(req) {
+			continue
+		}
+		asked = true
+		why, retired := m.decide(hook, req, out)
+		if retired {
+			return true, true
+		}
+		if why != faultNone {
+			m.onFault(out)
+		}
+		if out.Verdict >= Deny {
+			break
+		}
+	}
+	return asked, false
+}
+
+// decide asks one module. It reports why there is no verdict, and whether that
+// is because the generation is being closed.
+func (m *module) decide(hook abi.Hook, req *Request, out *Decision) (why reason, retired bool) {
+	i, why := m.checkout(out.hint)
+	if i == nil {
+		return why, m.pool.closed.Load() && why == faultPoolEmpty
+	}
+	out.hint = i.slot
+	why, err := i.decide(hook, req, out)
+	if why != faultNone {
+		m.fault(i, hook, why, err)
+		return why, false
+	}
+	m.checkin(i, req.NowMillis)
+	return faultNone, false
+}
+
+// checkout takes an instance, unless the breaker is open or none is free.
+func (m *module) checkout(hint uint32) (*instance, reason) {
+	if !m.breaker.allow() {
+		m.counters.faults[faultBreaker].Inc()
+		return nil, faultBreaker
+	}
+	if i := m.pool.take(hint); i != nil {
+		return i, faultNone
+	}
+	m.counters.waits.Inc()
+	if i := m.pool.wait(hint); i != nil {
+		return i, faultNone
+	}
+	if !m.pool.closed.Load() {
+		m.counters.faults[faultPoolEmpty].Inc()
+	}
+	return nil, faultPoolEmpty
+}
+
+// checkin returns an instance after a call without fault.
+func (m *module) checkin(i *instance, now uint64) {
+	if n := i.calls - i.reported; n >= sampleEvery || now >= i.reportAt {
+		i.reportCalls(now)
+	}
+	if !i.recycling && (i.mem.Size() > i.recycleAt || i.calls >= m.recycleCalls()) {
+		i.recycling = true
+		m.host.later(job{recycle: m, slot: i.slot})
+	}
+	m.put(i)
+}
+
+func (m *module) recycleCalls() uint64 {
+	if m.spec.RecycleCalls == 0 {
+		return DefaultRecycleCalls
+	}
+	return m.spec.RecycleCalls
+}
+
+func (i *instance) reportCalls(now uint64) {
+	i.m.counters.calls.AddInt64(int64(i.calls - i.reported))
+	i.reported, i.reportAt = i.calls, now+reportEvery
+}
+
+// fault counts a fault and takes the instance out of use. A guest that says
+// itself that it could not decide keeps its instance.
+func (m *module) fault(i *instance, hook abi.Hook, why reason, err error) {
+	m.counters.faults[why].Inc()
+	i.reportCalls(i.reportAt)
+	if m.breaker.fault() {
+		m.counters.opened.Inc()
+		m.log.Warn("hook switched off after faults", "hook", m.spec.Name, "reason", why.String())
+	}
+	if m.logs.allow() {
+		m.log.Warn("hook fault", "hook", m.spec.Name, "point", hook.String(), "reason", why.String(), "error", err)
+	}
+	if why == faultGuest || why == faultInput {
+		m.put(i)
+		return
+	}
+	m.host.later(job{replace: m, slot: i.slot, old: i})
+}
+
+// onFault does to a decision what the operator chose for faults.
+func (m *module) onFault(out *Decision) {
+	out.ReuseSeconds, out.asked = 0, true
+	switch m.spec.OnFault {
+	case OnFaultBypass:
+		out.Faulted, out.Verdict, out.NoStore = true, Pass, true
+	case OnFaultDeny:
+		out.Faulted, out.Verdict, out.Status = true, Deny, 503
+		out.Reason = out.keep(faultReason)
+	}
+}
+
+var faultReason = []byte("hook-fault")
+
+// decide runs one call: block in, verdict out.
+func (i *instance) decide(hook abi.Hook, req *Request, out *Decision) (reason, error) {
+	area, ok := i.area()
+	if !ok {
+		return faultMemory, nil
+	}
+	block := i.block(area[:0:abi.InputBytes], hook, req, out)
+	i.req, i.now, i.impure, i.tags = req, req.NowMillis, false, 0
+	i.tagBytes = i.tagBytes[:0]
+	res, why, err := i.timed(hook, len(block))
+	i.req = nil
+	if why != faultNone {
+		return why, err
+	}
+	if res.Status() == abi.Default {
+		out.ReuseSeconds, out.asked = 0, true
+		return faultNone, nil
+	}
+	if !i.m.apply(hook, res, i.output(), out) {
+		return faultResult, nil
+	}
+	if i.tags > 0 {
+		i.tagBytes = abi.AppendEnd(i.tagBytes)
+		applyRecords(i.tagBytes, out)
+	}
+	if i.impure {
+		out.ReuseSeconds = 0
+	}
+	return faultNone, nil
+}
+
+// timed is invoke, measured once in sampleEvery calls.
+func (i *instance) timed(hook abi.Hook, n int) (abi.Result, reason, error) {
+	if i.calls%sampleEvery != 0 {
+		return i.invoke(hook, n)
+	}
+	start := time.Now()
+	r, why, err := i.invoke(hook, n)
+	i.m.counters.seconds.Update(time.Since(start).Seconds())
+	if i.fuel != nil {
+		i.m.counters.fuel.Update(float64(i.m.fuel[hook]) - float64(int64(i.fuel.Get())))
+	}
+	return r, why, err
+}
+
+// block writes the input block: the request as the chain has changed it so far.
+func (i *instance) block(dst []byte, hook abi.Hook, req *Request, out *Decision) []byte {
+	in := abi.Input{Hook: hook, Operation: req.Operation, Method: req.Method, Tiers: req.Tiers,
+		Flags: req.Flags &^ abi.FlagTruncated, NowMillis: req.NowMillis, ContentBytes: req.ContentBytes,
+		Status: req.Status, Lifetime: req.Lifetime, Hits: req.Hits, Client: req.Client}
+	if out.TiersSet {
+		in.Tiers = out.WriteTiers
+		if req.Operation == abi.Read && hook == abi.Route {
+			in.Tiers = out.ReadTiers
+		}
+	}
+	if out.LifetimeSet {
+		in.Lifetime = out.Lifetime
+		in.Flags |= abi.FlagLifetimeKnown
+	}
+	key, tail := req.Key, []byte(nil)
+	if out.Target != nil && req.Flags&abi.FlagSite != 0 {
+		key, tail = key[:pathStart(key)], out.Target
+	}
+	i.headers = i.headers[:0]
+	if req.Headers != nil {
+		i.collect(i.m.manifest.Headers, false, req.Headers, out)
+		if hook == abi.TTL {
+			i.collect(i.m.manifest.ResponseHeaders, true, req.Headers, out)
+		}
+	}
+	return abi.AppendInput(dst, &in, key, tail, i.headers)
+}
+
+// collect gathers the header lines that the manifest asks for.
+func (i *instance) collect(names []string, response bool, h Headers, out *Decision) {
+	bit := uint16(0)
+	if response {
+		bit = abi.ResponseBit
+	}
+	for k, name := range names {
+		if len(out.Edits) > 0 && i.edited(uint16(k)|bit, name, response, out) {
+			continue
+		}
+		i.values = h.AppendHeader(i.values[:0], name, response)
+		for _, v := range i.values {
+			i.headers = append(i.headers, abi.Header{Name: uint16(k) | bit, Value: v})
+		}
+	}
+}
+
+// edited shows a module the field that an earlier one has set or removed, and
+// reports whether there is such a change.
+func (i *instance) edited(id uint16, name string, response bool, out *Decision) bool {
+	for k := len(out.Edits) - 1; k >= 0; k-- {
+		e := &out.Edits[k]
+		if e.Response != response || !equalFold(e.Name, name) {
+			continue
+		}
+		if !e.Remove {
+			i.headers = append(i.headers, abi.Header{Name: id, Value: e.Value})
+		}
+		return true
+	}
+	return false
+}
+
+func equalFold(a []byte, lower string) bool {
+	if len(a) != len(lower) {
+		return false
+	}
+	for i, c := range a {
+		if c >= 'A' && c <= 'Z' {
+			c |= 0x20
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,188 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+)
+
+// Errors of Host.
+var (
+	// ErrClosed is returned after Close. Nothing was changed.
+	ErrClosed = errors.New("hooks: host is closed")
+	// ErrNoPrevious is returned by Rollback when there is no former
+	// generation. Nothing was changed.
+	ErrNoPrevious = errors.New("hooks: no former generation to roll back to")
+)
+
+// Host runs hooks. All its methods are safe for concurrent use.
+type Host struct {
+	o       Options
+	cache   wazero.CompilationCache
+	metrics *hostMetrics
+	gen     atomic.Pointer[generation] // nil if no hook is loaded
+	shown   atomic.Pointer[generation] // the live one even if empty, for reports
+
+	// loadMu serialises changes of generations and guards the fields below.
+	loadMu   sync.Mutex
+	live     *generation // as gen, but never nil once something was loaded
+	previous *generation
+	numbers  uint64
+	closed   bool
+
+	// open counts generations not yet closed.
+	open sync.WaitGroup
+
+	// workMu guards jobs. It is a leaf lock.
+	workMu sync.Mutex
+	jobs   []job
+	kick   chan struct{} // holds one token if jobs may be waiting; closed never
+	stop   chan struct{}
+	worker sync.WaitGroup
+}
+
+// ModuleReport describes one hook as loaded.
+type ModuleReport struct {
+	Name          string        `json:"name"`
+	SHA256        string        `json:"sha256"`
+	Bytes         int           `json:"bytes"`
+	MeteringBytes int           `json:"metering_bytes"` // what metering adds to the module
+	Hooks         []string      `json:"hooks"`
+	Instances     int           `json:"instances"`
+	MemoryBytes   int64         `json:"memory_bytes"` // of one instance after init
+	CompileTime   time.Duration `json:"compile_ns"`
+	Open          bool          `json:"breaker_open"` // switched off by its breaker now
+	Warnings      []string      `json:"warnings,omitempty"`
+}
+
+// Report describes a generation.
+type Report struct {
+	Generation uint64         `json:"generation"` // 0 if nothing was ever loaded
+	Modules    []ModuleReport `json:"modules"`
+}
+
+// Open starts a host without hooks. It starts one goroutine, which Close ends.
+func Open(o Options) (*Host, error) {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, fmt.Errorf("hooks: options: %w", err)
+	}
+	h := &Host{o: o, cache: wazero.NewCompilationCache(), kick: make(chan struct{}, 1), stop: make(chan struct{})}
+	if o.CacheDir != "" {
+		var err error
+		if h.cache, err = wazero.NewCompilationCacheWithDir(o.CacheDir); err != nil {
+			return nil, fmt.Errorf("hooks: compilation cache %s: %w", o.CacheDir, err)
+		}
+	}
+	h.metrics = newHostMetrics(o.Metrics, h)
+	h.worker.Go(h.work)
+	return h, nil
+}
+
+// Load replaces all hooks by those of specs, in chain order, or leaves everything
+// as it is and says why. Calls go on meanwhile. The generation it replaces is kept
+// for Rollback, the one before it is closed when its last call returns.
+func (h *Host) Load(ctx context.Context, specs []Spec) (Report, error) {
+	h.loadMu.Lock()
+	defer h.loadMu.Unlock()
+	if h.closed {
+		return Report{}, ErrClosed
+	}
+	g, err := h.newGeneration(ctx, h.numbers+1, specs)
+	if err != nil {
+		h.metrics.loadFailures.Inc()
+		return Report{}, err
+	}
+	h.numbers++
+	h.open.Add(1)
+	if h.previous != nil {
+		h.previous.drain()
+	}
+	h.previous = h.live
+	h.makeLive(g)
+	return g.report(), nil
+}
+
+// Rollback makes the former generation the live one and the other way round.
+func (h *Host) Rollback() (Report, error) {
+	h.loadMu.Lock()
+	defer h.loadMu.Unlock()
+	if h.closed {
+		return Report{}, ErrClosed
+	}
+	if h.previous == nil {
+		return Report{}, ErrNoPrevious
+	}
+	g := h.previous
+	h.previous = h.live
+	h.makeLive(g)
+	return g.report(), nil
+}
+
+func (h *Host) makeLive(g *generation) {
+	h.live = g
+	h.shown.Store(g)
+	if len(g.modules) == 0 {
+		h.gen.Store(nil)
+	} else {
+		h.gen.Store(g)
+	}
+	h.metrics.show(g)
+	for _, r := range g.report().Modules {
+		h.o.Logger.Info("hook loaded", "hook", r.Name, "hooks", r.Hooks, "sha256", r.SHA256, "generation", g.number, "compile", r.CompileTime)
+		for _, w := range r.Warnings {
+			h.o.Logger.Warn("hook warning", "hook", r.Name, "warning", w)
+		}
+	}
+}
+
+// Report describes the live generation. It never waits for a load.
+func (h *Host) Report() Report {
+	if g := h.shown.Load(); g != nil {
+		return g.report()
+	}
+	return Report{}
+}
+
+func (g *generation) report() Report {
+	r := Report{Generation: g.number, Modules: []ModuleReport{}}
+	for _, m := range g.modules {
+		one := m.report
+		one.Open = m.breaker.isOpen()
+		r.Modules = append(r.Modules, one)
+	}
+	return r
+}
+
+// Close takes all hooks out of use, waits for calls under way, frees everything
+// and ends the worker. Calls made later find no hooks. It may be called more than
+// once.
+func (h *Host) Close() error {
+	h.loadMu.Lock()
+	defer h.loadMu.Unlock()
+	if h.closed {
+		return nil
+	}
+	h.closed = true
+	h.gen.Store(nil)
+	for _, g := range []*generation{h.live, h.previous} {
+		if g != nil {
+			g.drain()
+		}
+	}
+	h.live, h.previous = nil, nil
+	h.shown.Store(nil)
+	h.open.Wait() // the worker closes the generations
+	close(h.stop)
+	h.worker.Wait()
+	h.metrics.unregister()
+	if err := h.cache.Close(context.Background()); err != nil {
+		return fmt.Errorf("hooks: compilation cache: %w", err)
+	}
+	return nil
+}
