@@ -1,0 +1,154 @@
+package l1
+
+// The budget is one number, used, of all bytes that the cache has reserved:
+// chunks whether filled or not, extents, pages of entries, indexes, tables and
+// what the engine reserved. It is raised only by claim, before the memory is
+// taken, so that it never passes the limit.
+
+// claim reserves n bytes if they are free.
+func (c *Cache) claim(n int64) bool {
+	for {
+		used := c.used.Load()
+		if used+n > c.limit.Load() {
+			return false
+		}
+		if c.used.CompareAndSwap(used, used+n) {
+			return true
+		}
+	}
+}
+
+func (c *Cache) unclaim(n int64) { c.used.Add(-n) }
+
+// makeRoom claims n bytes, evicting until they are free. It reports false when
+// nothing more can leave.
+func (c *Cache) makeRoom(n int64, now int64) bool {
+	if c.claim(n) {
+		return true
+	}
+	if n > c.limit.Load()-c.external.Load()-c.pinnedBytes.Load() {
+		return false // do not empty the cache in vain
+	}
+	b := c.borrow(now)
+	defer c.giveBack(b)
+	for !c.claim(n) {
+		if !c.shrink(b) {
+			return c.claim(n)
+		}
+	}
+	return true
+}
+
+// shrink does one step towards fewer reserved bytes: it gives back a chunk, or
+// evicts. It reports false when neither is possible.
+func (c *Cache) shrink(b *batch) bool {
+	if c.dropUnused() {
+		return true
+	}
+	if cl := c.surplus(); cl != nil && c.compact(cl) {
+		return c.dropUnused()
+	}
+	return c.evict(b, nil)
+}
+
+// dropUnused gives the memory of one unused chunk back to the runtime.
+func (c *Cache) dropUnused() bool {
+	if _, ok := c.slab.unused(); !ok {
+		return false
+	}
+	c.unclaim(int64(c.slab.chunkSize))
+	return true
+}
+
+// allocate finds room for a record of n bytes of the entry owner, evicting as
+// needed.
+func (c *Cache) allocate(n int, owner uint32, now int64) (place, bool) {
+	cl := c.slab.classFor(n)
+	if cl == nil {
+		return c.allocateExtent(n, now)
+	}
+	if p, ok := cl.take(owner); ok {
+		return p, true
+	}
+	b := c.borrow(now)
+	defer c.giveBack(b)
+	for tries := 0; tries < maxTries; tries++ {
+		if p, ok := cl.take(owner); ok {
+			return p, true
+		}
+		if !c.extend(cl) && !c.vacate(b, cl, tries) {
+			return 0, false
+		}
+	}
+	return cl.take(owner)
+}
+
+// Bounds of the work for one record: victims from everywhere before they are
+// looked for in the class alone, and steps at all.
+const (
+	widely   = 8
+	maxTries = 4096
+)
+
+// vacate does one step towards a free slot of cl: a victim from anywhere, as
+// the ranking has it, so that memory moves to the class that earns most; after
+// some of these a victim of the class; without any, a chunk of another class.
+func (c *Cache) vacate(b *batch, cl *class, tries int) bool {
+	if other := c.surplus(); other != nil && c.compact(other) {
+		return true
+	}
+	if tries < widely && c.evict(b, nil) {
+		return true
+	}
+	return c.evict(b, cl) || c.clearChunk(b, cl) || c.evict(b, nil)
+}
+
+// extend gives cl one more chunk if one is unused or the budget has room.
+func (c *Cache) extend(cl *class) bool {
+	owners := chunkBytes + 4*int64(cl.slots)
+	buf, ok := c.slab.unused()
+	if !ok {
+		if !c.claim(int64(c.slab.chunkSize) + owners) {
+			return false
+		}
+		buf = make([]byte, c.slab.chunkSize)
+	} else if !c.claim(owners) {
+		c.unclaim(int64(len(buf))) // given up, so that there is room the next time
+		return false
+	}
+	if !c.slab.add(cl, buf) {
+		c.unclaim(int64(len(buf)) + owners)
+		return false
+	}
+	return true
+}
+
+func (c *Cache) allocateExtent(n int, now int64) (place, bool) {
+	size := extentSize(n)
+	if !c.makeRoom(int64(size)+chunkBytes, now) {
+		return 0, false
+	}
+	ch := &chunk{buf: make([]byte, size), slotSize: size, logSize: log2(float32(size))}
+	if !c.slab.enlist(ch) {
+		c.unclaim(ch.reserved())
+		return 0, false
+	}
+	return newPlace(ch, 0), true
+}
+
+// release frees the slot or extent at p.
+func (c *Cache) release(p place) {
+	ch := c.slab.chunk(p)
+	if ch.class != nil {
+		ch.class.giveBack(ch, p.slot())
+		return
+	}
+	c.slab.delist(ch, false)
+	c.unclaim(ch.reserved())
+}
+
+// reclaim frees what a condemned entry held, and the entry.
+func (c *Cache) reclaim(number uint32) {
+	c.release(place(c.entries.at(number).place.Load()))
+	c.entries.put(number)
+}

@@ -1,0 +1,136 @@
+package l1
+
+// Memory moves between classes by whole chunks. Victims are chosen by rank
+// whatever their class, so that free slots gather where what is kept is worth
+// least; once a class has a chunk's worth of them, the records of its emptiest
+// chunk move into them, and the chunk is free for any class or extent.
+
+// surplus returns a class with a chunk's worth of free slots, or nil.
+func (c *Cache) surplus() *class {
+	for _, cl := range c.slab.classes {
+		if cl.spare.Load() >= int64(cl.slots) {
+			return cl
+		}
+	}
+	return nil
+}
+
+// compact empties one chunk of cl by moving its records. It copies at most one
+// chunk. It reports false if a record could not move, as while it is read.
+func (c *Cache) compact(cl *class) bool {
+	ch := cl.emptiest(false)
+	return ch != nil && c.drain(ch, c.move)
+}
+
+// clearChunk empties a chunk of another class than cl by evicting what is in
+// it. It is for a class that has nothing of its own to evict.
+func (c *Cache) clearChunk(b *batch, cl *class) bool {
+	var best *chunk
+	for range 8 {
+		other := c.slab.classes[b.below(len(c.slab.classes))]
+		if other == cl {
+			continue
+		}
+		ch := other.emptiest(true)
+		if ch != nil && (best == nil || ch.slotSize*ch.used < best.slotSize*best.used) {
+			best = ch
+		}
+	}
+	return best != nil && c.drain(best, func(number uint32, p place) bool {
+		e := c.entries.at(number)
+		return c.remove(&victim{number: number, hash: e.hash.Load(), place: p})
+	})
+}
+
+// emptiest returns the chunk with the fewest used slots among up to 16 of those
+// with room, or of all, or nil.
+func (cl *class) emptiest(all bool) *chunk {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	from := cl.room
+	if all {
+		from = cl.chunks
+	}
+	var best *chunk
+	for i := 0; i < len(from); i += 1 + len(from)/16 {
+		if ch := from[i]; !ch.draining && (best == nil || ch.used < best.used) {
+			best = ch
+		}
+	}
+	return best
+}
+
+// drain calls clear for each used slot of ch and takes ch from its class if all
+// of them became free. New records do not go to ch meanwhile.
+func (c *Cache) drain(ch *chunk, clear func(number uint32, p place) bool) bool {
+	cl := ch.class
+	cl.mu.Lock()
+	if ch.draining || ch.at < 0 {
+		cl.mu.Unlock()
+		return false
+	}
+	ch.draining = true
+	if ch.room >= 0 {
+		cl.leave(ch)
+	}
+	for slot := 0; slot < len(ch.owners) && ch.used > 0; slot++ {
+		owner := ch.owners[slot]
+		if owner&nextFree != 0 {
+			continue
+		}
+		cl.mu.Unlock()
+		cleared := clear(owner, newPlace(ch, slot))
+		cl.mu.Lock()
+		if !cleared {
+			break
+		}
+	}
+	ch.draining = false
+	if ch.used > 0 {
+		if ch.free >= 0 {
+			cl.enter(ch)
+		}
+		cl.mu.Unlock()
+		return false
+	}
+	last := cl.chunks[len(cl.chunks)-1]
+	cl.chunks[ch.at], last.at = last, ch.at
+	cl.chunks = cl.chunks[:len(cl.chunks)-1]
+	ch.at = -1
+	cl.mu.Unlock()
+	c.slab.delist(ch, true)
+	c.unclaim(ch.reserved() - int64(len(ch.buf)))
+	return true
+}
+
+// move copies the record of the entry number from the place from to a free slot
+// of the same class. It reports false if the entry is read, or not in the index
+// yet, or no longer, or if there is no free slot.
+func (c *Cache) move(number uint32, from place) bool {
+	e, cl := c.entries.at(number), c.slab.chunk(from).class
+	to, ok := cl.take(number)
+	if !ok {
+		return false
+	}
+	hash := e.hash.Load()
+	s := c.shard(hash)
+	s.mu.Lock()
+	// That the index names the entry says that it belongs to this shard, whose
+	// lock is held, so that nobody else closes it.
+	moved := s.index.Load().find(word(tagOf(hash), number)) >= 0 && place(e.place.Load()) == from && e.seize()
+	if moved {
+		n := e.size.Load()
+		copy(c.slab.record(to, n), c.slab.record(from, n))
+		e.place.Store(uint64(to))
+		e.open()
+	}
+	s.mu.Unlock()
+	if !moved {
+		from = to
+	}
+	c.release(from)
+	if moved {
+		c.moved.Add(1)
+	}
+	return moved
+}

@@ -1,0 +1,273 @@
+package l1
+
+import (
+	"math"
+	"sync/atomic"
+
+	"github.com/edgenode/edgenode/tiers/item"
+)
+
+// Candidates per victim. More is slightly better and costs as much more; fewer
+// costs hits.
+const (
+	candidates = 16
+	runLength  = 4 // neighbours in the table that are looked at together
+)
+
+// batch is what one eviction needs: the candidates, who they are, and their
+// scores. Batches are pooled.
+type batch struct {
+	now    int64 // Unix ms
+	random uint64
+	seen   [hookSample]victim
+	facts  []item.Candidate // of seen, in order
+	scores []int32
+}
+
+// victim names an entry so that it can be found again, or be seen to have
+// changed.
+type victim struct {
+	number  uint32
+	expired bool
+	hash    uint64
+	place   place
+	idle    uint32 // ticks
+	score   int32
+}
+
+// borrow returns a batch for evictions at now, or as of the clock if now is 0.
+func (c *Cache) borrow(now int64) *batch {
+	b := c.batches.Get().(*batch)
+	if b.now = now; now == 0 {
+		b.now = c.nowMilli()
+	}
+	return b
+}
+
+func (c *Cache) giveBack(b *batch) { c.batches.Put(b) }
+
+func (c *Cache) newBatch() *batch {
+	// splitmix64 of a counter: batches differ, runs with one seed do not.
+	x := c.seeds.Add(0x9e3779b97f4a7c15)
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return &batch{
+		random: x ^ x>>31 | 1,
+		facts:  make([]item.Candidate, 0, hookSample),
+		scores: make([]int32, 0, hookSample),
+	}
+}
+
+// below returns a random number below n (xorshift64).
+func (b *batch) below(n int) int {
+	b.random ^= b.random << 13
+	b.random ^= b.random >> 7
+	b.random ^= b.random << 17
+	return int(b.random >> 32 * uint64(n) >> 32)
+}
+
+// evict removes the lowest of some random entries, of the class cl unless it is
+// nil. It reports false if there is nothing that may leave.
+func (c *Cache) evict(b *batch, cl *class) bool {
+	if c.hook != nil && cl == nil && c.evictHooked(b) {
+		return true
+	}
+	for range 8 {
+		if !c.sample(b, candidates, cl) {
+			break
+		}
+		if v := c.lowest(b); c.remove(v) {
+			return true
+		}
+	}
+	return cl == nil && c.evictAny(b)
+}
+
+// lowest returns the victim of a sample: one that has expired, else the one
+// with the least score.
+func (c *Cache) lowest(b *batch) *victim {
+	if last := &b.seen[len(b.facts)-1]; last.expired {
+		return last
+	}
+	b.scores = c.scorer.Score(b.scores[:0], b.facts, c.Pressure())
+	best := 0
+	for i, s := range b.scores[:min(len(b.scores), len(b.facts))] {
+		if s < b.scores[best] {
+			best = i
+		}
+	}
+	return &b.seen[best]
+}
+
+// sample fills b with up to n entries that may leave, and stops at one that has
+// expired. It reports false if it found none.
+func (c *Cache) sample(b *batch, n int, cl *class) bool {
+	b.facts = b.facts[:0]
+	for tries := 0; len(b.facts) < n && tries < 8*n/runLength; tries++ {
+		var run [runLength]uint32
+		if cl == nil {
+			first := uint32(b.below(int(c.entries.len()))) &^ (runLength - 1)
+			run = [runLength]uint32{first, first + 1, first + 2, first + 3}
+		} else if !cl.pick(b, &run) {
+			break
+		}
+		for _, number := range run {
+			if c.consider(b, number, cl) {
+				return true
+			}
+		}
+	}
+	return len(b.facts) > 0
+}
+
+// pick fills run with owners of slots of one chunk.
+func (cl *class) pick(b *batch, run *[runLength]uint32) bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if len(cl.chunks) == 0 {
+		return false
+	}
+	ch := cl.chunks[b.below(len(cl.chunks))]
+	first := b.below(len(ch.owners))
+	for i := range run {
+		run[i] = ch.owners[(first+i)%len(ch.owners)]
+	}
+	return true
+}
+
+// consider adds the entry to b if it may leave. It reports true if the entry
+// has expired. What it reads may change meanwhile; remove checks.
+func (c *Cache) consider(b *batch, number uint32, cl *class) (expired bool) {
+	if number >= c.entries.len() || len(b.facts) == len(b.seen) {
+		return false
+	}
+	e := c.entries.at(number)
+	m := meta(e.meta.Load())
+	if !e.idle() || m&flagPinned != 0 {
+		return false
+	}
+	p := place(e.place.Load())
+	ch := c.slab.chunk(p)
+	if ch == nil || cl != nil && ch.class != cl {
+		return false
+	}
+	h, tick, pace := heat(e.heat.Load()), c.tick(b.now), paceOf(c.pace.Load())
+	v := victim{number: number, hash: e.hash.Load(), place: p, idle: h.idle(tick), expired: m.expired(b.now)}
+	b.seen[len(b.facts)] = v
+	b.facts = append(b.facts, item.Candidate{
+		Hash: v.hash, Size: uint32(min(ch.slotSize, math.MaxUint32)), LogSize: ch.logSize,
+		Hits: h.hits(), Idle: c.idleMilli(v.idle), LogFrequency: h.logNow(tick, pace),
+		Lifetime: m.lifetime(b.now), Flags: m.candidateFlags(), TagClass: m.tagClass(),
+	})
+	return v.expired
+}
+
+// evictAny walks the table for anything that may leave, from where the last
+// walk ended. It is for caches that are nearly all pinned, where samples fail.
+func (c *Cache) evictAny(b *batch) bool {
+	if c.Len() <= c.pinnedCount.Load() {
+		return false
+	}
+	n := c.entries.len()
+	for range n {
+		b.facts = b.facts[:0]
+		c.consider(b, (c.hand.Add(1)-1)%n, nil)
+		if len(b.facts) > 0 && c.remove(&b.seen[0]) {
+			return true
+		}
+	}
+	return false
+}
+
+// remove evicts v unless it changed or got readers since it was seen.
+func (c *Cache) remove(v *victim) bool {
+	s, e := c.shard(v.hash), c.entries.at(v.number)
+	s.mu.Lock()
+	at := -1
+	// Fields of an entry of another shard may be changing; find then fails.
+	if e.idle() && e.hash.Load() == v.hash && e.place.Load() == uint64(v.place) && meta(e.meta.Load())&flagPinned == 0 {
+		at = s.index.Load().find(word(tagOf(v.hash), v.number))
+	}
+	if at < 0 {
+		s.mu.Unlock()
+		return false
+	}
+	size := c.slab.chunk(v.place).slotSize
+	last := c.unlink(s, at)
+	s.mu.Unlock()
+	if last {
+		c.reclaim(v.number)
+	}
+	if v.expired {
+		c.expired.Add(1)
+	} else {
+		c.evicted.Add(1)
+		c.learn(v.idle)
+	}
+	if c.events.Evicted != nil {
+		c.events.Evicted(v.hash, size, v.expired)
+	}
+	return true
+}
+
+// learn moves the half-life of frequencies towards twice the idle age at which
+// entries leave, a five-hundredth of the way for each. Updates of goroutines
+// that meet may be lost.
+func (c *Cache) learn(idle uint32) {
+	const weight = 0.002
+	age := math.Float64frombits(c.age.Load())
+	if age == 0 { // the first: as long as it took to fill up
+		age = float64(max(1, gap(c.tick(c.nowMilli()), c.startTick)))
+	}
+	age += weight * (float64(idle) - age)
+	age = max(age, 1)
+	c.age.Store(math.Float64bits(age))
+	// Hits read the pace: it is written only when it changed by a hundredth.
+	now := paceOf(c.pace.Load())
+	if drift := float64(now.inverse) * 2 * age; drift < 0.99 || drift > 1.01 {
+		c.pace.Store(newPace(2 * age).word())
+	}
+}
+
+// clock is when things happen: accesses so far in ticks, or, if TimeIdle is
+// set, time in 16 ms since the start. It lags behind by the accesses to shards
+// into which nothing was put since.
+type clock struct {
+	accesses atomic.Uint64
+	pace     atomic.Uint64 // see pace.word
+	_        [48]byte      // hits read the above; what follows is written by evictions
+	age      atomic.Uint64 // float64: smoothed idle ticks at eviction; 0 before the first
+}
+
+const timeTick = 4 // log2 of 16 ms
+
+func (c *Cache) tick(nowMilli int64) uint32 {
+	if c.timeIdle {
+		return uint32((nowMilli - c.startMilli) >> timeTick)
+	}
+	return uint32(c.accesses.Load() >> c.tickShift)
+}
+
+func (c *Cache) idleMilli(ticks uint32) uint32 {
+	if !c.timeIdle {
+		return 0
+	}
+	return uint32(min(uint64(ticks)<<timeTick, math.MaxUint32))
+}
+
+// advanceLocked adds the accesses to s since the last time to the clock. The
+// caller holds s.mu.
+func (c *Cache) advanceLocked(s *shard) {
+	total := s.hits.Load() + s.misses.Load() + s.puts.Load()
+	c.accesses.Add(total - s.flushed)
+	s.flushed = total
+}
+
+func (m meta) tagClass() uint16 { return uint16(m & 0xff) }
+
+func (m meta) candidateFlags() item.CandidateFlags {
+	if m&flagStale != 0 {
+		return item.CandidateStale
+	}
+	return 0
+}

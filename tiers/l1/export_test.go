@@ -1,0 +1,126 @@
+package l1
+
+import "fmt"
+
+// Audit recomputes the accounting of c, which must be at rest, from what is
+// there, and checks that tables agree with each other.
+func (c *Cache) Audit() error {
+	used := c.fixedBytes() + int64(len(*c.entries.pages.Load()))*pageBytes + c.external.Load() +
+		int64(len(c.slab.bufs)*c.slab.chunkSize)
+	for i := range c.shards {
+		used += c.shards[i].index.Load().bytes() - 8*minIndexWords
+	}
+	slots := 0
+	table := *c.slab.table.Load()
+	for i := range table {
+		if ch := table[i].Load(); ch != nil {
+			used += ch.reserved()
+			slots += ch.used
+			if ch.class == nil {
+				slots++
+			}
+		}
+	}
+	if got := c.used.Load(); got != used {
+		return fmt.Errorf("used is %d, what is there takes %d", got, used)
+	}
+	if got := c.used.Load(); got > c.limit.Load() || got < 0 {
+		return fmt.Errorf("used is %d, limit %d", got, c.limit.Load())
+	}
+	if err := c.auditEntries(slots); err != nil {
+		return err
+	}
+	for _, cl := range c.slab.classes {
+		if err := cl.audit(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Cache) auditEntries(slots int) error {
+	var live, pinnedBytes int64
+	for i := range c.entries.len() {
+		e := c.entries.at(i)
+		refs := e.refs.Load()
+		if refs == closed {
+			continue
+		}
+		if refs != 0 {
+			return fmt.Errorf("entry %d has refs %#x at rest", i, refs)
+		}
+		live++
+		h := e.hash.Load()
+		if c.shard(h).index.Load().find(word(tagOf(h), i)) < 0 {
+			return fmt.Errorf("entry %d is not in the index", i)
+		}
+		ch := c.slab.chunk(place(e.place.Load()))
+		if ch.class != nil && ch.owners[place(e.place.Load()).slot()] != i {
+			return fmt.Errorf("entry %d does not own its slot", i)
+		}
+		if meta(e.meta.Load())&flagPinned != 0 {
+			pinnedBytes += int64(ch.slotSize)
+		}
+	}
+	if live != c.Len() || live != int64(slots) {
+		return fmt.Errorf("%d live entries, %d counted, %d slots used", live, c.Len(), slots)
+	}
+	if got := c.pinnedBytes.Load(); got != pinnedBytes {
+		return fmt.Errorf("pinned bytes are %d, want %d", got, pinnedBytes)
+	}
+	free := uint32(0)
+	for n := c.entries.head; n != 0; n = uint32(c.entries.at(n - 1).heat.Load()) {
+		free++
+	}
+	if free+uint32(live) != c.entries.len() {
+		return fmt.Errorf("%d free and %d live entries of %d", free, live, c.entries.len())
+	}
+	return nil
+}
+
+func (cl *class) audit() error {
+	var spare int64
+	for i, ch := range cl.chunks {
+		free := 0
+		for _, o := range ch.owners {
+			if o&nextFree != 0 {
+				free++
+			}
+		}
+		listed := 0
+		for s := ch.free; s >= 0 && listed <= len(ch.owners); listed++ {
+			if s = int32(ch.owners[s] &^ nextFree); s == noFree {
+				s = -1
+			}
+		}
+		if ch.at != i || free != len(ch.owners)-ch.used || listed != free || (ch.room >= 0) != (free > 0) {
+			return fmt.Errorf("chunk %d of class %d: at %d, %d free, %d in its list, %d used, room %d",
+				i, cl.size, ch.at, free, listed, ch.used, ch.room)
+		}
+		spare += int64(free)
+	}
+	if got := cl.spare.Load(); got != spare {
+		return fmt.Errorf("class %d: spare is %d, want %d", cl.size, got, spare)
+	}
+	return nil
+}
+
+// MoveOne moves records until a chunk is free, if any class has a chunk's worth
+// of free slots.
+func (c *Cache) MoveOne() bool {
+	cl := c.surplus()
+	return cl != nil && c.compact(cl)
+}
+
+// Hit exposes the arithmetic of frequencies: log2 f as of now after hits at
+// the given ticks.
+func Hit(halfLife float64, now uint32, ticks ...uint32) float64 {
+	h, p := newHeat(ticks[0]), newPace(halfLife)
+	for i, t := range ticks[1:] {
+		h = h.hit(t, p, uint64(i))
+	}
+	return float64(h.logNow(now, p))
+}
+
+// Sizes exposes the classes for a chunk size.
+func Sizes(chunkSize int) []int { return sizes(chunkSize) }

@@ -1,0 +1,54 @@
+package l1
+
+import "github.com/VictoriaMetrics/metrics"
+
+// Stats are counts since New.
+type Stats struct {
+	Hits, Misses uint64 // of Get and Append
+	Puts         uint64 // stored
+	Refused      uint64 // not stored for other reasons than a newer version
+	Evicted      uint64 // left for room before their time
+	Expired      uint64 // removed after their time
+	Moved        uint64 // records moved to free a chunk
+	HookCalls    uint64
+	HookFaults   uint64 // calls without as many scores as candidates
+}
+
+// Stats returns the counts. They need not be of one moment.
+func (c *Cache) Stats() Stats {
+	out := Stats{
+		Refused: c.refused.Load(), Evicted: c.evicted.Load(), Expired: c.expired.Load(),
+		Moved: c.moved.Load(), HookCalls: c.hookCalls.Load(), HookFaults: c.hookFaults.Load(),
+	}
+	for i := range c.shards {
+		s := &c.shards[i]
+		out.Hits += s.hits.Load()
+		out.Misses += s.misses.Load()
+		out.Puts += s.puts.Load()
+	}
+	return out
+}
+
+// register adds the metrics of c to set. They are read when the set is written,
+// so that a hit counts once and not twice.
+func (c *Cache) register(set *metrics.Set) {
+	gauge := func(name string, f func() int64) { set.NewGauge(name, func() float64 { return float64(f()) }) }
+	gauge("edgenode_l1_items", c.Len)
+	gauge("edgenode_l1_used_bytes", c.UsedBytes)
+	gauge("edgenode_l1_max_bytes", c.MaxBytes)
+	gauge("edgenode_l1_pinned_bytes", c.PinnedBytes)
+	gauge("edgenode_l1_reserved_bytes", c.external.Load)
+
+	count := func(name string, f func(Stats) uint64) {
+		set.NewGauge(name, func() float64 { return float64(f(c.Stats())) })
+	}
+	count("edgenode_l1_hits_total", func(s Stats) uint64 { return s.Hits })
+	count("edgenode_l1_misses_total", func(s Stats) uint64 { return s.Misses })
+	count("edgenode_l1_puts_total", func(s Stats) uint64 { return s.Puts })
+	count("edgenode_l1_refused_total", func(s Stats) uint64 { return s.Refused })
+	count("edgenode_l1_evictions_total", func(s Stats) uint64 { return s.Evicted })
+	count("edgenode_l1_expirations_total", func(s Stats) uint64 { return s.Expired })
+	count("edgenode_l1_moves_total", func(s Stats) uint64 { return s.Moved })
+	count("edgenode_l1_hook_calls_total", func(s Stats) uint64 { return s.HookCalls })
+	count("edgenode_l1_hook_faults_total", func(s Stats) uint64 { return s.HookFaults })
+}
