@@ -1,0 +1,124 @@
+package guest
+
+import (
+	"encoding/binary"
+
+	"github.com/edgenode/edgenode/hooks/abi"
+)
+
+var le = binary.LittleEndian
+
+// Request is the input of a hook: a view of the input block.
+type Request struct{ b []byte }
+
+// NewRequest reads a block as the node writes it; for tests of hooks.
+func NewRequest(block []byte) *Request { return &Request{block} }
+
+// Operation says what is done.
+func (r *Request) Operation() abi.Operation { return abi.Operation(r.b[abi.OffOperation]) }
+
+// Method is the request's method.
+func (r *Request) Method() abi.Method { return abi.Method(r.b[abi.OffMethod]) }
+
+// Tiers are the tiers as now decided.
+func (r *Request) Tiers() abi.Tiers { return abi.Tiers(r.b[abi.OffTiers]) }
+
+// Is reports whether all of the flags are set.
+func (r *Request) Is(f abi.Flags) bool { return abi.Flags(le.Uint16(r.b[abi.OffFlags:]))&f == f }
+
+// NowMillis is the time of the request, Unix milliseconds.
+func (r *Request) NowMillis() uint64 { return le.Uint64(r.b[abi.OffNow:]) }
+
+// ContentBytes is the size of the content, abi.UnknownBytes if not known.
+func (r *Request) ContentBytes() uint64 { return le.Uint64(r.b[abi.OffContent:]) }
+
+// Status is the status of the response, 0 if there is none yet.
+func (r *Request) Status() int { return int(le.Uint16(r.b[abi.OffStatus:])) }
+
+// Lifetime is the lifetime in seconds as computed so far; it reports false if
+// there is none.
+func (r *Request) Lifetime() (uint32, bool) {
+	return le.Uint32(r.b[abi.OffLifetime:]), r.Is(abi.FlagLifetimeKnown)
+}
+
+// Hits is how often the item was asked for, 0 if not known.
+func (r *Request) Hits() uint32 { return le.Uint32(r.b[abi.OffHits:]) }
+
+// Client is the client's address, 16 bytes, IPv4 as ::ffff:a.b.c.d.
+func (r *Request) Client() []byte { return r.b[abi.OffClient:abi.HeadBytes] }
+
+// Key is scheme://host/path?query, or the id.
+func (r *Request) Key() []byte {
+	off, n := le.Uint32(r.b[abi.OffKey:]), le.Uint32(r.b[abi.OffKeyLen:])
+	return r.b[off : off+n]
+}
+
+// Path is the path and query of a site's request; of the items API, the id.
+func (r *Request) Path() []byte {
+	k := r.Key()
+	if !r.Is(abi.FlagSite) {
+		return k
+	}
+	slashes := 0
+	for i, c := range k {
+		if c == '/' {
+			if slashes++; slashes == 3 {
+				return k[i:]
+			}
+		}
+	}
+	return k[len(k):]
+}
+
+// Header is the first line of request header number name in the manifest's list.
+func (r *Request) Header(name int) ([]byte, bool) { return r.find(uint16(name)) }
+
+// ResponseHeader is the same for the manifest's response headers.
+func (r *Request) ResponseHeader(name int) ([]byte, bool) {
+	return r.find(uint16(name) | abi.ResponseBit)
+}
+
+func (r *Request) find(name uint16) ([]byte, bool) {
+	for i := range r.Headers() {
+		if n, v := r.Line(i); n == name {
+			return v, true
+		}
+	}
+	return nil, false
+}
+
+// Headers is the number of header lines.
+func (r *Request) Headers() int { return int(le.Uint16(r.b[abi.OffCount:])) }
+
+// Line is header line i: its number, with abi.ResponseBit for the response's, and
+// its value.
+func (r *Request) Line(i int) (name uint16, value []byte) {
+	e := r.b[le.Uint32(r.b[abi.OffHeaders:])+uint32(i)*abi.HeaderBytes:]
+	off, n := le.Uint32(e[4:]), uint32(le.Uint16(e[2:]))
+	return le.Uint16(e), r.b[off : off+n]
+}
+
+// Candidates is the input of evict and admit.
+type Candidates struct {
+	b     []byte
+	first int
+}
+
+// NewCandidates reads a block as the node writes it; for tests of hooks.
+func NewCandidates(block []byte) *Candidates {
+	return &Candidates{block, int(le.Uint16(block)) + 8}
+}
+
+// Len is their number.
+func (c *Candidates) Len() int { return int(le.Uint32(c.b[c.first-8:])) }
+
+// Pressure is in 1/65536.
+func (c *Candidates) Pressure() uint32 { return le.Uint32(c.b[c.first-4:]) }
+
+// At returns candidate i.
+func (c *Candidates) At(i int) abi.Candidate {
+	b := c.b[c.first+i*abi.CandidateBytes:][:abi.CandidateBytes]
+	return abi.Candidate{ID: le.Uint64(b), Size: le.Uint32(b[8:]), AgeSeconds: le.Uint32(b[12:]),
+		IdleMillis: le.Uint32(b[16:]), Hits: le.Uint32(b[20:]), LeftSeconds: le.Uint32(b[24:]),
+		Flags: le.Uint16(b[28:]), TagClass: le.Uint16(b[30:])}
+}
