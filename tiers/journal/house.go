@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"path/filepath"
 	"syscall"
 )
@@ -220,7 +219,7 @@ func (j *Journal) prepare(number uint32, size int64) (*segment, error) {
 			return nil, err
 		}
 	}
-	s := newSegment(j.opt.Dir, number, rand.Uint32(), size, f)
+	s := newSegment(j.opt.Dir, number, j.opt.Salt(), size, f)
 	h := appendSegmentHeader(nil, segmentHeader{
 		format: formatNumber, number: number, salt: s.salt, recycled: recycled,
 		created: j.opt.Now().UnixMilli(), size: size, version: j.opt.Version,

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -52,6 +53,7 @@ type Options struct {
 
 	Version string           // of the binary, at most 32 bytes; a binary too old for the format names it. Default "unversioned"
 	Now     func() time.Time // nil: time.Now
+	Salt    func() uint32    // of a segment's checksums; nil: random
 	Logger  *slog.Logger     // nil: none
 	Metrics *metrics.Set     // nil: none
 }
@@ -82,6 +84,9 @@ func (o *Options) fill() {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Salt == nil {
+		o.Salt = rand.Uint32
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

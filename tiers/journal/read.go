@@ -39,7 +39,7 @@ func (j *Journal) ReadAt(dst []byte, pos Pos) ([]byte, error) {
 			return dst, fmt.Errorf("journal: read %v: %w", pos, err)
 		}
 	}
-	h, ok := parseRecord(b[from:], s.seed, off, s.size)
+	h, ok := parseRecord(b[from:], s.seed, off, maxOffset)
 	if !ok || h.skip || h.length != int64(n) || crc32.Checksum(b[from+recordBytes:], castagnoli) != h.crc {
 		j.metrics.corrupted(1)
 		return dst, fmt.Errorf("journal: read %v: %w", pos, ErrCorrupt)
@@ -113,7 +113,7 @@ func (j *Journal) replaySegment(s *segment, w *window, fn func(Pos, []byte) erro
 		if !ok || next >= w.size {
 			return nil
 		}
-		payload, err := w.record(s.seed, next, w.size)
+		payload, err := w.record(s.seed, next, maxOffset)
 		if err != nil {
 			j.metrics.corrupted(1)
 			return fmt.Errorf("journal: replay segment %d: %w", s.number, err)

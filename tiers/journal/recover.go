@@ -187,7 +187,7 @@ func (rec *recovering) loadSegment(name string, number uint32) error {
 			What: fmt.Sprintf("file has %d bytes, its header says %d", size, h.size)})
 		s.size = size
 	}
-	sc := &scan{seg: s, recycled: h.recycled, flawed: rec.report.Damaged > before}
+	sc := &scan{seg: s, limit: h.size, recycled: h.recycled, flawed: rec.report.Damaged > before}
 	rec.scans = append(rec.scans, sc)
 	return nil
 }
@@ -273,7 +273,7 @@ func (rec *recovering) judgeSegment(sc *scan, synced place, left bool) error {
 	}
 	switch {
 	case left && !sc.last:
-		rec.report.damaged(Damage{Segment: s.number, Offset: s.end, Bytes: s.size - s.end, What: "segment ends early"})
+		rec.report.damaged(Damage{Segment: s.number, Offset: s.end, Bytes: max(0, s.size-s.end), What: "segment ends early"})
 		s.end = s.size
 	case !left && synced > at(s.number, s.end):
 		rec.report.damaged(Damage{Segment: s.number, Offset: s.end, Bytes: synced.offset() - s.end, What: "synced end missing"})
@@ -368,6 +368,8 @@ func (rec *recovering) reopen() error {
 	if err := sc.neutralise(); err != nil {
 		return err
 	}
+	j.segBytes += sc.limit - s.size
+	s.size = sc.limit
 	j.fillOff = s.end
 	if sc.last || s.size-s.end < groupBytes {
 		j.sealed = true

@@ -11,6 +11,7 @@ import (
 // in seg for every valid record.
 type scan struct {
 	seg      *segment
+	limit    int64 // size that the header says; a truncated file has less
 	recycled bool
 	flawed   bool // its header or its size is damaged
 	adopted  bool
@@ -47,13 +48,13 @@ func (sc *scan) run() error {
 		if err != nil {
 			return err
 		}
-		if h, ok := parseGroup(b, s.seed, off, s.size); ok {
+		if h, ok := parseGroup(b, s.seed, off, sc.limit); ok {
 			if off, err = sc.group(h, off); err != nil {
 				return err
 			}
 			continue
 		}
-		found, err := sc.search(off, s.size, true)
+		found, err := sc.search(off, sc.limit, true)
 		if err != nil {
 			return err
 		}
@@ -115,7 +116,7 @@ func (sc *scan) orphaned(off int64) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		r, ok := parseRecord(b, sc.seg.seed, off, sc.seg.size)
+		r, ok := parseRecord(b, sc.seg.seed, off, sc.limit)
 		if !ok {
 			return off, nil
 		}
@@ -255,10 +256,16 @@ func (sc *scan) takeBack(off int64) error {
 	return nil
 }
 
-// neutralise overwrites what is behind the cut, so that nothing of it is ever
-// found again, then closes the group that the cut is in.
+// neutralise gives a truncated file its size back, overwrites what is behind
+// the cut, so that nothing of it is ever found again, then closes the group that
+// the cut is in.
 func (sc *scan) neutralise() error {
 	s := sc.seg
+	if s.size < sc.limit {
+		if err := s.h.f.Allocate(sc.limit); err != nil {
+			return fmt.Errorf("give segment %d its size back: %w", s.number, err)
+		}
+	}
 	if sc.stale > s.end {
 		zeros := make([]byte, min(sc.stale-s.end, windowBytes))
 		for off := s.end; off < sc.stale; off += int64(len(zeros)) {

@@ -115,7 +115,9 @@ const windowBytes = 1 << 20
 // at returns n bytes at off, or fewer at the end of the file. They are valid
 // until the next call.
 func (w *window) at(off int64, n int) ([]byte, error) {
-	n = int(max(0, min(int64(n), w.size-off)))
+	if n = int(min(int64(n), w.size-off)); n <= 0 {
+		return nil, nil
+	}
 	if off >= w.off && off+int64(n) <= w.off+int64(len(w.buf)) {
 		return w.buf[off-w.off:][:n], nil
 	}
