@@ -1,0 +1,223 @@
+package tiers
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"github.com/edgenode/edgenode/tiers/item"
+	"github.com/edgenode/edgenode/tiers/journal"
+)
+
+// errTooManyRules is wrapped in ErrPressure's stead when bulk deletes and purges
+// come faster than they can be swept.
+var errTooManyRules = errors.New("tiers: too many bulk deletes and purges wait to be applied")
+
+const (
+	maxUnswept  = 16_384 // rules not yet applied everywhere
+	maxRetained = 65_536 // rules kept for writes and fetches that began before them
+)
+
+// A liveRule is a rule with how far it has been applied.
+type liveRule struct {
+	item.Rule
+	sweptL1 bool
+	sweptL3 bool
+	inL3    bool        // the rules table holds it
+	pos     journal.Pos // its record, to be released once inL3
+	logged  bool        // pos is set
+
+	countL1, countL3 atomic.Int64 // what it has removed
+}
+
+// ruleSet holds the rules of this node. What a rule covers is absent from its
+// acknowledgement on, before any sweep has removed it.
+type ruleSet struct {
+	// unsweptL1 is the greatest version of the rules not yet applied to L1, or
+	// 0: an L1 entry at least as new needs no further look.
+	unsweptL1 atomic.Uint64
+	// newest is the greatest version of all rules.
+	newest atomic.Uint64
+
+	mu    sync.RWMutex
+	rules []*liveRule // ascending by version
+	// forgotten is the greatest version of the rules that were let go: what a
+	// fetch brings that began before it is not stored any more.
+	forgotten item.Version
+	// forgottenSoft is the same for soft purges: a stored answer in L3 that is
+	// older is taken as stale, since nobody knows any more.
+	forgottenSoft item.Version
+}
+
+// add installs r. It holds for every read that begins after.
+func (s *ruleSet) add(r *liveRule) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := len(s.rules)
+	for i > 0 && s.rules[i-1].Version > r.Version {
+		i--
+	}
+	s.rules = append(s.rules, nil)
+	copy(s.rules[i+1:], s.rules[i:])
+	s.rules[i] = r
+	s.newest.Store(max(s.newest.Load(), uint64(r.Version)))
+	s.refreshLocked()
+}
+
+func (s *ruleSet) refreshLocked() {
+	var newest item.Version
+	for _, r := range s.rules {
+		if !r.sweptL1 {
+			newest = max(newest, r.Version)
+		}
+	}
+	s.unsweptL1.Store(uint64(newest))
+}
+
+// room reports an error if no further rule can be taken now.
+func (s *ruleSet) room() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	unswept := 0
+	for _, r := range s.rules {
+		if unapplied(r) {
+			unswept++
+		}
+	}
+	if unswept >= maxUnswept {
+		return errTooManyRules
+	}
+	return nil
+}
+
+// A coverage says what the rules make of an item.
+type coverage struct {
+	deleted bool         // by a bulk delete
+	purged  bool         // by a hard purge
+	stale   bool         // by a soft purge
+	by      item.Version // of the newest rule that deletes or purges hard
+}
+
+// covers asks the rules newer than v's content, as far as they are relevant,
+// about v.
+func (s *ruleSet) covers(v item.View, relevant func(*liveRule) bool) coverage {
+	var c coverage
+	version := v.ContentVersion()
+	if uint64(version) >= s.newest.Load() {
+		return c
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	c.stale = version < s.forgottenSoft
+	for i := len(s.rules) - 1; i >= 0 && s.rules[i].Version > version; i-- {
+		if r := s.rules[i]; relevant(r) && r.Covers(v) {
+			c.note(&r.Rule)
+		}
+	}
+	return c
+}
+
+// Which rules matter to whom.
+func everyRule(*liveRule) bool       { return true }
+func notInL1(r *liveRule) bool       { return !r.sweptL1 }
+func unapplied(r *liveRule) bool     { return !r.sweptL1 || !r.inL3 || !r.sweptL3 }
+func notSweptInL3(r *liveRule) bool  { return !r.sweptL3 }
+func deleteNotInL3(r *liveRule) bool { return r.Op == item.OpDelete && !r.sweptL3 }
+
+// sinceRead returns what matters to an answer of L3 that was asked for when
+// mark was the newest rule: rules that came meanwhile, those that L3 has not
+// applied to all its rows, and soft purges, which L3 does not apply.
+func sinceRead(mark item.Version) func(*liveRule) bool {
+	return func(r *liveRule) bool { return r.Version > mark || !r.sweptL3 || r.Op == item.OpPurgeSoft }
+}
+
+func (c *coverage) note(r *item.Rule) {
+	if r.Op == item.OpPurgeSoft {
+		c.stale = true
+		return
+	}
+	c.deleted = c.deleted || r.Op == item.OpDelete
+	c.purged = c.purged || r.Op == item.OpPurge
+	c.by = max(c.by, r.Version)
+}
+
+// coversFetch asks about an answer that is about to be stored under key with
+// tags and was asked for at version since.
+func (s *ruleSet) coversFetch(key item.Key, tags []string, since item.Version) bool {
+	if uint64(since) >= s.newest.Load() {
+		return false
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if since < s.forgotten {
+		return true
+	}
+	for i := len(s.rules) - 1; i >= 0 && s.rules[i].Version > since; i-- {
+		if s.rules[i].InScope(key) && names(&s.rules[i].Rule, key, tags) {
+			return true
+		}
+	}
+	return false
+}
+
+func names(r *item.Rule, key item.Key, tags []string) bool {
+	switch r.Match {
+	case item.MatchAll:
+		return true
+	case item.MatchKey, item.MatchKeyPrefix:
+		return r.MatchesKey(key)
+	}
+	for _, t := range tags {
+		if r.MatchesTag(t) {
+			return true
+		}
+	}
+	return false
+}
+
+// which returns the rules for which f is true, oldest first.
+func (s *ruleSet) which(f func(*liveRule) bool) []*liveRule {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var found []*liveRule
+	for _, r := range s.rules {
+		if f(r) {
+			found = append(found, r)
+		}
+	}
+	return found
+}
+
+// update changes r under the lock and renews what is derived from it.
+func (s *ruleSet) update(r *liveRule, f func(*liveRule)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(r)
+	s.refreshLocked()
+}
+
+// forget lets go of rules that have been applied everywhere: those older than
+// before, soft purges older than beforeSoft, and the oldest beyond the bound.
+func (s *ruleSet) forget(before, beforeSoft item.Version) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	excess := len(s.rules) - maxRetained
+	kept := s.rules[:0]
+	for _, r := range s.rules {
+		over := r.Version < before
+		if r.Op == item.OpPurgeSoft {
+			over = r.Version < beforeSoft
+		}
+		if unapplied(r) || !over && excess <= 0 {
+			kept = append(kept, r)
+			continue
+		}
+		excess--
+		s.forgotten = max(s.forgotten, r.Version)
+		if r.Op == item.OpPurgeSoft {
+			s.forgottenSoft = max(s.forgottenSoft, r.Version)
+		}
+	}
+	clear(s.rules[len(kept):])
+	s.rules = kept
+}
