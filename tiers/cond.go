@@ -1,0 +1,267 @@
+package tiers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/edgenode/edgenode/tiers/item"
+	"github.com/edgenode/edgenode/tiers/pressure"
+)
+
+// Conditional writes and metadata changes read before they write. They are
+// decided one at a time per id: nothing of the id may be in flight, and nothing
+// may have been published between the read and the append, else the read is
+// done again.
+
+// CompareAndSubmit stores w if c holds for the present item, else it returns
+// ErrPrecondition. It is Submit with w.If set to c.
+func (e *Engine) CompareAndSubmit(ctx context.Context, c *Condition, w *Write) (Receipt, error) {
+	conditional := *w
+	conditional.If = c
+	return e.Submit(ctx, &conditional)
+}
+
+// submitIf carries a put or delete through the write path if c holds.
+func (e *Engine) submitIf(ctx context.Context, it *item.Item, c *Condition) (Receipt, error) {
+	return e.decide(ctx, it.Key, func(h *Hit, ok bool) (*item.Item, error) {
+		if !c.holds(h, ok) {
+			return nil, ErrPrecondition
+		}
+		if it.Kind == item.KindTombstone {
+			return it, nil
+		}
+		op := pressure.Put
+		if ok {
+			op = pressure.Conditional
+		}
+		return it, e.admit(op)
+	})
+}
+
+// Change changes state, tags or expiry of the item of key and leaves its
+// content and entity tag. The item must exist: ErrNoItem if it does not,
+// ErrStateUnknown if only L3 could tell and cannot be asked.
+func (e *Engine) Change(ctx context.Context, key item.Key, c MetadataChange) (Receipt, error) {
+	if err := e.enterWrite(); err != nil {
+		return Receipt{}, err
+	}
+	defer e.leave()
+	if err := c.check(); err != nil {
+		return Receipt{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if err := e.admit(pressure.Change); err != nil {
+		return Receipt{}, err
+	}
+	return e.decide(ctx, key, func(h *Hit, ok bool) (*item.Item, error) {
+		if !c.If.holds(h, ok) {
+			return nil, ErrPrecondition
+		}
+		if !ok {
+			return nil, ErrNoItem
+		}
+		it := h.View.Item()
+		it.Kind = item.KindMetadata
+		it.Version = 0
+		it.Durability = e.durability(c.Durability)
+		if it.Tiers&item.L3 == 0 {
+			it.Durability = item.DurabilityMemory
+		}
+		c.apply(&it, e.clock.UnixMilli())
+		return &it, nil
+	})
+}
+
+func (c *MetadataChange) check() error {
+	var errs []error
+	if c.State != nil {
+		errs = append(errs, item.CheckState(*c.State))
+	}
+	if c.Tags != nil {
+		errs = append(errs, item.CheckTags(*c.Tags))
+	}
+	if c.TTL != nil && *c.TTL < 0 {
+		errs = append(errs, errors.New("a lifetime below zero"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *MetadataChange) apply(it *item.Item, nowMilli int64) {
+	if c.State != nil {
+		it.State = *c.State
+	}
+	if c.Tags != nil {
+		it.Tags = slices.Clone(*c.Tags)
+	}
+	if c.TTL != nil {
+		it.ExpiresAt = 0
+		if *c.TTL > 0 {
+			it.ExpiresAt = nowMilli + c.TTL.Milliseconds()
+		}
+	}
+}
+
+// decide reads the present item of key, asks make what to write, and writes
+// that if nothing changed meanwhile; else it begins again. make may be called
+// several times; the hit is valid until it returns and the write is stamped.
+func (e *Engine) decide(ctx context.Context, key item.Key, make func(h *Hit, ok bool) (*item.Item, error)) (Receipt, error) {
+	if err := key.Check(); err != nil {
+		return Receipt{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	hash := e.hash(key)
+	s := e.pending.stripe(hash)
+	for {
+		epoch, err := e.settled(ctx, s, hash, key)
+		if err != nil {
+			return Receipt{}, err
+		}
+		wr, existed, err := e.tryDecide(ctx, s, hash, key, epoch, make)
+		if errors.Is(err, errChanged) {
+			continue
+		}
+		if err != nil {
+			return Receipt{}, err
+		}
+		r, err := e.complete(ctx, wr)
+		r.Existed = existed
+		return r, err
+	}
+}
+
+// errChanged says that the id changed between read and write.
+var errChanged = errors.New("tiers: changed meanwhile")
+
+func (e *Engine) tryDecide(ctx context.Context, s *stripe, hash uint64, key item.Key, epoch uint32,
+	make func(h *Hit, ok bool) (*item.Item, error)) (underway, Existence, error) {
+	mark := e.rules.newest.Load()
+	h, ok, err := e.get(ctx, key, ReadOptions{})
+	if errors.Is(err, ErrUnavailable) {
+		return underway{}, 0, fmt.Errorf("%w: %w", ErrStateUnknown, err)
+	}
+	if err != nil {
+		return underway{}, 0, err
+	}
+	existed := ExistedNo
+	if ok {
+		existed = ExistedYes
+		defer h.Release()
+	}
+	it, err := make(&h, ok)
+	if err != nil {
+		return underway{}, 0, err
+	}
+	if err := e.l3Writable(it.Durability); err != nil {
+		return underway{}, 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.ids[string(key)]; p != nil && p.busyLocked() ||
+		e.pending.epoch(hash).Load() != epoch || e.rules.newest.Load() != mark {
+		return underway{}, 0, errChanged
+	}
+	wr, err := e.stampLocked(s, hash, it)
+	return wr, existed, err
+}
+
+// settled waits until no write of key is in flight and returns the epoch of
+// that moment.
+func (e *Engine) settled(ctx context.Context, s *stripe, hash uint64, key item.Key) (uint32, error) {
+	stop := context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		s.settled.Broadcast()
+		s.mu.Unlock()
+	})
+	defer stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		if e.isClosing() {
+			return 0, ErrShuttingDown
+		}
+		if p := s.ids[string(key)]; p == nil || !p.busyLocked() {
+			return e.pending.epoch(hash).Load(), nil
+		}
+		s.settled.Wait()
+	}
+}
+
+// holds reports whether c holds for the present item.
+func (c *Condition) holds(h *Hit, ok bool) bool {
+	if c.None() {
+		return true
+	}
+	if c.NeverMatch || c.MatchAny && !ok || c.NoneAny && ok {
+		return false
+	}
+	var tag item.ETag
+	var version item.Version
+	if ok {
+		tag, version = h.View.ETag(), h.View.Version()
+	}
+	if c.Match != nil && !(ok && slices.Contains(c.Match, tag)) {
+		return false
+	}
+	if c.NoneMatch != nil && ok && slices.Contains(c.NoneMatch, tag) {
+		return false
+	}
+	return c.Version == 0 || ok && c.Version == version
+}
+
+// GetOrInsert returns the item of key, or stores what fill returns and returns
+// that. One fill per id runs at a time on this node; it is used only if the
+// item is still absent then. The content of a Hit returned for an insert shares
+// memory with what fill returned.
+func (e *Engine) GetOrInsert(ctx context.Context, key item.Key, fill func(context.Context) (*Write, error)) (Hit, bool, error) {
+	h, ok, err := e.Get(ctx, key, ReadOptions{})
+	if ok || err != nil {
+		return h, false, err
+	}
+	unlock, err := e.inserts.lock(ctx, string(key))
+	if err != nil {
+		return Hit{}, false, err
+	}
+	defer unlock()
+	if h, ok, err := e.Get(ctx, key, ReadOptions{}); ok || err != nil {
+		return h, false, err
+	}
+	w, err := fill(ctx)
+	if err != nil {
+		return Hit{}, false, err
+	}
+	w.Key = key
+	_, err = e.CompareAndSubmit(ctx, &Condition{NoneAny: true}, w)
+	inserted := err == nil
+	if err != nil && !errors.Is(err, ErrPrecondition) {
+		return Hit{}, false, err
+	}
+	h, ok, err = e.Get(ctx, key, ReadOptions{})
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: gone right after its insert", ErrNoItem)
+	}
+	return h, inserted, err
+}
+
+// keyedLocks lets one caller per key through at a time.
+type keyedLocks struct{ flights flights }
+
+// lock waits for the key and returns what gives it back.
+func (k *keyedLocks) lock(ctx context.Context, key string) (unlock func(), err error) {
+	for {
+		f, leader := k.flights.join(flightKey{key: key}, 0)
+		if leader {
+			return func() { k.flights.finish(flightKey{key: key}, f) }, nil
+		}
+		if f == nil {
+			return nil, ErrBusy
+		}
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
