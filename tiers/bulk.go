@@ -1,0 +1,353 @@
+package tiers
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/edgenode/edgenode/tiers/item"
+	"github.com/edgenode/edgenode/tiers/l1"
+)
+
+// Bulk deletes and purges are rules: one version, one journal record, true for
+// every read from the acknowledgement on. The sweeper applies them to L1 and L3
+// in bounded steps.
+
+const (
+	sweepPage     = 1000             // rows of L3 in one transaction
+	sweepStep     = 256              // entries of L1 between two looks at the clock
+	sweepPatience = 2 * time.Second  // how long a caller waits for its own sweep
+	expiryPage    = 1000             // expired rows in one transaction
+	forgetEvery   = time.Minute      // between two looks at what is past its retention
+	forgetAfter   = 10 * time.Minute // rules outlive every write and fetch that began before
+)
+
+// DeleteMatching deletes every item that q selects, as one rule: what was
+// acknowledged before is gone, what comes after stays. Only a query by state is
+// resolved to ids first and deleted one by one. d is at least DurabilityJournal.
+func (e *Engine) DeleteMatching(ctx context.Context, q Query, d item.Durability) (BulkReceipt, error) {
+	if err := e.enterWrite(); err != nil {
+		return BulkReceipt{}, err
+	}
+	defer e.leave()
+	if err := q.check(); err != nil {
+		return BulkReceipt{}, err
+	}
+	if q.State != "" {
+		return e.deleteListed(ctx, q, d)
+	}
+	r := item.Rule{Op: item.OpDelete, Namespaces: item.InItems, Scope: []byte(q.Scope), Match: item.MatchAll}
+	switch {
+	case q.Tag != "":
+		r.Match, r.Values = item.MatchTag, []string{q.Tag}
+		r.Scope = []byte(q.keyPrefix())
+	case q.Prefix != "":
+		r.Match, r.Values = item.MatchKeyPrefix, []string{q.Prefix}
+	}
+	return e.submitRule(ctx, r, d)
+}
+
+// deleteListed deletes what a listing finds, page by page.
+func (e *Engine) deleteListed(ctx context.Context, q Query, d item.Durability) (BulkReceipt, error) {
+	out := BulkReceipt{Persisted: e.durability(d), Complete: true}
+	q.Limit, q.Cursor = maxPage, ""
+	for {
+		keys, next, err := e.listKeys(ctx, q)
+		if err != nil {
+			return out, err
+		}
+		receipts := make([]Receipt, len(keys))
+		e.DeleteMany(ctx, keys, d, receipts)
+		for _, r := range receipts {
+			if r.Err != nil {
+				return out, r.Err
+			}
+			out.L3++
+			out.Version = max(out.Version, r.Version)
+		}
+		if next == "" {
+			return out, nil
+		}
+		q.Cursor = next
+	}
+}
+
+// Purge invalidates what p selects: stored answers are gone, or stale if the
+// purge is soft; of items only the copies in L1 leave, since L3 is the truth.
+func (e *Engine) Purge(ctx context.Context, p Purge) (BulkReceipt, error) {
+	if err := e.enterWrite(); err != nil {
+		return BulkReceipt{}, err
+	}
+	defer e.leave()
+	if p.State != "" {
+		return e.purgeState(ctx, p)
+	}
+	r := item.Rule{Op: item.OpPurge, Namespaces: p.Namespaces, Match: p.Match, Values: p.Values, Scope: []byte(p.Scope)}
+	if p.Soft {
+		r.Op = item.OpPurgeSoft
+	}
+	return e.submitRule(ctx, r, item.DurabilitySync)
+}
+
+// purgeState drops the L1 copies of the items that are in a state now.
+func (e *Engine) purgeState(ctx context.Context, p Purge) (BulkReceipt, error) {
+	q := Query{State: p.State, Scope: p.Scope, Limit: maxPage}
+	out := BulkReceipt{Version: e.clock.Stamp(), Complete: true}
+	for {
+		keys, next, err := e.listKeys(ctx, q)
+		if err != nil {
+			return out, err
+		}
+		for _, key := range keys {
+			hash := e.hash(key)
+			s := e.pending.stripe(hash)
+			s.mu.Lock()
+			if e.l1.Delete(hash, key, uint64(out.Version)) {
+				out.L1++
+			}
+			s.mu.Unlock()
+		}
+		if next == "" {
+			return out, nil
+		}
+		q.Cursor = next
+	}
+}
+
+// submitRule stamps r, makes it durable, makes it hold, and applies as much of
+// it as fits into sweepPatience.
+func (e *Engine) submitRule(ctx context.Context, r item.Rule, d item.Durability) (BulkReceipt, error) {
+	d = max(e.durability(d), item.DurabilityJournal)
+	if err := e.l3Writable(d); err != nil {
+		return BulkReceipt{}, err
+	}
+	if err := e.rules.room(); err != nil {
+		return BulkReceipt{}, fmt.Errorf("%w: %w", &Refusal{Level: "rules", Pressure: 1, RetryAfter: time.Second}, err)
+	}
+	r.Version = e.clock.Stamp()
+	r.CreatedAt = r.Version.UnixMilli()
+	if err := r.Check(); err != nil {
+		return BulkReceipt{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	pos, err := e.append(item.KindRule, r.AppendTo(nil))
+	if err != nil {
+		return BulkReceipt{}, err
+	}
+	if err := e.reach(d, pos); err != nil {
+		e.journal.Release(pos)
+		return BulkReceipt{}, err
+	}
+	live := &liveRule{Rule: r, pos: pos, logged: true}
+	e.rules.add(live)
+	out := BulkReceipt{Version: r.Version, Persisted: d}
+	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
+	defer cancel()
+	err = e.applyRule(ctx, live)
+	signal(e.sweep) // for what is left
+	out.L1, out.L3 = live.countL1.Load(), live.countL3.Load()
+	out.Complete = err == nil
+	if d == item.DurabilityL3 && !e.ruleInL3(live) {
+		return out, fmt.Errorf("%w: the rule holds and is in the journal, but L3 does not have it yet", ErrUnknownFate)
+	}
+	return out, nil
+}
+
+func (e *Engine) ruleInL3(r *liveRule) bool {
+	e.rules.mu.RLock()
+	defer e.rules.mu.RUnlock()
+	return r.inL3
+}
+
+// sweeping serialises the appliers of rules.
+type sweeping struct {
+	mu sync.Mutex
+}
+
+// applyRule carries r to L1, then into L3's table, then to L3's rows. It may be
+// called again after an error and goes on where it was.
+func (e *Engine) applyRule(ctx context.Context, r *liveRule) error {
+	e.sweeping.mu.Lock()
+	defer e.sweeping.mu.Unlock()
+	if err := e.sweepL1(ctx, r); err != nil {
+		return err
+	}
+	if err := e.ruleToL3(ctx, r); err != nil {
+		return err
+	}
+	for {
+		e.rules.mu.RLock()
+		done := r.sweptL3
+		e.rules.mu.RUnlock()
+		if done {
+			return nil
+		}
+		n, more, err := e.l3.SweepRule(ctx, r.Rule, sweepPage)
+		if err != nil {
+			return fmt.Errorf("tiers: sweep of rule %s: %w", r.Version, err)
+		}
+		r.countL3.Add(int64(n))
+		e.metrics.swept.Add(n)
+		if !more {
+			e.rules.update(r, func(r *liveRule) { r.sweptL3 = true })
+		}
+	}
+}
+
+// ruleToL3 puts r into L3's table of rules, which refuses older writes that it
+// covers, and releases its journal record.
+func (e *Engine) ruleToL3(ctx context.Context, r *liveRule) error {
+	if e.ruleInL3(r) {
+		return nil
+	}
+	if _, err := e.l3.Apply(ctx, nil, []item.Rule{r.Rule}, nil); err != nil {
+		if ctx.Err() == nil {
+			e.l3Failed(err)
+		}
+		return fmt.Errorf("tiers: rule %s to L3: %w", r.Version, err)
+	}
+	e.rules.update(r, func(r *liveRule) { r.inL3 = true })
+	if r.logged {
+		e.journal.Release(r.pos)
+	}
+	return nil
+}
+
+// sweepL1 removes from L1 what r covers. Before it begins it passes every
+// stripe's lock: an entry that was stored without a look at r is in L1 by then
+// and will be visited.
+func (e *Engine) sweepL1(ctx context.Context, r *liveRule) error {
+	e.rules.mu.RLock()
+	done := r.sweptL1
+	e.rules.mu.RUnlock()
+	if done {
+		return nil
+	}
+	for i := range e.pending.stripes {
+		s := &e.pending.stripes[i]
+		s.mu.Lock()
+		s.mu.Unlock() //nolint:staticcheck // a barrier: whoever held it before has finished
+	}
+	var cursor l1.Cursor
+	for {
+		finished := e.l1.Sweep(&cursor, sweepStep, func(record []byte, _ bool) l1.Verdict {
+			v := item.View(record)
+			if !r.Covers(v) {
+				return l1.Keep
+			}
+			r.countL1.Add(1)
+			if r.Op == item.OpPurgeSoft && v.Key().Namespace() != item.NamespaceItem {
+				return l1.MarkStale
+			}
+			return l1.Drop
+		})
+		if finished {
+			break
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	e.rules.update(r, func(r *liveRule) { r.sweptL1 = true })
+	return nil
+}
+
+// sweepAll applies every rule that waits.
+func (e *Engine) sweepAll(ctx context.Context) error {
+	for _, r := range e.rules.which(unapplied) {
+		if err := e.applyRule(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runSweeper applies rules in the background, removes expired rows and lets go
+// of what nothing can need any more.
+func (e *Engine) runSweeper() {
+	tick := time.NewTicker(e.options.ExpirySweep)
+	defer tick.Stop()
+	lastForget := e.clock.UnixMilli()
+	for {
+		select {
+		case <-e.ctx.Done():
+			return
+		case <-tick.C:
+		case <-e.sweep:
+		}
+		if e.l3Up() {
+			if err := e.sweepAll(e.ctx); err != nil && e.ctx.Err() == nil {
+				e.logger.Warn("rules wait to be applied", "err", err)
+			}
+			e.expireRows()
+		}
+		if now := e.clock.UnixMilli(); now-lastForget >= forgetEvery.Milliseconds() {
+			lastForget = now
+			e.forget()
+		}
+	}
+}
+
+// expireRows removes rows whose time is over from L3.
+func (e *Engine) expireRows() {
+	for e.ctx.Err() == nil {
+		n, err := e.l3.Expire(e.ctx, e.clock.UnixMilli(), expiryPage)
+		if err != nil {
+			if e.ctx.Err() == nil {
+				e.logger.Warn("expired rows were not removed", "err", err)
+			}
+			return
+		}
+		e.metrics.expired.Add(n)
+		if n < expiryPage {
+			return
+		}
+	}
+}
+
+// forget drops old rules from memory, and from L3 the tombstones and rules that
+// are past their retention and older than every record that a replay could
+// still give: those must never find the field empty.
+func (e *Engine) forget() {
+	now := e.clock.UnixMilli()
+	ago := func(d time.Duration) item.Version { return item.VersionAt(now - d.Milliseconds()) }
+	e.rules.forget(ago(forgetAfter), ago(e.options.MaxLifetime))
+	if !e.l3Up() {
+		return
+	}
+	before := min(ago(e.options.TombstoneRetention), e.oldestPending())
+	if err := e.journal.Mark(); err != nil { // what was released is never replayed
+		return
+	}
+	if _, err := e.l3.PurgeTombstones(e.ctx, before, now-e.options.TombstoneRetention.Milliseconds(), expiryPage); err != nil && e.ctx.Err() == nil {
+		e.logger.Warn("old tombstones were not removed", "err", err)
+	}
+	if _, err := e.l3.DropRules(e.ctx, min(before, ago(e.options.MaxLifetime)), now-e.options.TombstoneRetention.Milliseconds()); err != nil && e.ctx.Err() == nil {
+		e.logger.Warn("old rules were not removed", "err", err)
+	}
+}
+
+// oldestPending returns the least version that is pending, or the present one.
+func (e *Engine) oldestPending() item.Version {
+	oldest := e.clock.Last()
+	for i := range e.pending.stripes {
+		s := &e.pending.stripes[i]
+		s.mu.Lock()
+		for _, p := range s.ids {
+			if len(p.records) > 0 {
+				oldest = min(oldest, p.records[0].version)
+			}
+		}
+		s.mu.Unlock()
+	}
+	for _, r := range e.rules.which(unapplied) {
+		oldest = min(oldest, r.Version)
+	}
+	return oldest
+}
+
+// CoveredSince reports whether a purge or bulk delete newer than since names
+// key or one of tags: what was fetched at since must not be used any more.
+func (e *Engine) CoveredSince(key item.Key, tags []string, since item.Version) bool {
+	return e.rules.coversFetch(key, tags, since)
+}

@@ -1,0 +1,390 @@
+package tiers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/edgenode/edgenode/tiers/item"
+	"github.com/edgenode/edgenode/tiers/l3"
+)
+
+// The flusher carries pending writes to L3: the newest version of each id, in
+// batches by count, bytes and time, one batch at a time. A record leaves
+// pending and the journal only when L3 says that the row holds its version or a
+// newer one. It never runs on the context of a request.
+
+// batchLimits say when a batch is sent.
+type batchLimits struct {
+	wait  time.Duration
+	count int
+	bytes int64
+}
+
+// flusherState is the flusher's, except where said.
+type flusherState struct {
+	// mu is held while a batch is under way. Whoever holds it sees L3 and
+	// pending agree.
+	mu    sync.Mutex
+	stuck atomic.Int64 // ids that L3 refuses; read by health
+
+	items []flushItem
+	ops   []l3.Op
+	out   []l3.Outcome
+	arena []byte
+}
+
+// A flushItem is one id in a batch.
+type flushItem struct {
+	p      *pendingID
+	upTo   item.Version // records up to this one are carried
+	record item.View    // what is sent
+}
+
+const (
+	firstBackoff = 50 * time.Millisecond
+	lastBackoff  = 2 * time.Second
+)
+
+func (e *Engine) batchFull(items int, bytes int64) bool {
+	b := e.batch.Load()
+	return items >= b.count || bytes >= b.bytes
+}
+
+func (e *Engine) runFlusher() {
+	backoff := time.Duration(0)
+	for e.awaitBatch(backoff) {
+		_, err := e.flushBatch(e.ctx)
+		switch {
+		case err == nil:
+			backoff = 0
+		default:
+			backoff = min(max(2*backoff, firstBackoff), lastBackoff)
+		}
+	}
+}
+
+// awaitBatch waits until a batch is due: something is dirty, and it is full, or
+// old enough, or somebody waits for L3. After an error it waits for backoff. It
+// returns false when the engine closes.
+func (e *Engine) awaitBatch(backoff time.Duration) bool {
+	if backoff > 0 {
+		return e.pause(backoff)
+	}
+	if e.dirty.len() == 0 {
+		select {
+		case <-e.ctx.Done():
+			return false
+		case <-e.dirty.wake:
+		}
+	}
+	b := e.batch.Load()
+	if e.dirty.len() >= b.count {
+		return e.ctx.Err() == nil
+	}
+	return e.pause(b.wait)
+}
+
+// pause waits for d, for a full batch, or for somebody who waits.
+func (e *Engine) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-e.ctx.Done():
+		return false
+	case <-timer.C:
+	case <-e.dirty.now:
+	}
+	return true
+}
+
+// flushBatch sends one batch and returns how many ids it settled.
+func (e *Engine) flushBatch(ctx context.Context) (int, error) {
+	f := &e.flusher
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.items, f.arena = f.items[:0], f.arena[:0]
+	e.collect()
+	if len(f.items) == 0 {
+		return 0, nil
+	}
+	start := time.Now()
+	err := e.sendItems(ctx, f.items)
+	e.metrics.flushSeconds.Update(time.Since(start).Seconds())
+	e.metrics.batchItems.Update(float64(len(f.items)))
+	if cap(f.arena) > 4*DefaultBatchFlushBytes {
+		f.arena = nil
+	}
+	return len(f.items), err
+}
+
+// collect takes dirty ids up to the batch's limits and reads their records.
+func (e *Engine) collect() {
+	f := &e.flusher
+	limits := e.batch.Load()
+	bytes := int64(0)
+	for len(f.items) < limits.count && (bytes < limits.bytes || len(f.items) == 0) {
+		p := e.dirty.pop()
+		if p == nil {
+			return
+		}
+		it, ok := e.plan(p)
+		if !ok {
+			continue
+		}
+		bytes += int64(len(it.record))
+		f.items = append(f.items, it)
+	}
+}
+
+// plan decides what to send of p and marks it as part of the batch.
+func (e *Engine) plan(p *pendingID) (flushItem, bool) {
+	key := item.Key(p.key)
+	s := e.pending.stripe(p.hash)
+	s.mu.Lock()
+	p.queued = false
+	r := p.newestLocked(awaitingL3)
+	if r == nil || p.flushing {
+		s.mu.Unlock()
+		return flushItem{}, false
+	}
+	c := pendingCopy{newest: *r, memory: s.memory[r.version]}
+	if base := p.contentLocked(r); base != nil {
+		c.content, c.hasContent, c.contentMemory = *base, true, s.memory[base.version]
+	}
+	p.flushing = true
+	s.mu.Unlock()
+
+	it := flushItem{p: p, upTo: c.newest.version}
+	v, err := e.readForFlush(&c)
+	if err != nil {
+		e.logger.Error("pending record cannot be read; it stays pending", "id", key.ID(), "version", c.newest.version, "err", err)
+		e.requeue(&it, true)
+		return flushItem{}, false
+	}
+	// What a rule covers was there, and is gone: an older row, which the rule
+	// perhaps does not name, must not take its place.
+	if c := e.rules.covers(v, everyRule); c.deleted || c.purged && refetchable(v) {
+		v = tombstoneOf(v, c.by)
+	}
+	it.record = v
+	return it, true
+}
+
+// readForFlush reads what L3 is to get: a put with its metadata, a tombstone,
+// or a bare metadata change of content that L3 has.
+func (e *Engine) readForFlush(c *pendingCopy) (item.View, error) {
+	newest, err := e.readIntoArena(c.newest, c.memory)
+	if err != nil || c.newest.kind != item.KindMetadata || !c.hasContent {
+		return newest, err
+	}
+	base, err := e.readIntoArena(c.content, c.contentMemory)
+	if err != nil {
+		return nil, err
+	}
+	return mergeMetadata(base, newest), nil
+}
+
+// readIntoArena reads a record into the batch's arena. Where the arena has no
+// room a new one is begun; views into the old one stay valid.
+func (e *Engine) readIntoArena(r pendingRecord, memory []byte) (item.View, error) {
+	f := &e.flusher
+	if cap(f.arena)-len(f.arena) < int(r.size) {
+		f.arena = make([]byte, 0, max(int(r.size), DefaultBatchFlushBytes+DefaultBatchFlushBytes/2))
+	}
+	v, err := e.recordBytes(f.arena, r, memory)
+	if err != nil {
+		return nil, err
+	}
+	n := len(v)
+	v = item.View(f.arena[len(f.arena) : len(f.arena)+n : len(f.arena)+n])
+	f.arena = f.arena[:len(f.arena)+n]
+	return v, nil
+}
+
+// sendItems applies items to L3 and settles each. A batch that L3 refuses for
+// what is in it is halved until the row that it refuses stands alone, so that
+// one bad row does not hold up the rest.
+func (e *Engine) sendItems(ctx context.Context, items []flushItem) error {
+	err := e.apply(ctx, items)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, l3.ErrRejected) && len(items) > 1:
+		half := len(items) / 2
+		return errors.Join(e.sendItems(ctx, items[:half]), e.sendItems(ctx, items[half:]))
+	case errors.Is(err, l3.ErrRejected):
+		e.refusedAlone(&items[0], err)
+		return nil
+	}
+	e.metrics.flushErrors.Inc()
+	if ctx.Err() == nil {
+		e.l3Failed(err)
+	}
+	for i := len(items) - 1; i >= 0; i-- {
+		e.requeue(&items[i], true)
+	}
+	return err
+}
+
+// apply sends items in one transaction and settles them by its outcomes.
+func (e *Engine) apply(ctx context.Context, items []flushItem) error {
+	f := &e.flusher
+	f.ops, f.out = f.ops[:0], f.out[:0]
+	for i := range items {
+		f.ops = append(f.ops, items[i].op())
+	}
+	f.out = append(f.out, make([]l3.Outcome, len(f.ops))...)
+	if _, err := e.l3.Apply(ctx, f.ops, nil, f.out); err != nil {
+		return err
+	}
+	e.l3Answered()
+	for i := range items {
+		e.settleOutcome(&items[i], &f.out[i])
+	}
+	return nil
+}
+
+// op returns what is to be sent for it. An item that lives outside L3 replaces
+// the row that L3 may have by a tombstone.
+func (it *flushItem) op() l3.Op {
+	if it.record.Tiers()&item.L3 == 0 {
+		return l3.Op{Record: tombstoneOf(it.record, it.upTo), If: isLive}
+	}
+	return l3.Op{Record: it.record}
+}
+
+// isLive lets an op take place only where there is a live row.
+func isLive(head item.View) bool { return head != nil }
+
+// settled reports whether L3 has what it carried, or something newer, or has a
+// reason never to have it: a rule, or an item that is gone where only its
+// metadata was to change.
+func (it *flushItem) settled(out *l3.Outcome) bool {
+	switch {
+	case out.Refused:
+		return true
+	case it.record.Kind() == item.KindMetadata:
+		return out.Version >= it.upTo || !out.Existed
+	}
+	return out.Version >= it.upTo && out.ContentVersion >= it.record.ContentVersion()
+}
+
+// settleOutcome takes a record out of pending if L3 holds its version or a
+// newer one; a row that is not seen at its version stays.
+func (e *Engine) settleOutcome(it *flushItem, out *l3.Outcome) {
+	if !it.settled(out) {
+		e.metrics.unseen.Inc()
+		e.logger.Warn("L3 took a row but does not show it; it stays pending", "id", item.Key(it.p.key).ID(), "version", it.upTo, "row", out.Version)
+		e.requeue(it, false)
+		return
+	}
+	if !out.Won {
+		e.metrics.superseded.Inc()
+	}
+	e.metrics.flushed.Inc()
+	e.metrics.flushBytes.Add(len(it.record))
+	e.settleFlushed(it)
+}
+
+// settleFlushed drops the records that L3 has made needless, publishes those
+// that waited for it, and lets their writers go.
+func (e *Engine) settleFlushed(it *flushItem) {
+	p := it.p
+	s := e.pending.stripe(p.hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.tries > 0 {
+		p.tries = 0
+		e.flusher.stuck.Add(-1)
+	}
+	p.flushing, p.replayed = false, false
+	if r := p.newestLocked(awaitingL3); r != nil && r.version == it.upTo && r.phase == awaitingL3 {
+		e.publishFlushedLocked(p, it)
+	}
+	upTo := it.upTo
+	e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version <= upTo }, func(r pendingRecord) {
+		if done := s.waiters[r.version]; done != nil {
+			close(done)
+			delete(s.waiters, r.version)
+		}
+		e.release(r)
+	})
+	s.settled.Broadcast()
+	if p.newestLocked(awaitingL3) != nil {
+		e.enqueueLocked(p)
+	}
+}
+
+// publishFlushedLocked makes visible what was written with durability l3.
+func (e *Engine) publishFlushedLocked(p *pendingID, it *flushItem) {
+	v := it.record
+	key := item.Key(p.key)
+	e.pending.epoch(p.hash).Add(1)
+	if v.Kind() != item.KindPut || v.Tiers()&item.L1 == 0 {
+		e.l1.Delete(p.hash, key, uint64(it.upTo))
+		return
+	}
+	e.l1PutLocked(p.hash, key, v)
+}
+
+// requeue puts an id back: to the front after an outage, so that the order
+// stays, to the end if its row alone made trouble.
+func (e *Engine) requeue(it *flushItem, front bool) {
+	s := e.pending.stripe(it.p.hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	it.p.flushing = false
+	if it.p.queued || len(it.p.records) == 0 {
+		return
+	}
+	if !front {
+		e.enqueueLocked(it.p)
+		return
+	}
+	it.p.queued = true
+	e.dirty.unpop(it.p)
+}
+
+// refusedAlone notes that L3 refuses this one row.
+func (e *Engine) refusedAlone(it *flushItem, err error) {
+	if it.p.tries == 0 {
+		e.flusher.stuck.Add(1)
+		e.logger.Error("L3 refuses a row; it stays in the journal and is tried again",
+			"id", item.Key(it.p.key).ID(), "version", it.upTo, "err", err)
+	}
+	it.p.tries++
+	e.requeue(it, false)
+}
+
+// Flush returns when everything that was acknowledged before the call is in L3.
+func (e *Engine) Flush(ctx context.Context) error {
+	if err := e.enterRead(); err != nil {
+		return err
+	}
+	defer e.leave()
+	if err := e.flushAll(ctx); err != nil {
+		return err
+	}
+	return e.sweepAll(ctx)
+}
+
+// flushAll flushes until nothing is dirty.
+func (e *Engine) flushAll(ctx context.Context) error {
+	for e.dirty.len() > 0 {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("tiers: flush: %d items pending: %w", e.pending.ids.Load(), err)
+		}
+		n, err := e.flushBatch(ctx)
+		if err != nil {
+			return fmt.Errorf("tiers: flush: %w: %w", ErrUnavailable, err)
+		}
+		if n > 0 && e.flusher.stuck.Load() >= e.pending.ids.Load() && e.flusher.stuck.Load() > 0 {
+			return fmt.Errorf("tiers: flush: L3 refuses %d items", e.flusher.stuck.Load())
+		}
+	}
+	return nil
+}
