@@ -112,6 +112,8 @@ type Query struct {
 	Tag    string
 	Scope  string // further prefix that ids must have (a token's namespace)
 
+	WithoutContent bool // views of rows in L3 have no content
+
 	Limit  int    // page size; 0 means 100, at most 1,000
 	Cursor string // from the page before; empty begins
 }
