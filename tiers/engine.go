@@ -1,0 +1,347 @@
+package tiers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/edgenode/edgenode/tiers/item"
+	"github.com/edgenode/edgenode/tiers/journal"
+	"github.com/edgenode/edgenode/tiers/l1"
+	"github.com/edgenode/edgenode/tiers/l3"
+	"github.com/edgenode/edgenode/tiers/pressure"
+)
+
+// An Engine is one node's tiers. It is safe for concurrent use.
+type Engine struct {
+	options  Options
+	logger   *slog.Logger
+	metrics  *engineMetrics
+	identity Identity
+	seed     maphash.Seed
+
+	clock     *item.Clock
+	clockFile *clockFile
+	dir       *journal.DirLock
+	journal   *journal.Journal
+	l1        *l1.Cache
+	l3        Store
+	l3State   backendState
+
+	pending  pendingTable
+	dirty    *dirtyQueue
+	rules    ruleSet
+	fills    flights
+	inserts  keyedLocks
+	buffers  bufferPool
+	flusher  flusherState
+	sweep    chan struct{} // capacity 1: rules to apply
+	sweeping sweeping
+
+	// reserved is what pending has taken from L1's budget.
+	reserveMu sync.Mutex
+	reserved  int64
+
+	// What Reload can change.
+	defaultDurability atomic.Int32
+	maxPayload        atomic.Int64
+	thresholds        atomic.Pointer[pressure.Thresholds]
+	batch             atomic.Pointer[batchLimits]
+
+	maxWaiters int
+	l3Timeout  time.Duration
+
+	state   stateMachine
+	gate    sync.RWMutex // held for reading by every call under way below L1
+	closed  atomic.Bool  // no new calls; set under gate
+	closing chan struct{}
+	stop    context.CancelCauseFunc
+	ctx     context.Context // of background work
+	tasks   sync.WaitGroup
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Open starts an engine in o.DataDir: it locks the directory, opens L3, indexes
+// what the journal holds, and returns when it can answer and take writes. What
+// the journal holds is flushed in the background.
+//
+// It starts the goroutines that Close ends: flusher, sweeper, and keeper (clock
+// file, probe of L3).
+func Open(ctx context.Context, o Options) (*Engine, error) {
+	o.fillDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		options: o, logger: o.Logger, seed: maphash.MakeSeed(), maxWaiters: o.MaxWaiters, l3Timeout: o.L3Timeout,
+		closing: make(chan struct{}), sweep: make(chan struct{}, 1),
+	}
+	e.pending.init()
+	e.applyReloadable(o)
+	e.dirty = newDirtyQueue(e.batchFull)
+	e.ctx, e.stop = context.WithCancelCause(context.Background())
+	if err := e.open(ctx); err != nil {
+		return nil, errors.Join(err, e.closeParts())
+	}
+	e.tasks.Go(e.runFlusher)
+	e.tasks.Go(e.runSweeper)
+	e.tasks.Go(e.runKeeper)
+	e.state.set(StateRunning)
+	return e, nil
+}
+
+func (e *Engine) open(ctx context.Context) error {
+	o := &e.options
+	e.state.set(StateConnecting)
+	var err error
+	if e.identity, e.dir, err = openDataDir(o.DataDir, o.NodeName); err != nil {
+		return err
+	}
+	if e.clockFile, err = openClockFile(filepath.Join(o.DataDir, "clock")); err != nil {
+		return err
+	}
+	e.clock = item.NewClock(e.clockFile.bound, o.Now)
+	if err := e.openL3(ctx); err != nil {
+		return err
+	}
+	e.l1 = e.openL1()
+	e.state.set(StateDrainingJournal)
+	e.journal, err = journal.Open(journal.Options{
+		Dir: filepath.Join(o.DataDir, "journal"), FS: o.JournalFS, MaxBytes: o.JournalMaxBytes,
+		Logger: o.Logger, Metrics: o.Metrics,
+	})
+	if err != nil {
+		return err
+	}
+	e.metrics = newEngineMetrics(o.Metrics, e)
+	if err := e.replay(); err != nil {
+		return err
+	}
+	if err := e.clockFile.advance(e.clock.Last()); err != nil {
+		return err
+	}
+	e.state.set(StateReady)
+	return nil
+}
+
+// openL3 opens the SQL store and learns from it the highest version it holds.
+func (e *Engine) openL3(ctx context.Context) error {
+	o := &e.options
+	store, err := l3.Open(ctx, l3.Options{
+		Path: o.SQLitePath, WALMax: o.SQLiteWALMax, Logger: o.Logger, Metrics: o.Metrics, Clock: e.clock.UnixMilli,
+	})
+	if err != nil {
+		return err
+	}
+	e.l3 = store
+	if o.WrapStore != nil {
+		e.l3 = o.WrapStore(store)
+	}
+	e.l3State.set(true, "", e.clock.UnixMilli())
+	if err := e.loadFromL3(ctx); err != nil {
+		// Down at start: the journal and the clock file are enough to serve.
+		e.l3Failed(err)
+	}
+	return nil
+}
+
+// loadFromL3 takes over what L3 knows: the clock's floor and the rules.
+func (e *Engine) loadFromL3(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, e.l3Timeout)
+	defer cancel()
+	highest := e.l3.MaxVersion()
+	if err := e.clock.Observe(highest, e.options.ClockSkewMax); err != nil {
+		e.logger.Error("versions in L3 are ahead of this clock; set the clock", "err", err)
+		e.clock.Observe(highest, 1<<62)
+	}
+	rules, err := e.l3.Rules(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range rules {
+		e.rules.add(&liveRule{Rule: r.Rule, inL3: true, sweptL1: true, sweptL3: r.Swept})
+	}
+	return nil
+}
+
+// replay makes every record of the journal pending. What L3 holds already is
+// found out when it is flushed; until then reads of such an id ask L3 too.
+func (e *Engine) replay() error {
+	records := 0
+	err := e.journal.Replay(func(pos journal.Pos, record []byte) error {
+		records++
+		return e.replayRecord(pos, record)
+	})
+	if err != nil {
+		return fmt.Errorf("tiers: replay: %w", err)
+	}
+	if records > 0 {
+		e.logger.Info("journal replayed", "records", records, "ids", e.pending.ids.Load())
+	}
+	return nil
+}
+
+func (e *Engine) replayRecord(pos journal.Pos, record []byte) error {
+	kind, err := item.RecordKind(record)
+	if err == nil && kind == item.KindRule {
+		return e.replayRule(pos, record)
+	}
+	v, err := item.Parse(record)
+	if err != nil {
+		return fmt.Errorf("record at %v: %w", pos, err)
+	}
+	e.observe(v.Version())
+	hash := e.hash(v.Key())
+	s := e.pending.stripe(hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := e.pending.addLocked(s, hash, v.Key(), pendingRecord{
+		version: v.Version(), content: v.ContentVersion(), pos: pos, size: uint32(len(record)),
+		kind: v.Kind(), tiers: v.Tiers(), phase: visible,
+	})
+	p.replayed = true
+	e.enqueueLocked(p)
+	return nil
+}
+
+func (e *Engine) replayRule(pos journal.Pos, record []byte) error {
+	r, err := item.ParseRule(record)
+	if err != nil {
+		return fmt.Errorf("rule at %v: %w", pos, err)
+	}
+	e.observe(r.Version)
+	e.rules.add(&liveRule{Rule: r, sweptL1: true, pos: pos, logged: true})
+	signal(e.dirty.wake)
+	return nil
+}
+
+// observe lifts the clock above a version of this node's own past, however far
+// ahead it is.
+func (e *Engine) observe(v item.Version) {
+	if e.clock.Observe(v, e.options.ClockSkewMax) != nil {
+		e.clock.Observe(v, 1<<62)
+	}
+}
+
+// Close refuses new calls, flushes what was accepted as far as ctx and L3
+// allow, and ends the goroutines that Open started. What could not be flushed
+// stays in the journal. Close may be called more than once.
+func (e *Engine) Close(ctx context.Context) error {
+	e.closeOnce.Do(func() {
+		e.state.set(StateShuttingDown)
+		close(e.closing) // waits for L3 end; no new writes
+		e.gate.Lock()    // every call under way has ended
+		e.closed.Store(true)
+		e.gate.Unlock()
+		if err := e.flushAll(ctx); err != nil && e.pending.ids.Load() > 0 {
+			e.logger.Warn("closed with writes that L3 does not have; they stay in the journal",
+				"ids", e.pending.ids.Load(), "err", err)
+		}
+		e.stop(ErrClosed)
+		e.tasks.Wait()
+		e.closeErr = e.closeParts()
+		e.state.set(StateClosed)
+	})
+	return e.closeErr
+}
+
+// closeParts closes what is open, in the order in which one needs the other:
+// the journal first, since its end mark says that all before was released
+// rightly; the directory's lock last.
+func (e *Engine) closeParts() error {
+	var errs []error
+	if e.journal != nil {
+		errs = append(errs, e.journal.Close())
+	}
+	if e.l3 != nil {
+		errs = append(errs, e.l3.Close())
+	}
+	if e.clockFile != nil && e.clock != nil {
+		errs = append(errs, e.clockFile.close(e.clock.Last()))
+	}
+	if e.metrics != nil {
+		e.metrics.unregister()
+	}
+	if e.dir != nil {
+		errs = append(errs, e.dir.Unlock())
+	}
+	return errors.Join(errs...)
+}
+
+// enterRead lets a call below L1 in, until leave.
+func (e *Engine) enterRead() error {
+	e.gate.RLock()
+	if e.closed.Load() {
+		e.gate.RUnlock()
+		return ErrClosed
+	}
+	return nil
+}
+
+// enterWrite is enterRead for writes, which end when Close begins.
+func (e *Engine) enterWrite() error {
+	if e.isClosing() {
+		if e.closed.Load() {
+			return ErrClosed
+		}
+		return ErrShuttingDown
+	}
+	return e.enterRead()
+}
+
+func (e *Engine) leave() { e.gate.RUnlock() }
+
+func (e *Engine) isClosing() bool {
+	select {
+	case <-e.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+func (e *Engine) hash(key item.Key) uint64 { return maphash.Bytes(e.seed, key) }
+
+// Stamp returns a version for a request to an origin that is about to leave:
+// see Write.Version.
+func (e *Engine) Stamp() item.Version { return e.clock.Stamp() }
+
+// Identity returns who this node is.
+func (e *Engine) Identity() Identity { return e.identity }
+
+// reserveQuantum is by how much pending takes from L1's budget at a time.
+const reserveQuantum = 256 << 10
+
+// reserve makes sure that the pending table's bytes are part of L1's budget.
+func (e *Engine) reserve() error {
+	used := e.pending.bytes()
+	e.reserveMu.Lock()
+	defer e.reserveMu.Unlock()
+	for e.reserved < used {
+		if !e.l1.Reserve(reserveQuantum) {
+			return &Refusal{Level: pressure.Shutdown.String(), Pressure: e.Pressure(), RetryAfter: pressure.RetryAfter}
+		}
+		e.reserved += reserveQuantum
+	}
+	for e.reserved-used > 4*reserveQuantum {
+		e.l1.Unreserve(reserveQuantum)
+		e.reserved -= reserveQuantum
+	}
+	return nil
+}
+
+// Pressure returns how full the node is with what cannot be dropped: 0 is
+// empty, 1 the budget or the quota.
+func (e *Engine) Pressure() float64 {
+	memory := float64(e.pending.bytes()) / float64(e.l1.MaxBytes())
+	b := e.journal.Backlog()
+	return max(memory, float64(b.UsedBytes)/float64(b.QuotaBytes))
+}

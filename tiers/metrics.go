@@ -1,0 +1,122 @@
+package tiers
+
+import (
+	"errors"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/edgenode/edgenode/tiers/pressure"
+)
+
+// engineMetrics are the engine's counters. Reads are counted per tier and
+// outcome; the gauges are read when somebody asks.
+type engineMetrics struct {
+	set *metrics.Set
+
+	hits       [5]*metrics.Counter // by Source
+	misses     *metrics.Counter
+	readErrors *metrics.Counter
+	corrupted  [5]*metrics.Counter
+	throttled  *metrics.Counter
+	shed       *metrics.Counter
+	busyReads  *metrics.Counter
+	promoLost  *metrics.Counter
+
+	superseded   *metrics.Counter
+	flushed      *metrics.Counter
+	flushBytes   *metrics.Counter
+	flushErrors  *metrics.Counter
+	unseen       *metrics.Counter
+	flushSeconds *metrics.Histogram
+	batchItems   *metrics.Histogram
+	swept        *metrics.Counter
+	expired      *metrics.Counter
+
+	names []string // as registered
+}
+
+func newEngineMetrics(set *metrics.Set, e *Engine) *engineMetrics {
+	m := &engineMetrics{set: set}
+	if set == nil {
+		set = metrics.NewSet() // counted, shown to nobody
+	}
+	counter := func(name string) *metrics.Counter {
+		m.names = append(m.names, name)
+		return set.NewCounter(name)
+	}
+	histogram := func(name string) *metrics.Histogram {
+		m.names = append(m.names, name)
+		return set.NewHistogram(name)
+	}
+	for s := FromNone; s <= FromL3; s++ {
+		m.hits[s] = counter(`edgenode_get_total{tier="` + s.String() + `",outcome="hit"}`)
+		m.corrupted[s] = counter(`edgenode_corruption_total{tier="` + s.String() + `"}`)
+	}
+	m.misses = counter(`edgenode_get_total{tier="all",outcome="miss"}`)
+	m.readErrors = counter(`edgenode_get_total{tier="all",outcome="error"}`)
+	m.throttled = counter(`edgenode_writes_refused_total{reason="throttle"}`)
+	m.shed = counter(`edgenode_writes_refused_total{reason="pressure"}`)
+	m.busyReads = counter("edgenode_fill_waiters_refused_total")
+	m.promoLost = counter("edgenode_promotions_lost_total")
+	m.superseded = counter("edgenode_superseded_total")
+	m.flushed = counter("edgenode_flush_items_total")
+	m.flushBytes = counter("edgenode_flush_bytes_total")
+	m.flushErrors = counter("edgenode_flush_errors_total")
+	m.unseen = counter("edgenode_flush_unseen_total")
+	m.flushSeconds = histogram("edgenode_flush_seconds")
+	m.batchItems = histogram("edgenode_flush_batch_items")
+	m.swept = counter("edgenode_swept_rows_total")
+	m.expired = counter("edgenode_expired_rows_total")
+
+	gauge := func(name string, f func() float64) {
+		set.NewGauge(name, f)
+		m.names = append(m.names, name)
+	}
+	gauge("edgenode_pressure_ratio", e.Pressure)
+	gauge("edgenode_pressure_level", func() float64 { return float64(e.thresholds.Load().Level(e.Pressure())) })
+	gauge("edgenode_pending_items", func() float64 { return float64(e.pending.ids.Load()) })
+	gauge("edgenode_pending_bytes", func() float64 { return float64(e.pending.bytes()) })
+	gauge("edgenode_rules_unswept", func() float64 { return float64(len(e.rules.which(notSweptInL3))) })
+	gauge("edgenode_l3_up", func() float64 {
+		if e.l3Up() {
+			return 1
+		}
+		return 0
+	})
+	return m
+}
+
+// unregister takes the metrics out of the set, so that an engine opened later
+// can register its own.
+func (m *engineMetrics) unregister() {
+	if m.set == nil {
+		return
+	}
+	for _, name := range m.names {
+		m.set.UnregisterMetric(name)
+	}
+}
+
+func (m *engineMetrics) read(h *Hit, ok bool, err error) {
+	switch {
+	case ok:
+		m.hits[h.Source].Inc()
+	case err != nil && !errors.Is(err, ErrTooOld):
+		m.readErrors.Inc()
+	default:
+		m.misses.Inc()
+	}
+}
+
+func (m *engineMetrics) refused(v pressure.Verdict) {
+	switch v {
+	case pressure.Delay:
+		m.throttled.Inc()
+	case pressure.Refuse:
+		m.shed.Inc()
+	}
+}
+
+func (m *engineMetrics) corrupt(s Source) { m.corrupted[s].Inc() }
+func (m *engineMetrics) busy()            { m.busyReads.Inc() }
+func (m *engineMetrics) promotionLost()   { m.promoLost.Inc() }

@@ -1,0 +1,44 @@
+package tiers
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/edgenode/edgenode/tiers/pressure"
+)
+
+func (e *Engine) applyReloadable(o Options) {
+	e.defaultDurability.Store(int32(o.Durability))
+	e.maxPayload.Store(o.MaxPayloadBytes)
+	e.thresholds.Store(&o.Pressure)
+	e.batch.Store(&batchLimits{wait: o.BatchFlush, count: o.BatchFlushCount, bytes: o.BatchFlushBytes})
+}
+
+// Reload takes over the fields of o that can change while the engine runs:
+// Durability, L1MaxBytes, MaxPayloadBytes, BatchFlush, BatchFlushCount,
+// BatchFlushBytes, Pressure. The others must be as they are, or nothing changes
+// and the error names them.
+func (e *Engine) Reload(o Options) error {
+	o.fillDefaults()
+	old := &e.options
+	errs := []error{o.validate()}
+	fixed := func(name string, same bool) {
+		if !same {
+			errs = append(errs, fmt.Errorf("tiers: %s cannot change while running; restart", name))
+		}
+	}
+	fixed("data_dir", o.DataDir == old.DataDir)
+	fixed("sqlite_path", o.SQLitePath == old.SQLitePath)
+	fixed("eviction", o.Eviction == old.Eviction)
+	fixed("journal_max_bytes", o.JournalMaxBytes == old.JournalMaxBytes)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	e.applyReloadable(o)
+	e.l1.Resize(o.L1MaxBytes)
+	signal(e.dirty.now)
+	return nil
+}
+
+// Thresholds returns the pressures at which levels begin.
+func (e *Engine) Thresholds() pressure.Thresholds { return *e.thresholds.Load() }
