@@ -1,0 +1,293 @@
+package l3
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+
+	"github.com/edgenode/edgenode/tiers/item"
+)
+
+// An Op is one write of a batch.
+type Op struct {
+	// Record is a put, a tombstone or a metadata change. A metadata change has
+	// the new state, tags, expiry, lifetimes, response metadata and stale flag
+	// under its metadata version; its content, hash, MIME and entity tag are not
+	// looked at. Apply keeps no reference to it.
+	Record item.View
+	// If, when not nil, decides inside the transaction whether the write takes
+	// place: head is what the row holds, without content, nil if there is no
+	// live row (expired rows are shown). It must be quick and must not keep head.
+	If func(head item.View) bool
+}
+
+// An Outcome is what became of an Op.
+type Outcome struct {
+	// Won reports that the row holds what the op wrote: the content of a put,
+	// the deletion, the metadata of a change. A repeated op wins again.
+	Won bool
+	// Refused reports that a stored rule or the op's own condition was against
+	// it. It was not tried.
+	Refused bool
+	// Existed reports that before the batch there was a live row, neither
+	// expired nor covered by a rule that has yet to be swept.
+	Existed bool
+	// New reports a put that won where no row was.
+	New bool
+	// Version is what the row or tombstone holds after the batch, read back from
+	// it inside the transaction; 0 means neither is there. ContentVersion is its
+	// content's.
+	Version, ContentVersion item.Version
+}
+
+// maxStored is the greatest version that fits a signed column.
+const maxStored = item.Version(1<<63 - 1)
+
+// Apply writes ops and stores new rules in one transaction: all or nothing, and
+// on disk when Apply returns. It reports the outcome of each op in out, which
+// must be as long as ops, and the number of the last change. The rules are
+// stored first: they hold for ops.
+//
+// For each key the newest wins: content by content version, metadata by
+// metadata version (equal versions by content hash, then by bytes), see merge.
+// A metadata change needs a live row. A put older than a stored rule that
+// removes it is refused. Winners, and they alone, get their tags rewritten and
+// a row in the change sequence, one for each key.
+//
+// An op that can never be stored fails the batch with an OpError; the rest may
+// be applied again without it. After ErrUnavailable the same batch may be
+// applied again. Cost: two look-ups and one write for each row, a write for
+// each changed tag, one commit with fdatasync.
+func (s *Store) Apply(ctx context.Context, ops []Op, rules []item.Rule, out []Outcome) (lastSeq uint64, err error) {
+	b, err := s.plan(ops, rules, out)
+	if err == nil {
+		err = s.write(ctx, func(ses *session, m *meta) error { return b.run(ctx, ses, m) })
+	}
+	if err != nil {
+		return 0, s.wrap(fmt.Sprintf("apply batch of %d operations", len(ops)), err)
+	}
+	s.metrics.outcomes(out)
+	return b.lastSeq, nil
+}
+
+// A batch is one call of Apply.
+type batch struct {
+	store *Store
+	ops   []Op
+	rules []item.Rule
+	out   []Outcome
+	now   int64
+
+	slots   []slot         // one for each key, in order of first use
+	slotOf  []int          // for each op
+	byKey   map[string]int // storage key to slot
+	lastSeq uint64
+}
+
+// A slot is one row: before the batch, and as the ops have made it.
+type slot struct {
+	key     []byte // storage key
+	id      int64  // of the row in items, 0 if there is none
+	row     item.View
+	grave   bool // there is a tombstone
+	before  item.View
+	now     item.View
+	content []byte
+	won     parts
+	back    readBack
+}
+
+// readBack is what the tables say after the writes.
+type readBack struct{ version, content item.Version }
+
+func (s *Store) plan(ops []Op, rules []item.Rule, out []Outcome) (*batch, error) {
+	if len(out) != len(ops) {
+		return nil, fmt.Errorf("%w: %d outcomes for %d operations", ErrRejected, len(out), len(ops))
+	}
+	for i := range rules {
+		if err := rules[i].Check(); err != nil {
+			return nil, fmt.Errorf("%w: rule %d: %w", ErrRejected, i, err)
+		}
+		if rules[i].Version == 0 || rules[i].Version > maxStored {
+			return nil, fmt.Errorf("%w: rule %d has version %s", ErrRejected, i, rules[i].Version)
+		}
+	}
+	b := &batch{
+		store: s, ops: ops, rules: rules, out: out, now: s.opts.Clock(),
+		slots: make([]slot, 0, len(ops)), slotOf: make([]int, len(ops)), byKey: make(map[string]int, len(ops)),
+	}
+	for i := range ops {
+		if err := s.checkOp(ops[i].Record); err != nil {
+			return nil, &OpError{Index: i, Err: err}
+		}
+		b.slotOf[i] = b.place(ops[i].Record.Key().StorageKey())
+	}
+	return b, nil
+}
+
+func (b *batch) place(key []byte) int {
+	if n, ok := b.byKey[string(key)]; ok {
+		return n
+	}
+	n := len(b.slots)
+	b.slots = append(b.slots, slot{key: key})
+	b.byKey[string(key)] = n
+	return n
+}
+
+func (s *Store) checkOp(record item.View) error {
+	v, err := item.Parse(record)
+	if err != nil {
+		return err
+	}
+	content, metadata := v.ContentVersion(), metadataVersion(v)
+	switch {
+	case v.Kind() == item.KindMetadata && metadata == 0, v.Kind() != item.KindMetadata && content == 0:
+		return fmt.Errorf("kind %d without its version", v.Kind())
+	case v.Version() > maxStored || v.Version() != max(content, metadata):
+		return fmt.Errorf("version %s is not the greater of %s and %s, or above %s", v.Version(), content, metadata, maxStored)
+	case v.Kind() == item.KindTombstone && len(v.Content()) > 0:
+		return errors.New("tombstone with content")
+	case int64(len(v.Content())) > s.opts.MaxPayload:
+		return fmt.Errorf("%w: content of %d bytes, allowed are %d", item.ErrTooLarge, len(v.Content()), s.opts.MaxPayload)
+	}
+	return nil
+}
+
+// run is the transaction.
+func (b *batch) run(ctx context.Context, ses *session, m *meta) error {
+	if err := b.store.rules.load(ses, m.rulesEpoch); err != nil {
+		return err
+	}
+	if err := b.addRules(ses, m); err != nil {
+		return err
+	}
+	if err := b.readRows(ses); err != nil {
+		return err
+	}
+	if err := b.decide(); err != nil {
+		return err
+	}
+	for i := range b.slots {
+		if i%64 == 0 && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if b.slots[i].won == 0 {
+			continue
+		}
+		if err := b.writeSlot(ses, m, &b.slots[i]); err != nil {
+			return err
+		}
+	}
+	if err := b.readBack(ses); err != nil {
+		return err
+	}
+	b.report()
+	b.lastSeq = m.lastSeq
+	return nil
+}
+
+// keys returns the storage keys of the slots that want says, for eachList.
+func (b *batch) keys(want func(*slot) bool) [][]byte {
+	keys := make([][]byte, 0, len(b.slots))
+	for i := range b.slots {
+		if want(&b.slots[i]) {
+			keys = append(keys, b.slots[i].key)
+		}
+	}
+	return keys
+}
+
+func (b *batch) slot(row []driver.Value) *slot { return &b.slots[b.byKey[string(bytesOf(row[0]))]] }
+
+// readRows fetches the rows and tombstones that are there.
+func (b *batch) readRows(ses *session) error {
+	err := eachList(ses, stmtRowsIn, 1, b.keys(func(*slot) bool { return true }), func(row []driver.Value) (err error) {
+		sl := b.slot(row)
+		sl.id = intOf(row[1])
+		sl.row, err = parseHead(row[2])
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return eachList(ses, stmtDeadIn, 1, b.keys(func(sl *slot) bool { return sl.id == 0 }), func(row []driver.Value) (err error) {
+		sl := b.slot(row)
+		sl.grave = true
+		sl.row, err = parseHead(row[1])
+		return err
+	})
+}
+
+// decide lets the ops contend, in order, for the rows in memory.
+func (b *batch) decide() error {
+	for i := range b.slots {
+		sl := &b.slots[i]
+		sl.before = b.store.rules.apply(sl.row, sl.id != 0)
+		sl.now = sl.before
+	}
+	for i := range b.ops {
+		record, sl := b.ops[i].Record, &b.slots[b.slotOf[i]]
+		if sl.row != nil && string(sl.row.Key()) != string(record.Key()) {
+			return &OpError{Index: i, Err: errors.New("another key has the same storage key")}
+		}
+		b.out[i] = Outcome{}
+		if b.store.rules.refuse(record) || b.ops[i].If != nil && !b.ops[i].If(liveOnly(sl.now)) {
+			b.out[i].Refused = true
+			continue
+		}
+		won := contest(sl.now, record)
+		if won == 0 {
+			continue
+		}
+		sl.now = take(sl.now, headOf(record), won)
+		sl.won |= won
+		if won&partContent != 0 {
+			sl.content = record.Content()
+		}
+	}
+	return nil
+}
+
+// liveOnly returns head if it is a put, else nil.
+func liveOnly(head item.View) item.View {
+	if head == nil || head.Kind() != item.KindPut {
+		return nil
+	}
+	return head
+}
+
+// readBack asks the tables what they hold now.
+func (b *batch) readBack(ses *session) error {
+	take := func(content int) func(row []driver.Value) error {
+		return func(row []driver.Value) error {
+			b.slot(row).back = readBack{item.Version(intOf(row[1])), item.Version(intOf(row[content]))}
+			return nil
+		}
+	}
+	live := b.keys(func(sl *slot) bool { return sl.id != 0 })
+	if err := eachList(ses, stmtReadBackIn, 1, live, take(2)); err != nil {
+		return err
+	}
+	return eachList(ses, stmtReadDeadIn, 1, b.keys(func(sl *slot) bool { return sl.grave }), take(2))
+}
+
+// report fills in the outcomes.
+func (b *batch) report() {
+	for i := range b.ops {
+		sl, o := &b.slots[b.slotOf[i]], &b.out[i]
+		before := liveOnly(sl.before)
+		o.Existed = before != nil && !before.Expired(b.now)
+		o.Version, o.ContentVersion = sl.back.version, sl.back.content
+		if o.Refused {
+			continue
+		}
+		o.Won = holds(sl.now, b.ops[i].Record)
+		o.New = o.Won && before == nil && b.ops[i].Record.Kind() == item.KindPut
+		if o.Won && o.Version < b.ops[i].Record.Version() {
+			o.Won = false // the row does not say what was written
+			b.store.metrics.rereadNo.Inc()
+		}
+	}
+}

@@ -1,0 +1,47 @@
+// Package l3 is the ground truth: items, tombstones, bulk rules and the change
+// sequence in SQL. Today that is one SQLite file; statements and connections
+// are kept apart (sqlite*.go) so that a second dialect can stand beside it, and
+// both must pass the same contract test.
+//
+// Begin with [Open], [Store.Apply] and [Store.Get]. Apply writes a batch in one
+// transaction in which the newest version of each item wins; SweepRule, Expire
+// and PurgeTombstones are bounded steps for the engine's background work;
+// Changes is what feed, filter, Merkle tree and followers read.
+//
+// The package decides nothing about time, retries or memory: the engine calls
+// again after ErrUnavailable, merges answers with what is pending, and knows
+// live rules before they are swept.
+//
+// # Schema, version 1
+//
+//	schema_info  version, min_binary (the oldest schema a binary must know to
+//	             use this file), needs (that binary in words)
+//	meta         last_seq, trimmed_seq, max_version, rules_epoch: one row,
+//	             written in the transaction of what it counts
+//	items        id           rowid
+//	             key          storage key (item.Key.StorageKey), unique, bytes
+//	             version, content_version, metadata_version
+//	             updated_at, expires_at (Unix ms, NULL is never)
+//	             is_json      1 if content is one JSON text: SQL's JSON functions
+//	                          work on CAST(content AS TEXT) of these rows
+//	             state        NULL if empty
+//	             head         the record of the item (package item) without
+//	                          content: the whole key and all metadata
+//	             content      exact bytes, once
+//	             indexes: (key) unique; (state, key) if there is a state;
+//	             (expires_at, key) if there is an expiry
+//	tombstones   key, version, content_version, stored_at (Unix ms), head
+//	             index: (version)
+//	tags         (tag, key): one row for each tag of a live item
+//	changes      seq, at (Unix ms), op (ChangeOp), version, key (whole), rule
+//	rules        version, digest (SHA-256 of record), stored_at, swept,
+//	             position (u32 span, u32 length of tag, tag, key), record
+//
+// A key is in items or in tombstones, never in both. Versions are unsigned 64
+// bit and must be below 2^63 here, which is so for some 4,000 years.
+//
+// # Locks
+//
+// The writer's session (a token in a channel) comes first, checkpointer.mu
+// after it. A reader's session is taken alone.
+package l3
