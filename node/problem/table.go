@@ -58,6 +58,7 @@ const (
 	Corrupt
 	UnknownFate
 	NotImplemented
+	NotConfigured
 	OriginUnreachable
 	OriginAnswerBad
 	Unavailable
@@ -67,7 +68,6 @@ const (
 	Busy
 	ShuttingDown
 	HookFault
-	NotConfigured
 	OriginTimeout
 	HTTPVersion
 	Full
@@ -156,6 +156,7 @@ var table = [kinds]Entry{
 	Corrupt:           {"corrupt", 500, "The stored content does not match its hash and was not served.", "Ask again: the damaged copy was dropped; if it stays, restore the item."},
 	UnknownFate:       {"unknown-fate", 500, "The write may or may not survive: it reached the node, but its place on disk is not confirmed.", "Read the item, or write the same again: that is safe."},
 	NotImplemented:    {"not-implemented", 501, "The method or coding is not implemented.", "Use another."},
+	NotConfigured:     {"not-configured", 501, "What is asked for is not configured on this node.", "Configure it; see the detail."},
 	OriginUnreachable: {"origin-unreachable", 502, "No origin could be reached.", "Look at the pool's health."},
 	OriginAnswerBad:   {"origin-answer-bad", 502, "The origin's answer is not well-formed or was cut off.", "Look at the origin."},
 	Unavailable:       {"unavailable", 503, "The answer lies in a backend that cannot be asked now; it says nothing about whether the item exists.", "Try again after Retry-After; /healthz names the backend."},
@@ -165,7 +166,6 @@ var table = [kinds]Entry{
 	Busy:              {"busy", 503, "Too many requests wait for the same thing already.", "Try again after Retry-After."},
 	ShuttingDown:      {"shutting-down", 503, "The node is shutting down or not yet ready; nothing was done.", "Try again, on another node if there is one."},
 	HookFault:         {"hook-fault", 503, "A hook failed, and it is configured to deny then.", "Look at /hooks, or set on_fault."},
-	NotConfigured:     {"not-configured", 503, "What is asked for is not configured on this node.", "Configure it; see the detail."},
 	OriginTimeout:     {"origin-timeout", 504, "The origin did not answer in time.", "Look at the origin, or raise the pool's limits."},
 	HTTPVersion:       {"http-version", 505, "This version of HTTP is not spoken here.", "Use HTTP/1.1."},
 	Full:              {"full", 507, "The journal's quota or the disk is exhausted; nothing was written.", "Free disk space, raise journal_max_bytes, or bring the SQL backend back so that the journal drains."},

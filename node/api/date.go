@@ -1,0 +1,74 @@
+package api
+
+import (
+	"net/http"
+	"strconv"
+)
+
+// appendHTTPDate appends the time ms (Unix milliseconds, from year 1 to 9999)
+// as an IMF-fixdate (RFC 9110 section 5.6.7). The day is computed as in
+// Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+func appendHTTPDate(dst []byte, ms int64) []byte {
+	const names = "ThuFriSatSunMonTueWed" // 1970-01-01 was a Thursday
+	const months = "JanFebMarAprMayJunJulAugSepOctNovDec"
+	seconds := floorDiv(ms, 1000)
+	days := floorDiv(seconds, 86400)
+	rest := int(seconds - days*86400)
+	year, month, day := civil(days)
+	weekday := int(((days % 7) + 7) % 7)
+
+	dst = append(dst, names[3*weekday:3*weekday+3]...)
+	dst = append(dst, ", "...)
+	dst = append2(dst, day)
+	dst = append(dst, ' ')
+	dst = append(dst, months[3*month-3:3*month]...)
+	dst = append(dst, ' ')
+	dst = append2(append2(dst, year/100), year%100)
+	dst = append(dst, ' ')
+	dst = append(append2(dst, rest/3600), ':')
+	dst = append(append2(dst, rest/60%60), ':')
+	return append(append2(dst, rest%60), " GMT"...)
+}
+
+// append2 appends n, from 0 to 99, as two digits.
+func append2(dst []byte, n int) []byte { return append(dst, byte('0'+n/10), byte('0'+n%10)) }
+
+// civil returns the proleptic Gregorian date of a day counted from 1970-01-01.
+func civil(days int64) (year, month, day int) {
+	z := days + 719468
+	era := floorDiv(z, 146097)
+	doe := z - era*146097
+	yoe := (doe - doe/1460 + doe/36524 - doe/146096) / 365
+	doy := doe - (365*yoe + yoe/4 - yoe/100)
+	mp := (5*doy + 2) / 153
+	day = int(doy - (153*mp+2)/5 + 1)
+	month = int(mp + 3)
+	if month > 12 {
+		month -= 12
+	}
+	year = int(yoe + era*400)
+	if month <= 2 {
+		year++
+	}
+	return year, month, day
+}
+
+func floorDiv(a, b int64) int64 {
+	q := a / b
+	if a%b < 0 {
+		q--
+	}
+	return q
+}
+
+// parseHTTPDate returns the time of an HTTP date in Unix seconds.
+func parseHTTPDate(b []byte) (seconds int64, ok bool) {
+	t, err := http.ParseTime(string(b))
+	if err != nil {
+		return 0, false
+	}
+	return t.Unix(), true
+}
+
+// appendInt appends n in decimal.
+func appendInt(dst []byte, n int64) []byte { return strconv.AppendInt(dst, n, 10) }

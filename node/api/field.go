@@ -1,0 +1,166 @@
+package api
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/edgenode/edgenode/node/problem"
+)
+
+// A field is a request header field that the API reads.
+type field uint8
+
+const (
+	fieldAccept field = iota
+	fieldAuthorization
+	fieldContentEncoding
+	fieldContentRange
+	fieldContentType
+	fieldDurability
+	fieldIfVersion
+	fieldState
+	fieldTags
+	fieldTiers
+	fieldTTL
+	fieldIfMatch
+	fieldIfModifiedSince
+	fieldIfNoneMatch
+	fieldIfRange
+	fieldIfUnmodifiedSince
+	fieldOrigin
+	fieldRange
+	fieldTraceParent
+	fieldTraceState
+	fields  // their number
+	noField = fields
+)
+
+// name returns the field's name as it is told to people.
+func (f field) name() string {
+	return [fields]string{
+		"Accept", "Authorization", "Content-Encoding", "Content-Range", "Content-Type",
+		"Edge-Durability", "Edge-If-Version", "Edge-State", "Edge-Tags", "Edge-Tiers", "Edge-TTL",
+		"If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since",
+		"Origin", "Range", "traceparent", "tracestate",
+	}[f]
+}
+
+// isList reports whether several lines of f are one list (RFC 9110 section 5.3).
+func (f field) isList() bool {
+	switch f {
+	case fieldAccept, fieldContentEncoding, fieldTags, fieldTiers, fieldIfMatch, fieldIfNoneMatch, fieldTraceState:
+		return true
+	}
+	return false
+}
+
+// fieldOf returns the field called name in any case, or noField. Names are told
+// apart by their length first.
+func fieldOf(name []byte) field {
+	switch len(name) {
+	case 5:
+		return among(name, fieldRange)
+	case 6:
+		return among(name, fieldAccept, fieldOrigin)
+	case 8:
+		return among(name, fieldIfMatch, fieldIfRange, fieldTTL)
+	case 9:
+		return among(name, fieldTags)
+	case 10:
+		return among(name, fieldState, fieldTiers, fieldTraceState)
+	case 11:
+		return among(name, fieldTraceParent)
+	case 12:
+		return among(name, fieldContentType)
+	case 13:
+		return among(name, fieldAuthorization, fieldIfNoneMatch, fieldContentRange)
+	case 15:
+		return among(name, fieldDurability, fieldIfVersion)
+	case 16:
+		return among(name, fieldContentEncoding)
+	case 17:
+		return among(name, fieldIfModifiedSince)
+	case 19:
+		return among(name, fieldIfUnmodifiedSince)
+	}
+	return noField
+}
+
+// among returns which of the candidates is called name, or noField.
+func among(name []byte, candidates ...field) field {
+	for _, f := range candidates {
+		if equalFold(name, f.name()) {
+			return f
+		}
+	}
+	return noField
+}
+
+// equalFold compares ASCII without regard to case.
+func equalFold(a []byte, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i, c := range a {
+		if c != b[i] && (c|0x20 != b[i]|0x20 || c|0x20 < 'a' || c|0x20 > 'z') {
+			return false
+		}
+	}
+	return true
+}
+
+// A header is what the API reads of a request's header. Values share memory
+// with the request.
+type header struct {
+	values   [fields][]byte
+	repeated field // the first field that stands twice and must not; noField if none
+}
+
+// reset forgets the request.
+func (h *header) reset() {
+	clear(h.values[:])
+	h.repeated = noField
+}
+
+// add takes one line. It always returns true, to go on.
+func (h *header) add(name, value []byte) bool {
+	f := fieldOf(name)
+	if f == noField {
+		return true
+	}
+	switch old := h.values[f]; {
+	case old == nil:
+		if value == nil {
+			value = []byte{}
+		}
+		h.values[f] = value
+	case f.isList():
+		h.values[f] = slices.Concat(old, []byte(", "), value)
+	case h.repeated == noField:
+		h.repeated = f
+	}
+	return true
+}
+
+// check refuses repeated fields.
+func (h *header) check() *problem.Problem {
+	if h.repeated == noField {
+		return nil
+	}
+	return problem.Newf(problem.RepeatedHeader, "%s stands more than once", h.repeated.name())
+}
+
+// elements calls yield with each element of a comma-separated list, trimmed;
+// empty elements are skipped.
+func elements(list []byte, yield func(element []byte) bool) {
+	for len(list) > 0 {
+		var e []byte
+		e, list, _ = bytes.Cut(list, []byte(","))
+		if e = trim(e); len(e) > 0 && !yield(e) {
+			return
+		}
+	}
+}
+
+// trim removes spaces and tabs at both ends.
+func trim(b []byte) []byte { return bytes.Trim(b, " \t") }

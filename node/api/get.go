@@ -1,0 +1,198 @@
+package api
+
+import (
+	"encoding/hex"
+	"strconv"
+
+	"github.com/edgenode/edgenode/node/problem"
+	"github.com/edgenode/edgenode/tiers"
+	"github.com/edgenode/edgenode/tiers/item"
+)
+
+// get answers GET and HEAD of one item.
+func (c *call) get() *problem.Problem {
+	id := c.key.Own()
+	if p := c.need(ScopeRead); p != nil {
+		return p
+	}
+	if p := c.reaches(id); p != nil {
+		return p
+	}
+	o, p := c.readOptions()
+	if p != nil {
+		return p
+	}
+	if c.api.policy != nil {
+		c.d.Tiers = o.Tiers
+		if done, p := c.consult(OpRead, id, 0); done || p != nil {
+			return p
+		}
+		o.Tiers = c.d.Tiers & item.AllTiers
+	}
+	h, ok, err := c.api.engine.Get(c.x.Context(), c.key, o)
+	if err != nil {
+		return c.fault(err)
+	}
+	if !ok {
+		return c.missing()
+	}
+	c.hit = h
+	p = c.answerHit()
+	c.hit.Release()
+	return p
+}
+
+// readOptions reads verify and min_version, and Edge-Tiers.
+func (c *call) readOptions() (o tiers.ReadOptions, p *problem.Problem) {
+	if list := c.in.values[fieldTiers]; list != nil {
+		if o.Tiers, p = parseTiers(list); p != nil {
+			return o, p
+		}
+	}
+	if len(c.query) == 0 {
+		return o, nil
+	}
+	return readParams(c.query, o)
+}
+
+func readParams(query []byte, o tiers.ReadOptions) (tiers.ReadOptions, *problem.Problem) {
+	p := params(query, func(name, value string) (bool, *problem.Problem) {
+		switch name {
+		case "verify":
+			return true, flagParam(name, value, &o.Verify)
+		case "min_version":
+			return true, versionParam(name, value, &o.MinVersion)
+		}
+		return false, nil
+	})
+	return o, p
+}
+
+// missing answers for an item that is known not to be there.
+func (c *call) missing() *problem.Problem {
+	p := &problem.Problem{Kind: problem.NotFound}
+	c.status(p.Code())
+	c.block = append(append(c.block[:0], c.api.cacheStatus[tiers.FromNone]...), "\r\n"...)
+	c.x.AddBlock(c.block)
+	c.sent(problem.Finish(c.x, p))
+	return nil
+}
+
+// answerHit answers with the hit, or with less if a condition says so. Order of
+// conditions: RFC 9110 section 13.2.2.
+func (c *call) answerHit() *problem.Problem {
+	v := c.hit.View
+	now := c.api.now()
+	modified := modifiedAt(v, now)
+	etag := etagText(v)
+	switch code := c.precondition(etag[:], modified); code {
+	case 304:
+		c.status(code)
+		c.block = c.appendValidators(c.block[:0], etag[:], modified, now)
+		c.x.AddBlock(c.block)
+		c.sent(c.x.Send(nil))
+		return nil
+	case 412:
+		return &problem.Problem{Kind: problem.PreconditionFailed}
+	}
+	content := v.Content()
+	if c.in.values[fieldRange] != nil && c.x.Method() == "GET" && c.rangeHolds(etag[:]) {
+		spans, ok := parseRanges(c.in.values[fieldRange], int64(len(content)), c.spans[:0])
+		if !ok {
+			return &problem.Problem{Kind: problem.RangeNotSatisfiable, ContentRange: "bytes */" + strconv.Itoa(len(content))}
+		}
+		if len(spans) > 0 {
+			return c.answerRanges(spans, etag[:], modified, now)
+		}
+	}
+	c.status(200)
+	b := appendContentType(c.block[:0], v)
+	b = append(b, "Accept-Ranges: bytes\r\n"...)
+	c.block = c.appendValidators(b, etag[:], modified, now)
+	c.x.AddBlock(c.block)
+	c.sent(c.x.Send(content))
+	return nil
+}
+
+// modifiedAt returns when the content became what it is, in Unix ms and never
+// in the future. It goes with the ETag: a change of state or tags leaves it.
+func modifiedAt(v item.View, now int64) int64 {
+	version := v.ContentVersion()
+	if version == 0 {
+		version = v.Version()
+	}
+	return min(version.UnixMilli(), now)
+}
+
+// etagText returns the entity tag with its quotes.
+func etagText(v item.View) (text [34]byte) {
+	tag := v.ETag()
+	text[0], text[33] = '"', '"'
+	hex.Encode(text[1:33], tag[:])
+	return text
+}
+
+// appendContentType appends the lines that say what the content is.
+func appendContentType(b []byte, v item.View) []byte {
+	b = append(b, "Content-Type: "...)
+	b = append(b, mimeOf(v)...)
+	b = append(b, "\r\n"...)
+	if encoding := contentEncodingOf(v.Response()); len(encoding) > 0 && cleanValue(encoding) {
+		b = append(b, "Content-Encoding: "...)
+		b = append(b, encoding...)
+		b = append(b, "\r\n"...)
+	}
+	return b
+}
+
+// mimeOf returns the MIME type of v in a form that can stand in a header: other
+// writers than this API may have stored anything.
+func mimeOf(v item.View) string {
+	if m := v.MIME(); m != "" && cleanValue(m) {
+		return m
+	}
+	return "application/octet-stream"
+}
+
+// cleanValue reports whether s can be the value of a header field.
+func cleanValue[S ~string | ~[]byte](s S) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// appendValidators appends the lines that an answer has whether or not its
+// content is sent.
+func (c *call) appendValidators(b, etag []byte, modified, now int64) []byte {
+	v := c.hit.View
+	b = append(b, "ETag: "...)
+	b = append(b, etag...)
+	b = append(b, "\r\nLast-Modified: "...)
+	b = appendHTTPDate(b, modified)
+	b = append(b, "\r\nAge: "...)
+	b = appendInt(b, max(now-modified, 0)/1000)
+	b = append(b, "\r\nCache-Control: no-cache\r\nEdge-Version: "...)
+	b = strconv.AppendUint(b, uint64(v.Version()), 10)
+	if state := v.State(); state != "" {
+		b = append(b, "\r\nEdge-State: "...)
+		b = append(b, state...)
+	}
+	if c.hit.Stale {
+		b = append(b, "\r\nEdge-Stale: true"...)
+	}
+	b = append(b, "\r\n"...)
+	return c.appendCacheStatus(b, now)
+}
+
+// appendCacheStatus appends the line Cache-Status (RFC 9211).
+func (c *call) appendCacheStatus(b []byte, now int64) []byte {
+	b = append(b, c.api.cacheStatus[c.hit.Source]...)
+	if at := c.hit.View.ExpiresAt(); at != 0 {
+		b = append(b, "; ttl="...)
+		b = appendInt(b, (at-now)/1000)
+	}
+	return append(b, "\r\n"...)
+}

@@ -1,0 +1,29 @@
+package api
+
+import (
+	"fmt"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// counters counts what the API does. Without a set it counts into nothing.
+type counters struct {
+	requests [routes][6]*metrics.Counter // edgenode_api_requests_total by route and class of status
+	lines    [2]*metrics.Counter         // edgenode_api_batch_lines_total by outcome: ok, failed
+	denied   *metrics.Counter            // edgenode_api_denied_total: requests denied or answered by a policy
+}
+
+func newCounters(set *metrics.Set) *counters {
+	if set == nil {
+		set = metrics.NewSet() // never exported
+	}
+	m := &counters{denied: set.GetOrCreateCounter(`edgenode_api_denied_total`)}
+	for r := range routes {
+		for class := range m.requests[r] {
+			m.requests[r][class] = set.GetOrCreateCounter(fmt.Sprintf(`edgenode_api_requests_total{route=%q,class="%dxx"}`, r.String(), class))
+		}
+	}
+	m.lines[0] = set.GetOrCreateCounter(`edgenode_api_batch_lines_total{outcome="ok"}`)
+	m.lines[1] = set.GetOrCreateCounter(`edgenode_api_batch_lines_total{outcome="failed"}`)
+	return m
+}

@@ -1,0 +1,138 @@
+package api
+
+import (
+	"bytes"
+	"unicode/utf8"
+
+	"github.com/edgenode/edgenode/node/problem"
+	"github.com/edgenode/edgenode/tiers/item"
+)
+
+// A route is one path of the API.
+type route uint8
+
+const (
+	routeUnknown route = iota
+	routeItem
+	routeState
+	routeStatus
+	routeItems
+	routeCount
+	routeGetMany
+	routePutMany
+	routeDeleteMany
+	routePurge
+	routes // their number
+)
+
+// String returns the route's name in metrics.
+func (r route) String() string {
+	return [routes]string{
+		"unknown", "item", "state", "status", "items", "count", "get_many", "put_many", "delete_many", "purge",
+	}[r]
+}
+
+// allow returns the field Allow of a route.
+func (r route) allow() string {
+	switch r {
+	case routeItem:
+		return "GET, HEAD, PUT, DELETE"
+	case routeItems:
+		return "GET, HEAD, DELETE"
+	case routeStatus, routeCount:
+		return "GET, HEAD"
+	}
+	return "POST"
+}
+
+const idPath = "/v1/items/"
+
+// parsePath says which route path (raw, without the query) takes. For the
+// routes of one item it appends the item's key to dst. The path is split before
+// it is decoded: only a last literal ":state" or ":status" is a verb. Then it is
+// decoded once; nothing is normalised.
+func parsePath(path []byte, dst item.Key) (route, item.Key, *problem.Problem) {
+	raw, ok := bytes.CutPrefix(path, []byte(idPath))
+	if !ok {
+		return fixedRoute(path), dst, nil
+	}
+	r := routeItem
+	if id, ok := bytes.CutSuffix(raw, []byte(":state")); ok {
+		r, raw = routeState, id
+	} else if id, ok := bytes.CutSuffix(raw, []byte(":status")); ok {
+		r, raw = routeStatus, id
+	}
+	key, p := appendDecoded(append(dst, item.NamespaceItem), raw)
+	if p != nil {
+		return r, dst, p
+	}
+	return r, key, checkID(key[len(dst)+1:])
+}
+
+// fixedRoute returns the route of a path without an id.
+func fixedRoute(path []byte) route {
+	switch string(path) {
+	case "/v1/items":
+		return routeItems
+	case "/v1/items:count":
+		return routeCount
+	case "/v1/items:get":
+		return routeGetMany
+	case "/v1/items:put":
+		return routePutMany
+	case "/v1/items:delete":
+		return routeDeleteMany
+	case "/v1/purge":
+		return routePurge
+	}
+	return routeUnknown
+}
+
+// appendDecoded appends raw to dst with percent sequences decoded once. A plus
+// stays a plus.
+func appendDecoded(dst, raw []byte) ([]byte, *problem.Problem) {
+	for {
+		i := bytes.IndexByte(raw, '%')
+		if i < 0 {
+			return append(dst, raw...), nil
+		}
+		dst = append(dst, raw[:i]...)
+		if len(raw) < i+3 || !isHex(raw[i+1]) || !isHex(raw[i+2]) {
+			return dst, problem.New(problem.BadPath, "a % is not followed by two hexadecimal digits")
+		}
+		dst = append(dst, unhex(raw[i+1])<<4|unhex(raw[i+2]))
+		raw = raw[i+3:]
+	}
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+func unhex(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return c&^0x20 - 'A' + 10
+}
+
+// checkID is item.CheckID for bytes, without an allocation when they are good.
+func checkID(id []byte) *problem.Problem {
+	if len(id) >= 1 && len(id) <= item.MaxIDLen && cleanText(id) {
+		return nil
+	}
+	return idProblem(item.CheckID(string(id)))
+}
+
+// cleanText reports whether b is UTF-8 without control characters (Unicode
+// category Cc: U+0000 to U+001F, U+007F to U+009F).
+func cleanText(b []byte) bool {
+	ascii := true
+	for i, c := range b {
+		if c < ' ' || c == 0x7f || c == 0xc2 && i+1 < len(b) && b[i+1] < 0xa0 {
+			return false
+		}
+		ascii = ascii && c < utf8.RuneSelf
+	}
+	return ascii || utf8.Valid(b)
+}
