@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -15,7 +17,12 @@ import (
 	"github.com/edgenode/edgenode/node/front"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// fasthttp's, which benchmarks start and nobody can end
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
+}
 
 // patience bounds every wait of a test; no test waits that long.
 const patience = 20 * time.Second
@@ -118,6 +125,12 @@ func (r *recorder) take() []string {
 	r.seen = nil
 	return seen
 }
+
+// quiet is a logger for tests that make the server log.
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func decimal(n int) string { return strconv.Itoa(n) }
+func hex(n int) string     { return strconv.FormatInt(int64(n), 16) }
 
 // statuses returns the status codes of the answers in raw, whose bodies hold no
 // status line.
