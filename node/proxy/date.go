@@ -1,0 +1,116 @@
+package proxy
+
+import (
+	"strings"
+	"time"
+)
+
+// parseDate reads a date in one of the three forms of RFC 9110 §5.6.7, names in
+// any case, and returns Unix milliseconds. Nothing else is a date: no other
+// zone than GMT, no missing or extra spaces, no day that the month does not
+// have. nowMilli places two-digit years: more than 50 years ahead is the past.
+func parseDate(s string, nowMilli int64) (int64, bool) {
+	comma := strings.IndexByte(s, ',')
+	var f dateFields
+	var ok bool
+	switch {
+	case comma == 3:
+		f, ok = imfFixdate(s)
+	case comma > 3:
+		f, ok = rfc850Date(s, comma, nowMilli)
+	default:
+		f, ok = asctimeDate(s)
+	}
+	if !ok || !f.valid() {
+		return 0, false
+	}
+	return time.Date(f.year, time.Month(f.month), f.day, f.hour, f.minute, f.second, 0, time.UTC).UnixMilli(), true
+}
+
+type dateFields struct{ year, month, day, hour, minute, second int }
+
+func (f dateFields) valid() bool {
+	if f.year < 1 || f.month < 1 || f.day < 1 || f.hour > 23 || f.minute > 59 || f.second > 60 {
+		return false
+	}
+	last := time.Date(f.year, time.Month(f.month)+1, 0, 0, 0, 0, 0, time.UTC).Day()
+	return f.day <= last
+}
+
+const (
+	dayNames   = "mon tue wed thu fri sat sun "
+	monthNames = "jan feb mar apr may jun jul aug sep oct nov dec "
+)
+
+// imfFixdate reads "Sun, 06 Nov 1994 08:49:37 GMT".
+func imfFixdate(s string) (f dateFields, ok bool) {
+	if len(s) != 29 || nameIndex(dayNames, s[:3]) == 0 || s[3:5] != ", " || s[7] != ' ' || s[11] != ' ' ||
+		s[16] != ' ' || !strings.EqualFold(s[25:], " GMT") {
+		return f, false
+	}
+	f.month = nameIndex(monthNames, s[8:11])
+	ok = digits(&f.day, s[5:7]) && digits(&f.year, s[12:16]) && f.clock(s[17:25])
+	return f, ok
+}
+
+var longDays = []string{"monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"}
+
+// rfc850Date reads "Sunday, 06-Nov-94 08:49:37 GMT".
+func rfc850Date(s string, comma int, nowMilli int64) (f dateFields, ok bool) {
+	known := false
+	for _, day := range longDays {
+		known = known || strings.EqualFold(s[:comma], day)
+	}
+	s = s[comma:]
+	if !known || len(s) != 24 || s[:2] != ", " || s[4] != '-' || s[8] != '-' || s[11] != ' ' || !strings.EqualFold(s[20:], " GMT") {
+		return f, false
+	}
+	f.month = nameIndex(monthNames, s[5:8])
+	ok = digits(&f.day, s[2:4]) && digits(&f.year, s[9:11]) && f.clock(s[12:20])
+	this := time.UnixMilli(nowMilli).UTC().Year()
+	if f.year += this - this%100; f.year > this+50 {
+		f.year -= 100
+	}
+	return f, ok
+}
+
+// asctimeDate reads "Sun Nov  6 08:49:37 1994".
+func asctimeDate(s string) (f dateFields, ok bool) {
+	if len(s) != 24 || nameIndex(dayNames, s[:3]) == 0 || s[3] != ' ' || s[7] != ' ' || s[10] != ' ' || s[19] != ' ' {
+		return f, false
+	}
+	day := s[8:10]
+	if day[0] == ' ' {
+		day = day[1:]
+	}
+	f.month = nameIndex(monthNames, s[4:7])
+	ok = digits(&f.day, day) && digits(&f.year, s[20:]) && f.clock(s[11:19])
+	return f, ok
+}
+
+// nameIndex returns the place of a three-letter name in a list, from 1; 0 if it
+// is not there.
+func nameIndex(list, name string) int {
+	for i := 0; i < len(list); i += 4 {
+		if strings.EqualFold(list[i:i+3], name) {
+			return i/4 + 1
+		}
+	}
+	return 0
+}
+
+// clock reads "08:49:37".
+func (f *dateFields) clock(s string) bool {
+	return s[2] == ':' && s[5] == ':' && digits(&f.hour, s[:2]) && digits(&f.minute, s[3:5]) && digits(&f.second, s[6:])
+}
+
+func digits(to *int, s string) bool {
+	*to = 0
+	for i := range len(s) {
+		if !isDigit(s[i]) {
+			return false
+		}
+		*to = *to*10 + int(s[i]-'0')
+	}
+	return len(s) > 0
+}

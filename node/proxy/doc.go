@@ -1,0 +1,73 @@
+// Package proxy is the shared HTTP cache in front of origins (RFC 9111): it
+// answers requests for configured sites from the engine, or fetches, stores and
+// passes on what the origin says.
+//
+// Begin with [Proxy.Serve]. A GET reads top to bottom: Serve finds the site and
+// builds the key, seek looks it up, sendFound answers if what is stored may be
+// used, else fill joins or begins a flight, one fetch for all who ask the same.
+// A flight judges the answer, stores it and hands it to those who may have it.
+// Everything else passes: see pass.
+//
+// What never happens: an answer that is private, or was made for a request with
+// Authorization or with cookies in it (unless its fields or the site say
+// otherwise), or has Vary: *, is given to anybody but the client that asked. That is decided before a
+// waiting request gets a byte.
+//
+// # Order of authority
+//
+// First the rules above; then the operator's configuration; then the Policy; then
+// the origin's freshness. A Policy may always shorten, forbid storing and add
+// tags. It may lengthen a lifetime only of an answer that may be shared and has
+// none of must-revalidate, proxy-revalidate, no-cache, s-maxage and no-store,
+// unless the site's AllowOverride names it.
+//
+// # Purges
+//
+// A fetch takes the engine's stamp before its request leaves. The engine
+// refuses to store what a newer rule covers; a 304 renews an answer only if no
+// newer rule covers its tags, old or new; a waiter does not get an answer that
+// a rule newer than the stamp covers. Every stored object carries implicit tags
+// (first byte 0x01): "\x01u:" and its URL by the site's query rules ("\x01p:"
+// for the answer to a POST), once more for the URL before a rewriting, and
+// "\x01h:" and the host name.
+//
+// # Stored form, format 1 (little endian)
+//
+// The key is 's', the site's name, a zero byte, scheme://host/path?query; then,
+// if a Policy added to the key, "\0a" and the addition; then, for a variant,
+// "\0v" and its hash. The content is the body. The response metadata of an
+// answer:
+//
+//	 0 u8  format = 1          40 i64 stale-if-error window, ms
+//	 1 u8  kind = 1            48 i64 Date, Unix ms
+//	 2 u16 status              56 i64 Last-Modified, Unix ms; -2^63 unknown
+//	 4 u32 flags               64 u32 length of the header lines
+//	 8 i64 received, Unix ms   68 u32 where ETag's value begins in them
+//	16 i64 initial age, ms     72 u32 its length, 0 none
+//	24 i64 lifetime, ms        76 u32 length of the nominated names
+//	32 i64 stale-while-        80 u32 length of the Cache-Status note
+//	       revalidate, ms      84 u32 zero
+//	                           88     header lines (name, ": ", value, CRLF),
+//	                                  names of Vary, note
+//
+// Flags: 1 no-cache, 2 never stale, 4 lifetime guessed, 8 stale-if-error given,
+// 16 answer to a POST. The version of the item is the fetch's stamp, its expiry
+// is freshness + the largest stale window + keep.
+//
+// Where answers have Vary, the base key holds an index with empty content:
+//
+//	0 u8  format = 1          16     specs: u16 length, sorted lower-case names
+//	1 u8  kind = 2                   joined by commas
+//	2 u16 specs                      variants, 40 bytes each: [16] hash, u64
+//	4 u32 variants                   number of its spec, i64 stored, i64
+//	8 i64 expires, Unix ms           expires, both Unix ms
+//
+// A variant's hash is the first half of SHA-256 over its spec and, for each
+// name, u8 1 and u32 length and the normalised value, or five zeros if the
+// request has no such field. Other forms are misses.
+//
+// # Locks
+//
+// Proxy.mu before flight.mu. An index lock is taken with neither held. The
+// engine is called with no lock held but an index lock.
+package proxy

@@ -1,0 +1,294 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// An originAnswer is an answer under way. It is closed once.
+type originAnswer struct {
+	*http.Response
+	sent, received int64 // Unix ms
+	ctx            context.Context
+	cancel         context.CancelCauseFunc
+	stall          *time.Timer
+	stallAfter     time.Duration
+	origin         *origin
+	tap            *tap
+	read           int64
+}
+
+// Read reads the body. io.EOF means that it came whole, as far as its framing
+// can tell.
+func (a *originAnswer) Read(b []byte) (int, error) {
+	a.stall.Reset(a.stallAfter)
+	n, err := a.Body.Read(b)
+	a.read += int64(n)
+	if err == nil {
+		return n, nil
+	}
+	a.stall.Stop()
+	if cause := context.Cause(a.ctx); cause != nil && err != io.EOF {
+		return n, cause
+	}
+	if err == io.EOF && a.tap != nil && a.tap.broken() {
+		return n, errOverlong
+	}
+	return n, err
+}
+
+// errOverlong is returned at the end of a body after which more came than was
+// announced, or whose header had two framings.
+var errOverlong = errors.New("proxy: the origin's answer is not framed as announced")
+
+// Close ends the exchange; a connection whose answer was not read to its end,
+// or was followed by more, is not used again.
+func (a *originAnswer) Close() {
+	a.stall.Stop()
+	a.Body.Close()
+	a.cancel(errAbandoned)
+	a.origin.inFlight.Add(-1)
+	if a.tap != nil && a.tap.broken() {
+		a.tap.Conn.Close()
+	}
+}
+
+// fetch is one request to an origin.
+type fetch struct {
+	p      *Proxy
+	r      *request
+	header http.Header
+	body   *guardedBody // nil for none
+	// info gets each 1xx but 100 and 101; it may be called by another goroutine
+	// until do returns.
+	info func(code int, h http.Header)
+}
+
+// do sends the request and returns the answer's header. It tries another
+// connection once, within a budget, if the request can be repeated and nothing
+// of an answer came.
+func (f *fetch) do(ctx context.Context) (*originAnswer, error) {
+	o := f.r.pool.pick(f.r.key, nil)
+	a, err := f.try(ctx, o)
+	if err == nil || ctx.Err() != nil || !f.repeatable(err) || !f.p.retryAllowed() {
+		return a, err
+	}
+	f.p.m.retries.Inc()
+	return f.try(ctx, f.r.pool.pick(f.r.key, o))
+}
+
+func (f *fetch) repeatable(err error) bool {
+	if f.body != nil || problemOf(err) == problemTimeout {
+		return false
+	}
+	switch f.r.method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return problemOf(err) == problemUnreachable
+}
+
+// The budget allows one retry for ten requests, and ten at once.
+const (
+	retryPrice  = 10
+	retryBudget = 100
+)
+
+func (p *Proxy) retryAllowed() bool {
+	for {
+		n := p.budget.Load()
+		if n < retryPrice {
+			return false
+		}
+		if p.budget.CompareAndSwap(n, n-retryPrice) {
+			return true
+		}
+	}
+}
+
+func (p *Proxy) earnRetry() {
+	if n := p.budget.Load(); n < retryBudget {
+		p.budget.CompareAndSwap(n, n+1)
+	}
+}
+
+func (f *fetch) try(ctx context.Context, o *origin) (*originAnswer, error) {
+	f.p.m.fetches.Inc()
+	f.p.earnRetry()
+	ctx, cancel := context.WithCancelCause(ctx)
+	a := &originAnswer{ctx: ctx, cancel: cancel, origin: o, stallAfter: f.p.o.StallTimeout}
+	// One limit for waiting in the pool, connecting and waiting for the header;
+	// with a body the transport's own limit begins after it was sent.
+	limit := f.r.pool.ConnectTimeout + f.r.pool.FirstByteTimeout
+	timer := time.AfterFunc(limit, func() { cancel(errFirstByte) })
+	if f.body != nil {
+		timer.Stop()
+	}
+	req, err := f.request(a.watch(ctx, f), o)
+	if err != nil {
+		timer.Stop()
+		cancel(err)
+		return nil, err
+	}
+	o.inFlight.Add(1)
+	a.sent = f.p.o.Now()
+	resp, err := f.r.pool.transport.RoundTrip(req)
+	timer.Stop()
+	if err != nil {
+		o.inFlight.Add(-1)
+		return nil, f.failed(ctx, cancel, o, err)
+	}
+	o.worked()
+	a.received = f.p.o.Now()
+	a.Response = resp
+	a.stall = time.AfterFunc(a.stallAfter, func() { cancel(errStalled) })
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		a.Close()
+		return nil, fmt.Errorf("proxy: origin %s: it switched protocols unasked", o.authority)
+	}
+	return a, nil
+}
+
+// failed turns a transport's error into ours and notes the origin's health.
+func (f *fetch) failed(ctx context.Context, cancel context.CancelCauseFunc, o *origin, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	cancel(err)
+	if f.body != nil {
+		if bodyErr := f.body.failure(); bodyErr != nil {
+			return fmt.Errorf("%w: %w", errRequestBody, bodyErr)
+		}
+	}
+	if !errors.Is(err, errAbandoned) && !errors.Is(err, errClosed) && !errors.Is(err, context.Canceled) {
+		o.failed(f.p.o.Now())
+		f.p.m.originErrors.Inc()
+		f.p.o.Log.Debug("origin request failed", "pool", f.r.pool.Name, "origin", o.authority, "error", err)
+	}
+	return fmt.Errorf("proxy: fetch from pool %s: %w", f.r.pool.Name, err)
+}
+
+func (f *fetch) request(ctx context.Context, o *origin) (*http.Request, error) {
+	if !validTarget(f.r.target) {
+		return nil, fmt.Errorf("proxy: target %q cannot be sent", f.r.target)
+	}
+	req := (&http.Request{
+		Method: f.r.method, URL: o.target(f.r.target), Header: f.header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Host: f.r.pool.hostField(o, f.r.rawHost),
+	}).WithContext(ctx)
+	if _, ok := req.Header["User-Agent"]; !ok {
+		req.Header["User-Agent"] = nil // do not let net/http name itself
+	}
+	if f.body != nil {
+		req.Body, req.ContentLength = f.body, f.r.length
+	}
+	return req, nil
+}
+
+// validTarget reports whether a target can go into a request line.
+func validTarget(s string) bool {
+	if s == "" || s[0] != '/' && s != "*" {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// watch adds the hooks that see interim answers and the connection.
+func (a *originAnswer) watch(ctx context.Context, f *fetch) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) {
+			if t, ok := info.Conn.(*tap); ok {
+				a.tap = t
+				if !t.begin() {
+					t.Conn.Close()
+				}
+			}
+		},
+		Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+			if f.info != nil && code != http.StatusContinue && code != http.StatusSwitchingProtocols {
+				f.info(code, http.Header(h))
+			}
+			return nil
+		},
+	})
+}
+
+// tlsConfig is what connections to https origins use.
+func (p *Proxy) tlsConfig() *tls.Config {
+	if p.o.TLS == nil {
+		return &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	return p.o.TLS.Clone()
+}
+
+// errRequestBody wraps errors of reading the client's body.
+var errRequestBody = errors.New("proxy: request body")
+
+// A guardedBody hands a client's body to the transport, whose goroutine may
+// read on after the answer came. release ends that: it waits for a read under
+// way, and none comes after it.
+type guardedBody struct {
+	mu     sync.Mutex
+	r      io.Reader
+	closed bool
+	err    atomic.Pointer[error]
+}
+
+// Read implements io.Reader.
+func (g *guardedBody) Read(b []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return 0, net.ErrClosed
+	}
+	n, err := g.r.Read(b)
+	if err != nil && err != io.EOF {
+		g.err.Store(&err)
+	}
+	return n, err
+}
+
+// Close is called by the transport; the client's body is not closed by it.
+func (g *guardedBody) Close() error { return nil }
+
+func (g *guardedBody) release() {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+}
+
+// failure returns what reading the client's body failed with.
+func (g *guardedBody) failure() error {
+	if err := g.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// infoBlock renders the fields of an interim answer.
+func infoBlock(h http.Header) []byte {
+	h = h.Clone()
+	removeHopByHop(h)
+	block, _, _ := appendBlock(nil, h)
+	return block
+}
+
+// finish makes the fields ready for the client.
+func (a *originAnswer) finish(p *Proxy) {
+	p.finishFields(a.Header, a.ProtoMajor, a.ProtoMinor, a.received)
+}

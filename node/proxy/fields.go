@@ -1,0 +1,192 @@
+package proxy
+
+import (
+	"net/http"
+	"net/textproto"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/edgenode/edgenode/tiers/item"
+)
+
+// hopByHop are the fields that belong to one connection (RFC 9110 §7.6.1).
+// Trailer is among them because trailers are not passed on.
+var hopByHop = []string{
+	"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "Proxy-Authenticate", "Proxy-Authentication-Info",
+	"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings",
+}
+
+// removeHopByHop deletes the fields of the connection and those that Connection
+// names. What a message must not lose stays, whatever Connection says.
+func removeHopByHop(h http.Header) {
+	for _, line := range h["Connection"] {
+		for name := range strings.SplitSeq(line, ",") {
+			switch name = textproto.CanonicalMIMEHeaderKey(strings.Trim(name, " \t")); name {
+			case "Cache-Control", "Host", "Content-Length", "Date", "Vary", "Set-Cookie":
+			default:
+				delete(h, name)
+			}
+		}
+	}
+	for _, name := range hopByHop {
+		delete(h, name)
+	}
+}
+
+// upstreamFields copies the request's fields as the origin gets them, without
+// conditions and ranges, which are for us unless the request passes.
+func (p *Proxy) upstreamFields(st *state, r *request) http.Header {
+	h := make(http.Header, 16)
+	st.x.Fields(func(name, value []byte) bool {
+		key := textproto.CanonicalMIMEHeaderKey(string(name))
+		h[key] = append(h[key], string(value))
+		return true
+	})
+	removeHopByHop(h)
+	for _, name := range []string{"Host", "Content-Length", "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Real-Ip"} {
+		delete(h, name)
+	}
+	if client := r.client; client.IsValid() {
+		h["X-Forwarded-For"] = []string{client.String()}
+	}
+	h["X-Forwarded-Proto"] = []string{r.scheme}
+	h["X-Forwarded-Host"] = []string{r.rawHost}
+	version := "1.1 "
+	if st.x.HTTP10() {
+		version = "1.0 "
+	}
+	h["Via"] = append(h["Via"], version+p.o.Name)
+	if lines := h["Accept-Encoding"]; len(lines) > 0 && !r.site.RawAcceptEncoding {
+		h["Accept-Encoding"] = []string{string(codings(nil, strings.Join(lines, ",")))}
+	}
+	return h
+}
+
+// conditionalFields are those that speak of what the client has.
+var conditionalFields = []string{"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range", "Range"}
+
+func withoutConditions(h http.Header) http.Header {
+	h = h.Clone()
+	for _, name := range conditionalFields {
+		delete(h, name)
+	}
+	return h
+}
+
+// loops reports a request that came through this node too often.
+func (p *Proxy) loops(h http.Header) bool {
+	n := 0
+	for _, line := range h["Via"] {
+		for member := range strings.SplitSeq(line, ",") {
+			if _, by, ok := strings.Cut(strings.Trim(member, " \t"), " "); ok {
+				by, _, _ = strings.Cut(by, " ")
+				if strings.EqualFold(by, p.o.Name) {
+					n++
+				}
+			}
+		}
+	}
+	return n > maxLoops
+}
+
+// maxLoops is how many members of Via may be ours, the new one included:
+// more than one because nodes may stand in front of each other.
+const maxLoops = 8
+
+// notSent are fields of an answer that we make ourselves or keep to us.
+var notSent = []string{"Content-Length", "Surrogate-Key", "Cache-Tag"}
+
+// surrogateTags returns the tags that an answer carries. Those that are no
+// tags are left out.
+func surrogateTags(h http.Header) []string {
+	var tags []string
+	add := func(tag string) {
+		if tag = strings.Trim(tag, " \t"); validTag(tag) && len(tags) < item.MaxTags {
+			tags = append(tags, tag)
+		}
+	}
+	for _, line := range h["Surrogate-Key"] {
+		for tag := range strings.FieldsSeq(line) {
+			add(tag)
+		}
+	}
+	for _, line := range h["Cache-Tag"] {
+		for tag := range strings.SplitSeq(line, ",") {
+			add(tag)
+		}
+	}
+	for _, line := range h["Cache-Groups"] {
+		for member := range strings.SplitSeq(line, ",") {
+			if member = strings.Trim(member, " \t"); len(member) > 2 && member[0] == '"' && member[len(member)-1] == '"' {
+				add(member[1 : len(member)-1])
+			}
+		}
+	}
+	slices.Sort(tags)
+	return slices.Compact(tags)
+}
+
+func validTag(tag string) bool { return item.CheckTags([]string{tag}) == nil }
+
+// finishFields makes the fields of an answer ready for the client: no fields of
+// the connection, our Via, a Date. It changes h.
+func (p *Proxy) finishFields(h http.Header, major, minor int, received int64) {
+	removeHopByHop(h)
+	version := "1.1 "
+	if major == 1 && minor == 0 {
+		version = "1.0 "
+	}
+	h["Via"] = append(h["Via"], version+p.o.Name)
+	if len(h["Date"]) == 0 {
+		h["Date"] = []string{time.UnixMilli(received).UTC().Format(http.TimeFormat)}
+	}
+}
+
+// appendBlock appends the lines of h but those of without, names sorted, the
+// lines of one name in order, and returns where the value of ETag lies.
+func appendBlock(dst []byte, h http.Header, without ...string) (block []byte, etagAt, etagLen int) {
+	names := make([]string, 0, len(h))
+	for name := range h {
+		if !slices.Contains(without, name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		for _, value := range h[name] {
+			if strings.ContainsAny(value, "\r\n\x00") {
+				continue
+			}
+			dst = append(dst, wireName(name)...)
+			dst = append(dst, ": "...)
+			if name == "Etag" && etagLen == 0 {
+				etagAt, etagLen = len(dst), len(value)
+			}
+			dst = append(dst, value...)
+			dst = append(dst, "\r\n"...)
+		}
+	}
+	return dst, etagAt, etagLen
+}
+
+func wireName(canonical string) string {
+	switch canonical {
+	case "Etag":
+		return "ETag"
+	case "Www-Authenticate":
+		return "WWW-Authenticate"
+	}
+	return canonical
+}
+
+// headerOf is the inverse of appendBlock.
+func headerOf(block []byte) http.Header {
+	h := make(http.Header, 16)
+	eachLine(block, func(name, value, _ []byte) bool {
+		key := textproto.CanonicalMIMEHeaderKey(string(name))
+		h[key] = append(h[key], string(value))
+		return true
+	})
+	return h
+}

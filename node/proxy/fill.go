@@ -1,0 +1,317 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/edgenode/edgenode/tiers"
+	"github.com/edgenode/edgenode/tiers/item"
+)
+
+// verdictOf judges an answer with the site's rules and the policy.
+func (p *Proxy) verdictOf(r *request, status int, h http.Header, sent, received, length int64) verdict {
+	a := answer{method: r.method, authorization: r.authorized, ranged: r.ranged, status: status, header: h, sent: sent, received: received}
+	v := r.site.judge(&a)
+	v.tags = surrogateTags(h)
+	if p.o.Policy != nil {
+		in := TTLInput{
+			Site: r.site.Name, Method: r.method, URL: r.url, Request: r.header, Client: r.client, Status: status, Header: h,
+			Lifetime: time.Duration(v.lifetime) * time.Millisecond, Known: v.explicit, Length: length,
+		}
+		var out TTLDecision
+		p.o.Policy.TTL(&in, &out)
+		out.Tags = slices.DeleteFunc(slices.Clone(out.Tags), func(t string) bool { return !validTag(t) })
+		cc, _ := r.site.control(h)
+		v.apply(r.site, &out, &cc)
+		if v.refused {
+			p.m.refusedOverrides.Inc()
+		}
+	}
+	v.tags = append(slices.Clone(r.tags), v.tags...)
+	return v
+}
+
+// freshOnArrival reports whether others may have an answer without asking the
+// origin again.
+func (v *verdict) freshOnArrival() bool {
+	return v.share && v.flags&metaNoCache == 0 && v.lifetime > v.initialAge
+}
+
+// present renders an answer: the stored form for everybody, and the lines for
+// the leader.
+func (fl *flight) present(v *verdict, status int, h http.Header) {
+	without := append([]string{"Age"}, notSent...)
+	block, at, n := appendBlock(nil, h, append(without, v.withhold...)...)
+	fl.meta = appendMeta(nil, status, &v.freshness, block, at, n, v.vary, keyNote(fl.r.url))
+	fl.block, _, _ = appendBlock(nil, h, notSent...)
+	fl.spec, fl.tags = v.vary, v.tags
+	fl.hash, _ = variantHash(v.vary, fl.r, nil)
+}
+
+// judge decides what is done with a whole new answer, and does it.
+func (fl *flight) judge(oa *originAnswer) {
+	p, r := fl.p, fl.r
+	v := p.verdictOf(r, oa.StatusCode, oa.Header, oa.sent, oa.received, oa.ContentLength)
+	fl.how = how{fwd: fl.fwd, fwdStatus: oa.StatusCode, refused: v.refused, detail: v.reason}
+	if !v.share {
+		fl.handOver(oa)
+		return
+	}
+	reserved := max(oa.ContentLength, 0)
+	if oa.ContentLength > r.site.MaxObjectBytes || !p.reserve(reserved) {
+		fl.how.detail = "too-large"
+		fl.handOver(oa)
+		return
+	}
+	defer func() { p.fillBytes.Add(-reserved) }()
+	defer oa.Close()
+	fl.turn(phaseBody, func() {
+		fl.present(&v, oa.StatusCode, oa.Header)
+		fl.length = oa.ContentLength
+		if r.method == http.MethodHead || oa.StatusCode == http.StatusNoContent {
+			fl.length = 0
+		}
+		fl.private = !v.freshOnArrival()
+	})
+	fl.mark(!v.freshOnArrival())
+	extra, err := fl.readAll(oa)
+	reserved += extra
+	if err != nil {
+		p.m.originBroken.Inc()
+		fl.fail(err)
+		return
+	}
+	stored := !fl.spilled && fl.store(&v.freshness, fl.body)
+	fl.turn(phaseDone, func() { fl.how.stored = stored })
+}
+
+// mark remembers whether answers of this class can be shared.
+func (fl *flight) mark(alone bool) {
+	h := fl.p.hashOf(fl.class)
+	if alone {
+		fl.p.lonely.add(h, fl.p.o.Now())
+		return
+	}
+	fl.p.lonely.remove(h)
+}
+
+// handOver gives an answer that is not stored to the leader alone, who reads it
+// from the origin; the waiters go themselves.
+func (fl *flight) handOver(oa *originAnswer) {
+	fl.mark(true)
+	fl.p.m.notStored.Inc()
+	left := false
+	fl.turn(phaseHanded, func() {
+		if left = !fl.leader; !left {
+			fl.oa = oa
+		}
+	})
+	if left {
+		oa.Close()
+	}
+}
+
+func (p *Proxy) reserve(n int64) bool {
+	if p.fillBytes.Add(n) <= p.o.MaxFillBytes {
+		return true
+	}
+	p.fillBytes.Add(-n)
+	return false
+}
+
+// readAll reads the body into fl.body. When an answer of unknown length grows
+// too large to be stored it spills: from then on it only runs a window ahead of
+// the leader. extra is what it reserved beyond the announced length.
+func (fl *flight) readAll(oa *originAnswer) (extra int64, err error) {
+	if fl.length > 0 {
+		fl.body = make([]byte, 0, min(fl.length, 1<<20))
+	}
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := oa.Read(buf)
+		if n > 0 {
+			if fl.length < 0 && !fl.spilled {
+				ok := fl.p.reserve(int64(n))
+				if ok {
+					extra += int64(n)
+				}
+				if !ok || int64(len(fl.body)+n) > fl.r.site.MaxObjectBytes {
+					fl.spill()
+				}
+			}
+			if err := fl.append(buf[:n]); err != nil {
+				return extra, err
+			}
+		}
+		if err == io.EOF {
+			return extra, nil
+		}
+		if err != nil {
+			return extra, err
+		}
+	}
+}
+
+func (fl *flight) spill() {
+	fl.mark(true)
+	fl.p.detach(fl)
+	fl.mu.Lock()
+	fl.spilled, fl.private = true, true
+	fl.how.detail = "too-large"
+	fl.cond.Broadcast()
+	fl.mu.Unlock()
+}
+
+// append adds bytes to the body. While the answer spills it waits until the
+// leader is no more than a window behind.
+func (fl *flight) append(b []byte) error {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	if fl.spilled {
+		for fl.leader && fl.off+int64(len(fl.body))-fl.taken > window && fl.ctx.Err() == nil {
+			fl.cond.Wait()
+		}
+		if !fl.leader || fl.ctx.Err() != nil {
+			return errAbandoned
+		}
+		if done := fl.taken - fl.off; done > 0 {
+			fl.body = append([]byte(nil), fl.body[done:]...)
+			fl.off = fl.taken
+		}
+	}
+	fl.body = append(fl.body, b...)
+	fl.cond.Broadcast()
+	return nil
+}
+
+// validated lets a 304 renew the old answer (RFC 9111 §4.3.4).
+func (fl *flight) validated(oa *originAnswer) {
+	p, m := fl.p, fl.old.meta
+	oa.Close()
+	h := headerOf(m.block())
+	for name, lines := range oa.Header {
+		if name != "Content-Length" {
+			h[name] = lines
+		}
+	}
+	v := p.verdictOf(fl.r, m.status(), h, oa.sent, oa.received, int64(len(fl.old.hit.View.Content())))
+	old := fl.oldTags()
+	if !carriesTags(oa.Header) {
+		v.tags = mergeTags(v.tags, old)
+	}
+	covered := p.o.Engine.CoveredSince(fl.r.key, old, fl.stamp)
+	stored := false
+	fl.mu.Lock()
+	fl.present(&v, m.status(), h)
+	fl.private = covered || !v.freshOnArrival()
+	fl.length = int64(len(fl.old.hit.View.Content()))
+	fl.mu.Unlock()
+	if covered {
+		p.m.purgedMeanwhile.Inc()
+	} else if v.share {
+		stored = fl.store(&v.freshness, fl.old.hit.View.Content())
+	}
+	fl.mark(!v.freshOnArrival())
+	p.m.validated.Inc()
+	left := v.lifetime - v.age(p.o.Now())
+	fl.turn(phaseDone, func() {
+		fl.body, fl.block = fl.old.hit.View.Content(), nil
+		fl.how = how{fwd: fwdStale, fwdStatus: http.StatusNotModified, stored: stored, refused: v.refused, hasTTL: true, ttl: left, detail: v.reason}
+	})
+}
+
+func carriesTags(h http.Header) bool {
+	return len(h["Surrogate-Key"])+len(h["Cache-Tag"])+len(h["Cache-Groups"]) > 0
+}
+
+func mergeTags(a, b []string) []string {
+	for _, t := range b {
+		if !slices.Contains(a, t) {
+			a = append(a, t)
+		}
+	}
+	return a
+}
+
+// store puts the answer into the engine and reports whether it is there.
+func (fl *flight) store(f *freshness, content []byte) bool {
+	p := fl.p
+	ttl := fl.r.site.expiresIn(f, fl.meta.hasValidator()) - max(p.o.Now()-f.received, 0)
+	if ttl <= 0 {
+		p.m.notStored.Inc()
+		return false
+	}
+	w := tiers.Write{
+		Key: fl.r.key, Content: content, MIME: string(lookupLine(fl.meta.block(), "Content-Type")), Tags: fl.tags,
+		Response: fl.meta, Tiers: fl.r.writeTiers, TTL: min(time.Duration(ttl)*time.Millisecond, p.o.MaxLifetime),
+		Durability: item.DurabilityMemory, Version: fl.stamp,
+	}
+	variant := fl.spec != "" || fl.old.indexed
+	if variant {
+		w.Key = variantKey(nil, fl.r.key, fl.hash[:])
+	}
+	// The request of a client must not end what serves the next one.
+	ctx := context.WithoutCancel(fl.ctx)
+	if _, err := p.o.Engine.Submit(ctx, &w); err != nil {
+		fl.notStored(err)
+		return false
+	}
+	p.m.stored.Inc()
+	if variant {
+		fl.list(ctx, w.TTL)
+	}
+	return true
+}
+
+func (fl *flight) notStored(err error) {
+	if errors.Is(err, tiers.ErrPurged) {
+		fl.p.m.purgedMeanwhile.Inc()
+		return
+	}
+	fl.p.m.notStored.Inc()
+	if !errors.Is(err, tiers.ErrSuperseded) && !errors.Is(err, tiers.ErrPressure) {
+		fl.p.o.Log.Warn("answer not stored", "site", fl.r.site.Name, "error", err)
+	}
+}
+
+// list puts the variant into the index under the base key.
+func (fl *flight) list(ctx context.Context, ttl time.Duration) {
+	p := fl.p
+	lock := &p.indexLocks[p.hashOf(string(fl.r.key))%uint64(len(p.indexLocks))]
+	lock.Lock()
+	defer lock.Unlock()
+	now := p.o.Now()
+	x := p.indexOf(ctx, fl.r.key)
+	x.add(strings.Clone(fl.spec), entry{hash: fl.hash, stored: now, expires: now + ttl.Milliseconds()}, fl.r.site.VariantsMax, now, p.recent.used)
+	w := tiers.Write{
+		Key: fl.r.key, Tags: indexTags(fl.r.tags), Response: appendIndex(nil, x), Tiers: fl.r.writeTiers, MIME: "application/octet-stream",
+		TTL: time.Duration(x.expires-now) * time.Millisecond, Durability: item.DurabilityMemory, Version: p.o.Engine.Stamp(),
+	}
+	if _, err := p.o.Engine.Submit(ctx, &w); err != nil {
+		fl.notStored(err)
+	}
+}
+
+// indexTags keeps the implicit tags: an index is not gone because one of its
+// variants is.
+func indexTags(tags []string) []string {
+	return slices.DeleteFunc(slices.Clone(tags), func(t string) bool { return t[0] != 1 })
+}
+
+// indexOf returns the index under a base key, empty if there is none.
+func (p *Proxy) indexOf(ctx context.Context, key item.Key) *index {
+	hit, ok, err := p.o.Engine.Get(ctx, key, tiers.ReadOptions{})
+	if err != nil || !ok {
+		return &index{}
+	}
+	defer hit.Release()
+	if v, ok := parseIndex(hit.View.Response()); ok {
+		return v.decode()
+	}
+	return &index{}
+}

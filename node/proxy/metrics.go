@@ -1,0 +1,60 @@
+package proxy
+
+import (
+	"fmt"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// proxyMetrics are the figures of this package.
+type proxyMetrics struct {
+	set *metrics.Set
+
+	hits, stale, misses, passes        *metrics.Counter
+	validated, collapsed, stored       *metrics.Counter
+	notStored, purgedMeanwhile, cut    *metrics.Counter
+	ranges, notModified, invalidated   *metrics.Counter
+	refusedOverrides, waitersRefused   *metrics.Counter
+	fetches, retries, originErrors     *metrics.Counter
+	originBroken, background, released *metrics.Counter
+}
+
+// newMetrics registers the metrics on set; nil means that nobody reads them.
+func newMetrics(set *metrics.Set, p *Proxy) *proxyMetrics {
+	if set == nil {
+		set = metrics.NewSet()
+	}
+	set.NewGauge(`edgenode_proxy_fills`, func() float64 { return float64(p.fills.Load()) })
+	set.NewGauge(`edgenode_proxy_fill_bytes`, func() float64 { return float64(p.fillBytes.Load()) })
+	set.NewGauge(`edgenode_proxy_fill_limit_bytes`, func() float64 { return float64(p.o.MaxFillBytes) })
+	set.NewGauge(`edgenode_proxy_waiters`, func() float64 { return float64(p.waiters.Load()) })
+	return &proxyMetrics{
+		set:              set,
+		hits:             set.NewCounter(`edgenode_proxy_answers_total{from="fresh"}`),
+		stale:            set.NewCounter(`edgenode_proxy_answers_total{from="stale"}`),
+		validated:        set.NewCounter(`edgenode_proxy_answers_total{from="validated"}`),
+		collapsed:        set.NewCounter(`edgenode_proxy_answers_total{from="collapsed"}`),
+		misses:           set.NewCounter(`edgenode_proxy_answers_total{from="origin"}`),
+		passes:           set.NewCounter(`edgenode_proxy_answers_total{from="pass"}`),
+		stored:           set.NewCounter(`edgenode_proxy_stored_total`),
+		notStored:        set.NewCounter(`edgenode_proxy_not_stored_total`),
+		purgedMeanwhile:  set.NewCounter(`edgenode_proxy_purged_in_flight_total`),
+		cut:              set.NewCounter(`edgenode_proxy_answers_cut_total`),
+		ranges:           set.NewCounter(`edgenode_proxy_range_answers_total`),
+		notModified:      set.NewCounter(`edgenode_proxy_not_modified_total`),
+		invalidated:      set.NewCounter(`edgenode_proxy_invalidations_total`),
+		refusedOverrides: set.NewCounter(`edgenode_proxy_refused_overrides_total`),
+		waitersRefused:   set.NewCounter(`edgenode_proxy_waiters_refused_total`),
+		released:         set.NewCounter(`edgenode_proxy_waiters_released_total`),
+		fetches:          set.NewCounter(`edgenode_proxy_origin_requests_total`),
+		retries:          set.NewCounter(`edgenode_proxy_origin_retries_total`),
+		originErrors:     set.NewCounter(`edgenode_proxy_origin_errors_total`),
+		originBroken:     set.NewCounter(`edgenode_proxy_origin_broken_answers_total`),
+		background:       set.NewCounter(`edgenode_proxy_background_refreshes_total`),
+	}
+}
+
+// problem counts an answer of the node's own by its name, one of a closed set.
+func (m *proxyMetrics) problem(name string) {
+	m.set.GetOrCreateCounter(fmt.Sprintf(`edgenode_proxy_problems_total{problem=%q}`, name)).Inc()
+}

@@ -1,0 +1,71 @@
+package proxy
+
+import (
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/edgenode/edgenode/tiers/item"
+)
+
+// A Policy decides what the operator's modules may decide about requests and
+// answers. What it may not decide is kept from it: see the order of authority
+// in the package comment. Its methods are called by many goroutines, must not
+// block, and keep neither in nor out.
+type Policy interface {
+	// Route decides about a request before it is looked up. out is zero.
+	Route(in *RouteInput, out *RouteDecision)
+	// TTL decides about an answer before it is stored. out is zero.
+	TTL(in *TTLInput, out *TTLDecision)
+}
+
+// RouteInput is what Route sees. Slices are valid during the call.
+type RouteInput struct {
+	Site    string
+	Request Exchange // for its fields and client address; the answer side is not used
+	Scheme  string
+	Host    []byte // lower case, with a port that is not the scheme's default
+	Target  []byte // path and query as received
+	Tiers   item.Tiers
+}
+
+// RouteDecision is the verdict of Route. The zero value changes nothing.
+type RouteDecision struct {
+	Deny       int        // status of a refusal, 400 to 599; 0 lets the request pass
+	Reason     string     // of the refusal, shown to the client
+	Pass       bool       // neither look up, store nor wait
+	Pool       string     // name of another pool
+	Key        []byte     // added to the key, at most 256 bytes
+	Target     []byte     // replaces path and query, in origin form
+	ReadTiers  item.Tiers // 0 leaves the site's
+	WriteTiers item.Tiers // 0 leaves the site's
+	Tags       []string   // added to what is stored
+}
+
+// TTLInput is what TTL sees.
+type TTLInput struct {
+	Site     string
+	Method   string
+	URL      string // scheme://host/path?query
+	Request  http.Header
+	Client   netip.Addr
+	Status   int
+	Header   http.Header
+	Lifetime time.Duration // after RFC 9111
+	Known    bool          // the origin said it
+	Length   int64         // of the content; -1 unknown
+}
+
+// TTLDecision is the verdict of TTL. The zero value changes nothing.
+type TTLDecision struct {
+	NoStore     bool
+	HasLifetime bool
+	Lifetime    time.Duration
+	HasStale    bool // the next two hold
+	Revalidate  time.Duration
+	IfError     time.Duration
+	Tags        []string // added
+}
+
+// maxKeyAddition bounds RouteDecision.Key.
+const maxKeyAddition = 256

@@ -1,0 +1,322 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// Defaults of Options.
+const (
+	DefaultName         = "edgenode"
+	DefaultStallTimeout = time.Minute
+	DefaultMaxLifetime  = 30 * 24 * time.Hour
+	DefaultMaxFillBytes = 256 << 20
+	DefaultFinishBytes  = 1 << 20
+)
+
+// Options say what a Proxy works with.
+type Options struct {
+	Engine Engine
+	Sites  []Site
+	Pools  []Pool
+	Policy Policy // nil decides nothing
+
+	// Now returns Unix milliseconds; nil is the system's clock. It must be the
+	// engine's clock.
+	Now func() int64
+	// Name stands for this node in Via and Cache-Status; a token. "" is
+	// DefaultName.
+	Name string
+	// StallTimeout ends an answer whose origin sends nothing for so long. 0 is
+	// DefaultStallTimeout.
+	StallTimeout time.Duration
+	// MaxLifetime bounds how long anything is stored. 0 is DefaultMaxLifetime.
+	MaxLifetime time.Duration
+	// MaxFillBytes bounds the memory of all answers that are being fetched;
+	// beyond it they are streamed, not stored. 0 is DefaultMaxFillBytes.
+	MaxFillBytes int64
+	// FinishBytes is how much may be missing of an answer that is fetched to its
+	// end after its last client left. 0 is DefaultFinishBytes.
+	FinishBytes int64
+	// TLS is the configuration for https origins; nil verifies against the
+	// system's authorities.
+	TLS *tls.Config
+
+	Log     *slog.Logger // nil discards
+	Metrics *metrics.Set // nil is not read by anybody
+}
+
+func (o *Options) setDefaults() {
+	if o.Now == nil {
+		o.Now = func() int64 { return time.Now().UnixMilli() }
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	o.Name = orDefault(o.Name, DefaultName)
+	o.StallTimeout = orDefault(o.StallTimeout, DefaultStallTimeout)
+	o.MaxLifetime = orDefault(o.MaxLifetime, DefaultMaxLifetime)
+	o.MaxFillBytes = orDefault(o.MaxFillBytes, DefaultMaxFillBytes)
+	o.FinishBytes = orDefault(o.FinishBytes, DefaultFinishBytes)
+}
+
+func (o *Options) validate() error {
+	var errs []error
+	if o.Engine == nil {
+		errs = append(errs, errors.New("proxy: Options.Engine is nil"))
+	}
+	if tokenLen(o.Name) != len(o.Name) || isDigit(o.Name[0]) {
+		errs = append(errs, fmt.Errorf("proxy: name %q is not a token that begins with a letter", o.Name))
+	}
+	if o.StallTimeout < 0 || o.MaxLifetime < 0 || o.MaxFillBytes < 0 || o.FinishBytes < 0 {
+		errs = append(errs, errors.New("proxy: limits must not be negative"))
+	}
+	return errors.Join(errs...)
+}
+
+// Proxy answers requests for sites. It is safe for concurrent use.
+type Proxy struct {
+	o      Options
+	m      *proxyMetrics
+	table  atomic.Pointer[table]
+	states sync.Pool // *state
+
+	ctx    context.Context // of fetches that no client owns
+	stop   context.CancelCauseFunc
+	tasks  sync.WaitGroup // fills
+	lonely lonely
+	recent recent
+	seed   maphash.Seed
+
+	budget                    atomic.Int64 // of retries
+	fills, fillBytes, waiters atomic.Int64
+
+	indexLocks [64]sync.Mutex // by base key; held while an index is changed
+
+	// mu guards the fields below. No other lock is taken while it is held but a
+	// flight's, and nothing is called that waits.
+	mu      sync.Mutex
+	closed  bool
+	flights map[string]*flight // by class
+}
+
+// New returns a Proxy. It starts nothing; each fetch has a goroutine, which
+// Close ends and waits for.
+func New(o Options) (*Proxy, error) {
+	o.setDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	p := &Proxy{o: o, flights: map[string]*flight{}, seed: maphash.MakeSeed()}
+	p.states.New = func() any { return newState() }
+	p.ctx, p.stop = context.WithCancelCause(context.Background())
+	p.budget.Store(retryBudget)
+	t, err := newTable(o.Sites, o.Pools, p)
+	if err != nil {
+		return nil, err
+	}
+	p.table.Store(t)
+	p.m = newMetrics(o.Metrics, p)
+	return p, nil
+}
+
+// Configure replaces sites and pools. Requests under way go on with the old
+// ones. On an error nothing has changed.
+func (p *Proxy) Configure(sites []Site, pools []Pool) error {
+	t, err := newTable(sites, pools, p)
+	if err != nil {
+		return err
+	}
+	p.table.Swap(t).closeIdle()
+	return nil
+}
+
+func (t *table) closeIdle() {
+	for _, pl := range t.pools {
+		pl.transport.CloseIdleConnections()
+	}
+}
+
+// Close ends all fetches and waits for their goroutines. Serve must not be
+// running any more, or ends with an error answer. It may be called more than
+// once.
+func (p *Proxy) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.stop(errClosed)
+	p.tasks.Wait()
+	p.table.Load().closeIdle()
+}
+
+// Claims reports whether a site has this host, whatever the path: such requests
+// are for Serve. host is as received.
+func (p *Proxy) Claims(host []byte) bool {
+	var buf [256]byte
+	_, name := splitHost(buf[:0], host, "")
+	return p.table.Load().claims(name) != nil
+}
+
+// Serve answers one request. It returns when the answer is written.
+func (p *Proxy) Serve(x Exchange) {
+	st := p.states.Get().(*state)
+	st.begin(x)
+	p.serve(st)
+	st.end()
+	p.states.Put(st)
+}
+
+func (p *Proxy) serve(st *state) {
+	x := st.x
+	st.target = x.Target()
+	st.host, st.name = splitHost(st.host[:0], x.Host(), x.Scheme())
+	if st.site = p.table.Load().find(st.name, st.target); st.site == nil {
+		p.refuse(st, problemMisdirected, how{fwd: fwdBypass})
+		return
+	}
+	method := x.Method()
+	switch {
+	case method == http.MethodConnect:
+		p.refuse(st, problemConnect, how{fwd: fwdMethod})
+		return
+	case method == http.MethodTrace:
+		p.refuse(st, problemMethod, how{fwd: fwdMethod})
+		return
+	case !validTarget(text(st.target)):
+		p.refuse(st, problemTarget, how{fwd: fwdBypass})
+		return
+	}
+	if p.o.Policy != nil && !p.route(st) {
+		return
+	}
+	var at, end int
+	st.key, at, end = st.site.appendKey(st.key[:0], x.Scheme(), st.host, st.target, st.out.Key)
+	st.url = st.key[at:end]
+	switch {
+	case method != http.MethodGet && method != http.MethodHead:
+		p.pass(st, fwdMethod)
+	case st.out.Pass, len(st.key) > maxBaseKey, x.ContentLength() != 0:
+		p.pass(st, fwdBypass)
+	default:
+		p.serveCached(st)
+	}
+}
+
+// route asks the policy. It reports false if the request was refused.
+func (p *Proxy) route(st *state) bool {
+	st.in = RouteInput{
+		Site: st.site.Name, Request: st.x, Scheme: st.x.Scheme(), Host: st.host, Target: st.target, Tiers: st.site.Tiers,
+	}
+	out := &st.out
+	p.o.Policy.Route(&st.in, out)
+	if out.Deny != 0 {
+		pr := problemDenied
+		if out.Deny >= 400 && out.Deny < 600 {
+			pr.status = out.Deny
+		}
+		pr.text = orDefault(out.Reason, pr.text)
+		p.refuse(st, pr, how{fwd: fwdBypass})
+		return false
+	}
+	if len(out.Key) > maxKeyAddition {
+		out.Key, out.Pass = nil, true // two keys might become one
+	}
+	if len(out.Target) > 0 {
+		if !validTarget(text(out.Target)) {
+			out.Target, out.Pass = nil, true
+		} else {
+			st.target = out.Target
+		}
+	}
+	return true
+}
+
+// serveCached answers GET and HEAD: from the store if it may, else by a fetch.
+func (p *Proxy) serveCached(st *state) {
+	for try := 0; ; try++ {
+		f := p.seek(st.x.Context(), &st.seeker, st, st.out.ReadTiers)
+		if f.ok {
+			if p.sendFound(st, &f) {
+				return
+			}
+			f.hit.Release()
+		}
+		if p.fill(st, &f, try) {
+			return
+		}
+	}
+}
+
+// sendFound answers with what is stored if it may be used now, and releases it.
+// It reports false if the origin must be asked.
+func (p *Proxy) sendFound(st *state, f *found) bool {
+	fr := f.meta.freshness()
+	now := p.o.Now()
+	use := fr.usable(now, f.hit.Stale)
+	if st.site.honour && st.cacheControl && !p.agreeable(st, &fr, now, &use) {
+		st.refetch = true
+		return false
+	}
+	switch use {
+	case useNot:
+		return false
+	case useWhileStale:
+		p.refreshBehind(st)
+		p.m.stale.Inc()
+	default:
+		p.m.hits.Inc()
+	}
+	r := reply{meta: f.meta, content: f.hit.View.Content(), how: how{hasTTL: true, ttl: fr.lifetime - fr.age(now), source: f.hit.Source}}
+	p.send(st, &r)
+	f.hit.Release()
+	return true
+}
+
+// agreeable applies the request directives that the site honours (RFC 9111
+// §5.2.1). It reports false if the stored answer is not to be used, and may
+// make a stale one usable.
+func (p *Proxy) agreeable(st *state, fr *freshness, now int64, use *usability) bool {
+	cc := requestDirectives(st)
+	honours := func(name string) bool {
+		for _, d := range st.site.HonourRequestDirectives {
+			if d == name {
+				return true
+			}
+		}
+		return false
+	}
+	age, left := fr.age(now), fr.lifetime-fr.age(now)
+	switch {
+	case honours("no-cache") && cc.flags&ccNoCache != 0,
+		honours("no-store") && cc.flags&ccNoStore != 0,
+		honours("max-age") && cc.maxAge != absent && age > cc.maxAge*1000,
+		honours("min-fresh") && cc.minFresh != absent && left < cc.minFresh*1000:
+		return false
+	}
+	if *use == useNot && honours("max-stale") && fr.flags&(metaNoCache|metaNeverStale) == 0 &&
+		(cc.flags&ccMaxStaleAny != 0 || cc.maxStale != absent && -left <= cc.maxStale*1000) {
+		*use = useFresh
+	}
+	return true
+}
+
+func requestDirectives(st *state) directives {
+	var lines []string
+	st.x.Fields(func(name, value []byte) bool {
+		if equalFold(name, "cache-control") {
+			lines = append(lines, string(value))
+		}
+		return true
+	})
+	return parseCacheControl(lines)
+}

@@ -1,0 +1,90 @@
+package proxy
+
+import (
+	"context"
+
+	"github.com/edgenode/edgenode/tiers"
+	"github.com/edgenode/edgenode/tiers/item"
+)
+
+// A seeker finds what is stored for a request. Its buffers are reused.
+type seeker struct {
+	key     []byte // of the base object
+	variant []byte // of the variant, if there is one
+	scratch []byte
+	class   []byte // hashes of the request for every spec of the index
+}
+
+// found is what is stored. If ok, hit is to be released.
+type found struct {
+	ok      bool
+	hit     tiers.Hit
+	meta    meta
+	reason  string // fwdURIMiss or fwdVary, if not ok
+	indexed bool   // the base key holds a variants index
+	failed  bool   // the store could not be asked
+}
+
+// seek looks the request up. It allocates nothing for a hit in memory.
+func (p *Proxy) seek(ctx context.Context, s *seeker, from fieldSource, where item.Tiers) found {
+	s.class = s.class[:0]
+	o := tiers.ReadOptions{Tiers: where}
+	hit, ok, err := p.o.Engine.Get(ctx, item.Key(s.key), o)
+	if err != nil || !ok {
+		return found{reason: fwdURIMiss, failed: err != nil}
+	}
+	if m, ok := parseMeta(hit.View.Response()); ok {
+		return found{ok: true, hit: hit, meta: m}
+	}
+	x, ok := parseIndex(hit.View.Response())
+	if !ok {
+		hit.Release()
+		return found{reason: fwdURIMiss}
+	}
+	selected := p.choose(s, x, from)
+	many := x.count() > maxQuietVariants
+	hit.Release()
+	if !selected {
+		return found{reason: fwdVary, indexed: true}
+	}
+	hit, ok, err = p.o.Engine.Get(ctx, item.Key(s.variant), o)
+	if err != nil || !ok {
+		return found{reason: fwdVary, indexed: true, failed: err != nil}
+	}
+	m, ok := parseMeta(hit.View.Response())
+	if !ok {
+		hit.Release()
+		return found{reason: fwdVary, indexed: true}
+	}
+	if many {
+		p.recent.touch(s.variant[len(s.variant)-hashLen:])
+	}
+	return found{ok: true, hit: hit, meta: m, indexed: true}
+}
+
+// maxQuietVariants is up to how many variants of a key their uses are not noted.
+const maxQuietVariants = 8
+
+// choose puts the key of the variant that the request selects into s.variant.
+func (p *Proxy) choose(s *seeker, x indexView, from fieldSource) bool {
+	newest, at := int64(-1), 0
+	for n := range x.specs() {
+		var want [hashLen]byte
+		want, s.scratch = variantHash(x.spec(n), from, s.scratch[:0])
+		start := len(s.class)
+		s.class = append(s.class, want[:]...)
+		if stored, ok := x.find(n, s.class[start:]); ok && stored >= newest {
+			newest, at = stored, start
+		}
+	}
+	if newest < 0 {
+		return false
+	}
+	s.variant = variantKey(s.variant[:0], s.key, s.class[at:at+hashLen])
+	return true
+}
+
+func variantKey(dst, base, hash []byte) []byte {
+	dst = append(append(dst, base...), keyVariant...)
+	return append(dst, hash...)
+}

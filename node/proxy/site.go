@@ -1,0 +1,282 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/edgenode/edgenode/tiers/item"
+)
+
+// Defaults of pools and sites.
+const (
+	DefaultConnectTimeout   = 2 * time.Second
+	DefaultFirstByteTimeout = 30 * time.Second
+	DefaultIdleTimeout      = 55 * time.Second
+	DefaultMaxConnections   = 512
+	DefaultMaxObjectBytes   = 16 << 20
+	DefaultStaleOnError     = time.Hour
+	DefaultKeep             = 24 * time.Hour
+	DefaultVariantsMax      = 64
+	DefaultWaitersMax       = 50_000
+)
+
+// A Pool is a named group of origins that serve the same.
+type Pool struct {
+	Name             string
+	Origins          []string      // base URLs: scheme and authority
+	Balance          string        // round-robin (default), least-connections, hash
+	Host             string        // client (default), origin, or what is sent as it stands
+	ConnectTimeout   time.Duration // for TCP and TLS each; 0 is DefaultConnectTimeout
+	FirstByteTimeout time.Duration // to the answer's header; 0 is DefaultFirstByteTimeout
+	IdleTimeout      time.Duration // of a kept connection; 0 is DefaultIdleTimeout
+	MaxConnections   int           // to each origin; 0 is DefaultMaxConnections
+}
+
+// How an answer with Set-Cookie is treated.
+const (
+	CookieStrict = "strict" // stored only when it is explicitly shared
+	CookieRFC    = "rfc"    // like any other answer
+	CookieNever  = "never"  // never stored
+)
+
+// How much Cache-Status tells.
+const (
+	StatusFull  = "full"
+	StatusShort = "short"
+	StatusOff   = "off"
+)
+
+// A Site is a set of hosts and paths that is answered from a cache in front of
+// a pool. Negative durations mean none.
+type Site struct {
+	Name       string
+	Hosts      []string // exact, "*.suffix" or "*"
+	PathPrefix string   // on segment borders; "" is "/"
+	Pool       string
+	Tiers      item.Tiers // 0 is L1 and L2
+
+	SetCookie      string   // "" is CookieStrict
+	CacheStatus    string   // "" is StatusFull
+	MaxObjectBytes int64    // 0 is DefaultMaxObjectBytes
+	TargetedFields []string // nil is Edgenode-Cache-Control, CDN-Cache-Control
+
+	// DefaultLifetime gives a lifetime to answers of a status without freshness
+	// of their own; nil gives none.
+	DefaultLifetime func(status int) (time.Duration, bool)
+
+	StaleOnError time.Duration // 0 is DefaultStaleOnError
+	StaleOn5xx   bool
+	Keep         time.Duration // 0 is DefaultKeep
+
+	IgnoreQuery             []string // names, or prefixes that end in "*"
+	SortQuery               bool
+	HonourRequestDirectives []string // no-cache, no-store, max-age, min-fresh, max-stale
+	RawAcceptEncoding       bool     // do not reduce it to zstd, br, gzip
+	VariantsMax             int      // 0 is DefaultVariantsMax
+	WaitersMax              int      // 0 is DefaultWaitersMax
+
+	// AllowOverride names what a hook's lifetime may override: must-revalidate,
+	// proxy-revalidate, no-cache, s-maxage, no-store.
+	AllowOverride []string
+}
+
+func orDefault[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+func (p Pool) withDefaults() Pool {
+	p.Balance = orDefault(p.Balance, "round-robin")
+	p.Host = orDefault(p.Host, "client")
+	p.ConnectTimeout = orDefault(p.ConnectTimeout, DefaultConnectTimeout)
+	p.FirstByteTimeout = orDefault(p.FirstByteTimeout, DefaultFirstByteTimeout)
+	p.IdleTimeout = orDefault(p.IdleTimeout, DefaultIdleTimeout)
+	p.MaxConnections = orDefault(p.MaxConnections, DefaultMaxConnections)
+	return p
+}
+
+func (p Pool) validate() error {
+	var errs []error
+	f := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("proxy: pool %q: %s", p.Name, fmt.Sprintf(format, args...)))
+		}
+	}
+	f(p.Name != "", "it has no name")
+	f(len(p.Origins) > 0, "it has no origins, name at least one base URL")
+	for _, o := range p.Origins {
+		u, err := url.Parse(o)
+		f(err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil &&
+			(u.Path == "" || u.Path == "/") && u.RawQuery == "", "origin %q is not http(s)://host[:port]", o)
+	}
+	f(slices.Contains([]string{"round-robin", "least-connections", "hash"}, p.Balance), "unknown balance %q", p.Balance)
+	f(p.ConnectTimeout > 0 && p.FirstByteTimeout > 0 && p.IdleTimeout > 0, "time-outs must be positive")
+	f(p.MaxConnections > 0, "max_connections is %d, must be positive", p.MaxConnections)
+	return errors.Join(errs...)
+}
+
+func (s Site) withDefaults() Site {
+	s.PathPrefix = orDefault(s.PathPrefix, "/")
+	s.Tiers = orDefault(s.Tiers, item.L1|item.L2)
+	s.SetCookie = orDefault(s.SetCookie, CookieStrict)
+	s.CacheStatus = orDefault(s.CacheStatus, StatusFull)
+	s.MaxObjectBytes = orDefault(s.MaxObjectBytes, DefaultMaxObjectBytes)
+	if s.TargetedFields == nil {
+		s.TargetedFields = []string{"Edgenode-Cache-Control", "CDN-Cache-Control"}
+	}
+	s.StaleOnError = max(orDefault(s.StaleOnError, DefaultStaleOnError), 0)
+	s.Keep = max(orDefault(s.Keep, DefaultKeep), 0)
+	s.VariantsMax = orDefault(s.VariantsMax, DefaultVariantsMax)
+	s.WaitersMax = orDefault(s.WaitersMax, DefaultWaitersMax)
+	return s
+}
+
+func (s Site) validate() error {
+	var errs []error
+	f := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("proxy: site %q: %s", s.Name, fmt.Sprintf(format, args...)))
+		}
+	}
+	f(s.Name != "" && len(s.Name) <= 63, "its name must have 1 to 63 bytes")
+	f(!strings.ContainsAny(s.Name, "\x00/"), "its name must not contain NUL or /")
+	f(len(s.Hosts) > 0, "it has no hosts")
+	f(strings.HasPrefix(s.PathPrefix, "/"), "path_prefix %q does not begin with /", s.PathPrefix)
+	f(slices.Contains([]string{CookieStrict, CookieRFC, CookieNever}, s.SetCookie), "unknown set_cookie %q", s.SetCookie)
+	f(slices.Contains([]string{StatusFull, StatusShort, StatusOff}, s.CacheStatus), "unknown cache_status %q", s.CacheStatus)
+	f(s.MaxObjectBytes > 0, "max_object_bytes is %d, must be positive", s.MaxObjectBytes)
+	f(s.VariantsMax > 0 && s.VariantsMax <= maxVariants, "variants_max is %d, allowed are 1 to %d", s.VariantsMax, maxVariants)
+	f(s.WaitersMax > 0, "waiters_max is %d, must be positive", s.WaitersMax)
+	for _, name := range s.TargetedFields {
+		f(name != "" && tokenLen(name) == len(name), "targeted field %q is not a field name", name)
+	}
+	for _, d := range s.HonourRequestDirectives {
+		f(slices.Contains([]string{"no-cache", "no-store", "max-age", "min-fresh", "max-stale", "only-if-cached"}, d), "request directive %q cannot be honoured", d)
+	}
+	for _, d := range s.AllowOverride {
+		f(slices.Contains([]string{"must-revalidate", "proxy-revalidate", "no-cache", "s-maxage", "no-store"}, d), "nothing may override %q", d)
+	}
+	return errors.Join(errs...)
+}
+
+// site is a Site in use.
+type site struct {
+	Site
+	pool     *pool
+	targeted []string // canonical names
+	honour   bool     // HonourRequestDirectives is not empty
+}
+
+// table is one configuration: sites by host, pools by name. It is immutable.
+type table struct {
+	hosts map[string][]*site // exact name, ".suffix" for a wildcard, "" for "*"; longest prefix first
+	pools map[string]*pool
+	names map[string]*site
+}
+
+func newTable(sites []Site, pools []Pool, p *Proxy) (*table, error) {
+	t := &table{hosts: map[string][]*site{}, pools: map[string]*pool{}, names: map[string]*site{}}
+	var errs []error
+	for _, cfg := range pools {
+		cfg = cfg.withDefaults()
+		if err := cfg.validate(); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if t.pools[cfg.Name] != nil {
+			errs = append(errs, fmt.Errorf("proxy: two pools are called %q", cfg.Name))
+			continue
+		}
+		t.pools[cfg.Name] = newPool(cfg, p)
+	}
+	for _, cfg := range sites {
+		errs = append(errs, t.add(cfg.withDefaults()))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	for _, list := range t.hosts {
+		slices.SortStableFunc(list, func(a, b *site) int { return len(b.PathPrefix) - len(a.PathPrefix) })
+	}
+	return t, nil
+}
+
+func (t *table) add(cfg Site) error {
+	if err := cfg.validate(); err != nil {
+		return err
+	}
+	s := &site{Site: cfg, pool: t.pools[cfg.Pool], honour: len(cfg.HonourRequestDirectives) > 0}
+	if s.pool == nil {
+		return fmt.Errorf("proxy: site %q: there is no pool %q", cfg.Name, cfg.Pool)
+	}
+	if t.names[cfg.Name] != nil {
+		return fmt.Errorf("proxy: two sites are called %q", cfg.Name)
+	}
+	t.names[cfg.Name] = s
+	for _, name := range cfg.TargetedFields {
+		s.targeted = append(s.targeted, http.CanonicalHeaderKey(name))
+	}
+	for _, host := range cfg.Hosts {
+		name := strings.ToLower(strings.TrimSuffix(host, "."))
+		switch {
+		case name == "*":
+			name = ""
+		case strings.HasPrefix(name, "*."):
+			name = name[1:]
+		}
+		for _, other := range t.hosts[name] {
+			if strings.TrimSuffix(other.PathPrefix, "/") == strings.TrimSuffix(s.PathPrefix, "/") {
+				return fmt.Errorf("proxy: sites %q and %q both claim %s%s", other.Name, s.Name, host, s.PathPrefix)
+			}
+		}
+		t.hosts[name] = append(t.hosts[name], s)
+	}
+	return nil
+}
+
+// claims reports whether a site has this host, a bare lower-case name, and
+// returns its sites: exact, then the longest wildcard, then "*".
+func (t *table) claims(name []byte) []*site {
+	if list := t.hosts[string(name)]; list != nil && len(name) > 0 && name[0] != '.' {
+		return list
+	}
+	for rest := name; ; {
+		dot := bytes.IndexByte(rest, '.')
+		if dot < 0 {
+			return t.hosts[""]
+		}
+		if list := t.hosts[string(rest[dot:])]; list != nil && dot > 0 {
+			return list
+		}
+		rest = rest[dot+1:]
+	}
+}
+
+// find returns the site for a bare lower-case host name and a target, or nil.
+func (t *table) find(name, target []byte) *site {
+	for _, s := range t.claims(name) {
+		if underPrefix(target, s.PathPrefix) {
+			return s
+		}
+	}
+	return nil
+}
+
+// underPrefix reports whether the path of target lies under prefix on a segment
+// border: /a has /a, /a/b and /a?q but not /ab.
+func underPrefix(target []byte, prefix string) bool {
+	prefix = strings.TrimSuffix(prefix, "/")
+	if len(target) < len(prefix) || string(target[:len(prefix)]) != prefix {
+		return false
+	}
+	return prefix == "" || len(target) == len(prefix) || target[len(prefix)] == '/' || target[len(prefix)] == '?'
+}

@@ -1,0 +1,209 @@
+package proxy
+
+import (
+	"net/http"
+	"net/netip"
+
+	"github.com/edgenode/edgenode/tiers/item"
+)
+
+// state is the scratch memory of one Serve, reused by later ones. Byte slices
+// from the exchange that it holds are cleared before reuse.
+type state struct {
+	x    Exchange
+	site *site
+
+	host, name []byte // normalised; name is host without its port
+	target     []byte // path and query for key and origin
+	url        []byte // a part of seeker.key
+	seeker
+
+	cond conditions
+	in   RouteInput
+	out  RouteDecision
+
+	// Found by one pass over the request's fields.
+	ranged, authorization, cacheControl bool
+
+	refetch bool // the request's directives refuse what is stored
+	alone   bool // do not wait for another's fetch again
+
+	want    string // what takeField looks for
+	got     []byte
+	present bool
+	scanFn  func(name, value []byte) bool
+	fieldFn func(name, value []byte) bool
+}
+
+func newState() *state {
+	st := &state{}
+	st.scanFn, st.fieldFn = st.scan, st.takeField
+	return st
+}
+
+func (st *state) begin(x Exchange) {
+	st.x = x
+	x.Fields(st.scanFn)
+}
+
+// end forgets the request; buffers that grew large are left to the collector.
+func (st *state) end() {
+	const keepBytes = 16 << 10
+	host, buffers := st.host[:0], st.seeker
+	if cap(buffers.scratch) > keepBytes {
+		buffers = seeker{}
+	}
+	*st = state{host: host, seeker: buffers, scanFn: st.scanFn, fieldFn: st.fieldFn}
+}
+
+// scan notes the fields that decide how a request is handled.
+func (st *state) scan(name, value []byte) bool {
+	c := &st.cond
+	switch len(name) {
+	case 5:
+		if equalFold(name, "range") {
+			st.ranged = true
+			c.ranges = joined(c.ranges, value)
+		}
+	case 8:
+		if equalFold(name, "if-match") {
+			c.match, c.any = joined(c.match, value), true
+		} else if equalFold(name, "if-range") {
+			c.ifRange = joined(c.ifRange, value)
+		}
+	case 13:
+		if equalFold(name, "if-none-match") {
+			c.noneMatch, c.any = joined(c.noneMatch, value), true
+		} else if equalFold(name, "authorization") {
+			st.authorization = true
+		} else if equalFold(name, "cache-control") {
+			st.cacheControl = true
+		}
+	case 17:
+		if equalFold(name, "if-modified-since") {
+			c.modifiedSince, c.any = joined(c.modifiedSince, value), true
+		}
+	case 19:
+		if equalFold(name, "if-unmodified-since") {
+			c.unmodifiedSince, c.any = joined(c.unmodifiedSince, value), true
+		}
+	}
+	return true
+}
+
+// joined returns value, or both joined by a comma if the field came before.
+func joined(before, value []byte) []byte {
+	if before == nil {
+		if value == nil {
+			value = []byte{}
+		}
+		return value
+	}
+	out := append(append([]byte(nil), before...), ", "...)
+	return append(out, value...)
+}
+
+func (st *state) takeField(name, value []byte) bool {
+	if equalFold(name, st.want) {
+		if st.present {
+			st.got = append(st.got, ',')
+		}
+		st.got = append(st.got, value...)
+		st.present = true
+	}
+	return true
+}
+
+// appendField implements fieldSource for the request of the exchange.
+func (st *state) appendField(dst []byte, name string) ([]byte, bool) {
+	if out, ok, known := st.site.generated(dst, name, st.x.Client(), st.x.Scheme(), st.x.Host()); known {
+		return out, ok
+	}
+	at := len(dst)
+	st.want, st.got, st.present = name, dst, false
+	st.x.Fields(st.fieldFn)
+	dst = st.got
+	st.got = nil
+	return st.site.reduce(dst, at, name), st.present
+}
+
+// generated gives the value of fields that the node makes itself, and of those
+// that never reach an origin.
+func (s *Site) generated(dst []byte, name string, client netip.Addr, scheme string, host []byte) (out []byte, present, known bool) {
+	switch name {
+	case "x-forwarded-for":
+		return client.AppendTo(dst), true, true
+	case "x-forwarded-proto":
+		return append(dst, scheme...), true, true
+	case "x-forwarded-host", "host":
+		return append(dst, host...), true, true
+	case "forwarded", "x-real-ip", "connection", "keep-alive", "proxy-connection", "te", "upgrade", "transfer-encoding", "proxy-authorization":
+		return dst, false, true
+	}
+	return dst, false, false
+}
+
+// reduce rewrites the value at dst[at:] to what goes upstream.
+func (s *Site) reduce(dst []byte, at int, name string) []byte {
+	if name != "accept-encoding" || s.RawAcceptEncoding || len(dst) == at {
+		return dst
+	}
+	end := len(dst)
+	dst = codings(dst, text(dst[at:end]))
+	return dst[:at+copy(dst[at:], dst[end:])]
+}
+
+// request is what is left of a request when its exchange may be gone: a copy.
+type request struct {
+	site       *site
+	pool       *pool
+	method     string
+	scheme     string
+	rawHost    string // as received
+	target     string // what goes upstream
+	url        string // after the site's rules
+	key        item.Key
+	header     http.Header // end-to-end fields as the origin gets them
+	client     netip.Addr
+	ranged     bool
+	authorized bool // carries Authorization
+	tags       []string
+	writeTiers item.Tiers
+	length     int64 // of the body; 0 none, -1 unknown
+}
+
+// appendField implements fieldSource.
+func (r *request) appendField(dst []byte, name string) ([]byte, bool) {
+	if out, ok, known := r.site.generated(dst, name, r.client, r.scheme, []byte(r.rawHost)); known {
+		return out, ok
+	}
+	at := len(dst)
+	dst, ok := appendLines(dst, r.header, http.CanonicalHeaderKey(name))
+	return r.site.reduce(dst, at, name), ok
+}
+
+// snapshot copies the request out of the exchange.
+func (p *Proxy) snapshot(st *state) *request {
+	x := st.x
+	r := &request{
+		site: st.site, pool: st.site.pool, method: x.Method(), scheme: x.Scheme(), rawHost: string(x.Host()),
+		target: string(st.target), url: string(st.url), key: append(item.Key(nil), st.key...),
+		client: x.Client(), ranged: st.ranged, authorized: st.authorization, length: x.ContentLength(),
+		writeTiers: orDefault(st.out.WriteTiers, st.site.Tiers),
+	}
+	if pool := p.table.Load().pools[st.out.Pool]; pool != nil {
+		r.pool = pool
+	}
+	r.header = p.upstreamFields(st, r)
+	r.tags = append(r.tags, tagURL+r.url, tagHost+string(st.name))
+	if len(st.out.Target) > 0 {
+		original := r.site.appendTarget([]byte(tagURL+r.scheme+"://"+string(st.host)), x.Target())
+		r.tags = append(r.tags, string(original))
+	}
+	for _, tag := range st.out.Tags {
+		if validTag(tag) {
+			r.tags = append(r.tags, tag)
+		}
+	}
+	return r
+}
