@@ -70,6 +70,7 @@ func work(fs *crashfs.FS, m *model, r *rand.Rand) error {
 		return cutOr(fs, err)
 	}
 	*m = *found
+	m.lazy = r.IntN(2) == 0
 	for range r.IntN(80) {
 		err := m.step(j, r)
 		if errors.Is(err, journal.ErrFull) {
@@ -107,7 +108,7 @@ func recoverImages(fs *crashfs.FS, m *model, r *rand.Rand) (int, *crashfs.FS, *m
 	for n := range each {
 		img := fs.Crash(r)
 		if r.IntN(2) == 0 { // the power goes again while recovering
-			img.CutAt(1 + r.IntN(10))
+			img.CutAt(1 + r.IntN(6))
 			if j, err := journal.Open(smallOptions(img)); err == nil {
 				img.Cut()
 				_ = j.Close()
