@@ -360,6 +360,9 @@ func (w *world) status(code int, lines, body string) string {
 	if code != 304 && code != 204 {
 		lines += fmt.Sprintf("Content-Length: %d\r\n", len(body))
 	}
+	if code == 204 || code == 304 {
+		body = ""
+	}
 	return fmt.Sprintf("HTTP/1.1 %d X\r\n%s\r\n%s", code, lines, body)
 }
 
