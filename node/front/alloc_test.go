@@ -1,6 +1,7 @@
 package front_test
 
 import (
+	"io"
 	"net"
 	"runtime"
 	"strings"
@@ -71,6 +72,41 @@ func TestNoAllocations(t *testing.T) {
 	}
 	f("browser", browser)
 	f("pipeline", strings.Repeat(short, 16))
+}
+
+// TestNoAllocationsTCP is the same over a real connection, with answers that
+// are copied and answers that are not.
+func TestNoAllocationsTCP(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	large := make([]byte, 100<<10)
+	s := start(t, front.Options{}, func(x *front.Exchange) {
+		x.Status(200)
+		x.AddBlock(block)
+		if string(x.Target()) == "/large" {
+			x.Send(large)
+			return
+		}
+		x.Send(kilobyte)
+	})
+	f := func(target string, size int) {
+		t.Helper()
+		nc := dial(t, s)
+		request := []byte("GET " + target + " HTTP/1.1\r\nHost: h\r\n\r\n")
+		answer := make([]byte, size+len("HTTP/1.1 200 OK\r\nDate: Mon, 23 Nov 2026 05:36:11 GMT\r\nContent-Length: \r\n\r\n")+len(block)+len(decimal(size)))
+		got := testing.AllocsPerRun(500, func() {
+			nc.Write(request)
+			if _, err := io.ReadFull(nc, answer); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if got >= 1 {
+			t.Errorf("%s: %v allocations each, want none", target, got)
+		}
+	}
+	f("/small", len(kilobyte))
+	f("/large", len(large))
 }
 
 // BenchmarkInProcess compares the work per request without a kernel: the front

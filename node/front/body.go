@@ -115,6 +115,9 @@ func (b *body) fail(err error) {
 	if err != io.EOF {
 		b.c.x.close = true
 	}
+	if err == io.ErrUnexpectedEOF && b.c.x.used {
+		b.c.x.ctx.clientGone()
+	}
 }
 
 // ended notes that the whole body was read.

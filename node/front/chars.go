@@ -67,13 +67,16 @@ func suspicious(w uint64) bool {
 // isValue reports whether b is free of control characters other than HTAB
 // (RFC 9110 section 5.5).
 func isValue(b []byte) bool {
-	for len(b) >= 8 {
+	if len(b) < 8 {
+		return isValueSlow(b)
+	}
+	last := b[len(b)-8:]
+	for ; len(b) > 8; b = b[8:] {
 		if suspicious(binary.LittleEndian.Uint64(b)) && !isValueSlow(b[:8]) {
 			return false
 		}
-		b = b[8:]
 	}
-	return isValueSlow(b)
+	return !suspicious(binary.LittleEndian.Uint64(last)) || isValueSlow(last)
 }
 
 func isValueSlow(b []byte) bool {

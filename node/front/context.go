@@ -25,6 +25,7 @@ type exchangeContext struct {
 	mu       sync.Mutex
 	active   bool // the exchange lasts
 	whole    bool // the body was read: the watcher may run
+	gone     bool // the body broke off
 	inner    context.Context
 	cancel   context.CancelCauseFunc
 	watching chan struct{} // closed by the watcher's end
@@ -37,7 +38,7 @@ var _ context.Context = (*exchangeContext)(nil)
 func (x *exchangeContext) begin(whole bool) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.active, x.whole = true, whole
+	x.active, x.whole, x.gone = true, whole, false
 	return x.inner == nil
 }
 
@@ -66,6 +67,16 @@ func (x *exchangeContext) bodyRead() {
 	x.watchLocked()
 }
 
+// clientGone cancels the context: the client left before its body's end.
+func (x *exchangeContext) clientGone() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.gone = true
+	if x.cancel != nil {
+		x.cancel(ErrClientGone)
+	}
+}
+
 // Deadline reports none.
 func (x *exchangeContext) Deadline() (time.Time, bool) { return time.Time{}, false }
 
@@ -76,8 +87,11 @@ func (x *exchangeContext) Done() <-chan struct{} {
 	defer x.mu.Unlock()
 	if x.inner == nil {
 		x.inner, x.cancel = context.WithCancelCause(x.c.s.base)
-		if !x.active {
+		switch {
+		case !x.active:
 			x.cancel(ErrAnswered)
+		case x.gone:
+			x.cancel(ErrClientGone)
 		}
 		x.watchLocked()
 	}
@@ -101,7 +115,7 @@ func (x *exchangeContext) Err() error {
 	switch {
 	case x.inner != nil:
 		return x.inner.Err()
-	case !x.active:
+	case !x.active || x.gone:
 		return context.Canceled
 	}
 	return x.c.s.base.Err()

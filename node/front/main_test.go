@@ -129,6 +129,21 @@ func (r *recorder) take() []string {
 // quiet is a logger for tests that make the server log.
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
+// notify is a logger that sends each message to to.
+func notify(to chan<- string) *slog.Logger { return slog.New(messages{slog.DiscardHandler, to}) }
+
+type messages struct {
+	slog.Handler
+	to chan<- string
+}
+
+func (m messages) Enabled(context.Context, slog.Level) bool { return true }
+
+func (m messages) Handle(_ context.Context, r slog.Record) error {
+	m.to <- r.Message
+	return nil
+}
+
 func decimal(n int) string { return strconv.Itoa(n) }
 func hex(n int) string     { return strconv.FormatInt(int64(n), 16) }
 

@@ -157,6 +157,34 @@ func TestClientLeaves(t *testing.T) {
 	f(get, func(nc *net.TCPConn) { io.WriteString(nc, get); nc.CloseWrite() })
 }
 
+// TestBodyBreaksOff holds that a client that leaves within a body is known to
+// be gone, whether the context was in use before or is only after.
+func TestBodyBreaksOff(t *testing.T) {
+	s := start(t, front.Options{}, func(x *front.Exchange) {
+		ctx := x.Context()
+		if x.Method() == "PUT" {
+			ctx.Done()
+		}
+		if _, err := io.Copy(io.Discard, x.Body()); err != io.ErrUnexpectedEOF {
+			t.Errorf("%s: body ends with %v", x.Method(), err)
+		}
+		if ctx.Err() != context.Canceled {
+			t.Errorf("%s: the context goes on", x.Method())
+		}
+		<-ctx.Done()
+		if err := context.Cause(ctx); err != front.ErrClientGone {
+			t.Errorf("%s: cause %v, want %v", x.Method(), err, front.ErrClientGone)
+		}
+		x.Abort()
+	})
+	for _, method := range []string{"PUT", "POST"} {
+		nc := dial(t, s)
+		io.WriteString(nc, method+" / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nab")
+		nc.CloseWrite()
+		io.ReadAll(nc)
+	}
+}
+
 // TestContextEnds holds that a context ends with its exchange and the
 // connection goes on.
 func TestContextEnds(t *testing.T) {
