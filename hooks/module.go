@@ -88,7 +88,7 @@ func (g *generation) newModule(ctx context.Context, spec Spec) (*module, error) 
 	return m, nil
 }
 
-// check parses and validates a module as it came. The validator is wazero's
+// check parses and validates a module as it came, but for its custom sections. The validator is wazero's
 // decoder; compiling for the interpreter is the cheapest way to run it.
 func check(ctx context.Context, code []byte) (m *meter.Module, err error) {
 	if m, err = meter.Parse(code); err != nil {
@@ -102,7 +102,7 @@ func check(ctx context.Context, code []byte) (m *meter.Module, err error) {
 	config := wazero.NewRuntimeConfigInterpreter().WithCoreFeatures(features).WithDebugInfoEnabled(false)
 	rt := wazero.NewRuntimeWithConfig(ctx, config)
 	defer func() { _ = rt.Close(ctx) }()
-	c, err := rt.CompileModule(ctx, code)
+	c, err := rt.CompileModule(ctx, m.Plain())
 	if err != nil {
 		return nil, fmt.Errorf("invalid module: %w", err)
 	}

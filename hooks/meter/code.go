@@ -5,8 +5,13 @@ import (
 	"fmt"
 )
 
-// maxLocals bounds the locals of one function, as engines do.
-const maxLocals = 50_000
+// maxLocals bounds the locals of one function, as engines do, and maxAllLocals
+// those of a module: five bytes declare 50,000 of them, and an engine takes
+// memory for each.
+const (
+	maxLocals    = 50_000
+	maxAllLocals = 1 << 22
+)
 
 // A point is a place in a function where fuel is taken. With sized false it is
 // a function entry or loop head and costs cost. With sized true it stands
@@ -39,6 +44,9 @@ func (m *Module) parseCode(r *reader) error {
 		f, err := parseBody(b)
 		if err != nil {
 			return fmt.Errorf("function %d: %w", uint64(len(m.Imports))+uint64(i), err)
+		}
+		if m.locals += f.locals; m.locals > maxAllLocals {
+			return fmt.Errorf("more than %d locals in all functions", maxAllLocals)
 		}
 		m.bodies = append(m.bodies, f)
 	}

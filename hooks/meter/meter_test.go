@@ -267,9 +267,22 @@ func TestRefusals(t *testing.T) {
 	f("after the end", body(0x0b, 0x01), "left over")
 	f("no end", append(header(), 1, 4, 1, 0x60, 0, 0, 3, 2, 1, 0, 10, 5, 1, 3, 0, 0x02, 0x40), "unexpected end")
 	f("locals", append(header(), 1, 4, 1, 0x60, 0, 0, 3, 2, 1, 0, 10, 10, 1, 8, 1, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x7f, 0x0b), "more than 50000 locals")
+	f("huge element vector", append(header(), 9, 9, 1, 3, 0, 0xff, 0xff, 0xff, 0xff, 0x0f, 0), "unexpected end")
+	f("huge data vector", append(header(), 11, 5, 0xff, 0xff, 0xff, 0xff, 0x0f), "unexpected end")
+	f("huge global vector", append(header(), 6, 5, 0xff, 0xff, 0xff, 0xff, 0x0f), "unexpected end")
+	f("locals of all functions", manyLocals(100), "locals in all functions")
 	f("huge count", append(header(), 10, 5, 0xff, 0xff, 0xff, 0xff, 0x0f), "unexpected end")
 	f("number above 32 bits", append(header(), 10, 5, 0xff, 0xff, 0xff, 0xff, 0x7f), "above 32 bits")
 	f("bodies missing", append(header(), 1, 4, 1, 0x60, 0, 0, 3, 2, 1, 0), "1 functions declared, 0 bodies")
+}
+
+// manyLocals has n functions of 50,000 locals.
+func manyLocals(n int) []byte {
+	m := &hooktest.Module{}
+	for range n {
+		m.Funcs = append(m.Funcs, hooktest.Func{Locals: bytes.Repeat([]byte{hooktest.I32}, 50_000)})
+	}
+	return m.Bytes()
 }
 
 func header() []byte { return []byte{0, 'a', 's', 'm', 1, 0, 0, 0} }
@@ -299,7 +312,7 @@ func TestDeterministic(t *testing.T) {
 func TestDebugSectionsGo(t *testing.T) {
 	code := run1(i64(1)).Bytes()
 	code = meter.AppendCustom(code, ".debug_line", []byte("x"))
-	code = meter.AppendCustom(code, "name", []byte{0, 2, 1, 'm'})
+	code = meter.AppendCustom(code, "name", []byte{0, 2, 1, 'm', 1, 4, 1, 0, 1, 'f', 2, 1, 0})
 	code = meter.AppendCustom(code, "edge.manifest", []byte("{}"))
 	out := rewrite(t, code)
 	if bytes.Contains(out, []byte("debug")) || bytes.Contains(out, []byte("manifest")) || !bytes.Contains(out, []byte("name")) {
@@ -347,7 +360,7 @@ func FuzzRewrite(f *testing.F) {
 		if err != nil {
 			return
 		}
-		c, err := interpreter.rt.CompileModule(t.Context(), code)
+		c, err := interpreter.rt.CompileModule(t.Context(), m.Plain())
 		if err != nil {
 			return
 		}

@@ -14,6 +14,9 @@ const FuelExport = "__edge_fuel"
 // module this package accepts. Nothing was produced.
 var ErrModule = errors.New("meter: module refused")
 
+// magic and version of the binary format.
+const magic = "\x00asm\x01\x00\x00\x00"
+
 // Section ids of the binary format.
 const (
 	secCustom   = 0
@@ -101,6 +104,7 @@ type Module struct {
 	tableTypes []byte
 	globals    uint32
 	bodies     []body
+	locals     uint64 // of all functions
 }
 
 // Parse reads a binary: its sections, imports, exports and every instruction.
@@ -134,6 +138,18 @@ func (m *Module) HasExport(name string, kind Kind) bool {
 	return false
 }
 
+// Plain returns the module without its custom sections: what a validator should
+// see, since nobody checks what is in those.
+func (m *Module) Plain() []byte {
+	out := append(make([]byte, 0, m.Size), magic...)
+	for _, s := range m.sections {
+		if s.id != secCustom {
+			out = appendSection(out, s.id, s.body)
+		}
+	}
+	return out
+}
+
 // AppendCustom appends a custom section to a module's bytes and returns the
 // extended slice. It does not look at what dst holds.
 func AppendCustom(dst []byte, name string, content []byte) []byte {
@@ -146,8 +162,7 @@ func AppendCustom(dst []byte, name string, content []byte) []byte {
 }
 
 func (m *Module) parse(b []byte) error {
-	magic := []byte{0, 'a', 's', 'm', 1, 0, 0, 0}
-	if !bytes.HasPrefix(b, magic) {
+	if !bytes.HasPrefix(b, []byte(magic)) {
 		return errors.New("not a WebAssembly 1 binary (text format or component?)")
 	}
 	r := &reader{b: b, off: len(magic)}
@@ -208,11 +223,7 @@ func (m *Module) parseSection(id byte, body []byte) error {
 	case secMemory:
 		m.parseMemory(r)
 	case secGlobal:
-		m.globals = r.u32()
-		if m.globals > 1<<20 {
-			r.fail(fmt.Errorf("%d globals, at most %d", m.globals, 1<<20))
-		}
-		return r.err
+		m.parseGlobals(r)
 	case secExport:
 		m.parseExports(r)
 	case secStart:
@@ -220,8 +231,12 @@ func (m *Module) parseSection(id byte, body []byte) error {
 		r.u32()
 	case secCode:
 		return m.parseCode(r)
-	default:
-		return nil
+	case secElement:
+		parseElements(r)
+	case secData:
+		parseData(r)
+	case secCount:
+		r.u32()
 	}
 	if r.err == nil && r.off != len(r.b) {
 		return errors.New("bytes left over")

@@ -29,8 +29,9 @@ type Report struct {
 	BytesAfter            int
 }
 
-// Rewrite returns the metered module, a function of m and o alone. Custom
-// sections but "name" are left out: debug sections would point to wrong places.
+// Rewrite returns the metered module, a function of m and o alone. Of the custom
+// sections only the names of functions stay: debug sections would point to wrong
+// places.
 // The error names the limit that the module exceeds.
 func (m *Module) Rewrite(o Options) ([]byte, Report, error) {
 	rep := Report{BytesBefore: m.Size}
@@ -47,13 +48,10 @@ func (m *Module) rewrite(o Options, rep *Report) ([]byte, error) {
 		return nil, errors.New("module above 1 GiB")
 	}
 	out := make([]byte, 0, m.Size+m.Size/2+64)
-	out = append(out, 0, 'a', 's', 'm', 1, 0, 0, 0)
+	out = append(out, magic...)
 	fuelDone, exportDone := false, false
 	for _, s := range m.sections {
 		if s.id == secCustom {
-			if s.name == "name" {
-				out = AppendCustom(out, s.name, s.body)
-			}
 			continue
 		}
 		if !fuelDone && order[s.id] >= order[secGlobal] {
@@ -77,6 +75,9 @@ func (m *Module) rewrite(o Options, rep *Report) ([]byte, error) {
 	}
 	if !exportDone {
 		out = appendSection(out, secExport, m.exportSection(section{}))
+	}
+	if names, ok := m.functionNames(); ok {
+		out = AppendCustom(out, "name", names)
 	}
 	return out, nil
 }
