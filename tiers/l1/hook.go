@@ -13,7 +13,7 @@ import (
 // That is one call per eight evictions and sixteen candidates per victim.
 const (
 	hookVictims = 8
-	hookSample  = hookVictims * candidates
+	hookSample  = hookVictims * 16
 	hookBatch   = 64
 )
 
@@ -65,6 +65,7 @@ func (c *Cache) evictHooked(b *batch) bool {
 // ask returns up to hookVictims of a sample, the lowest first. The result
 // shares memory with b.
 func (c *Cache) ask(b *batch) []victim {
+	b.nexts = 0
 	if !c.sample(b, hookSample, nil) {
 		return nil
 	}
@@ -82,7 +83,7 @@ func (c *Cache) ask(b *batch) []victim {
 		slices.SortStableFunc(b.seen[:n], func(x, y victim) int { return cmp.Compare(x.score, y.score) })
 	} else {
 		c.hookFaults.Add(1)
-		b.scores = make([]int32, 0, hookSample) // the hook may have kept or replaced it
+		b.scores = make([]int32, 0, cap(b.facts)) // the hook may have kept or replaced it
 	}
 	return b.seen[:min(n, hookVictims)]
 }

@@ -38,9 +38,6 @@ const (
 	chunkBytes = 192 // of the struct, rounded up, and its pointers in tables
 )
 
-// slot returns the bytes of slot i.
-func (c *chunk) slot(i int) []byte { return c.buf[i*c.slotSize : (i+1)*c.slotSize] }
-
 // reserved returns what the chunk takes from the budget.
 func (c *chunk) reserved() int64 { return int64(len(c.buf)) + chunkBytes + 4*int64(len(c.owners)) }
 

@@ -1,0 +1,244 @@
+package l1_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/maypok86/otter/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/edgenode/edgenode/tiers/eviction"
+	"github.com/edgenode/edgenode/tiers/item"
+	"github.com/edgenode/edgenode/tiers/l1"
+)
+
+// zipf returns n draws from [0, keys) with exponent 0.99, by the inverse of the
+// cumulative distribution, scattered over the key space.
+func zipf(seed uint64, keys, n int) []uint32 {
+	sums, total := make([]float64, keys), 0.0
+	for i := range sums {
+		total += math.Pow(float64(i+1), -0.99)
+		sums[i] = total
+	}
+	random := rand.New(rand.NewPCG(seed, 0))
+	perm := rand.New(rand.NewPCG(7, 7)).Perm(keys)
+	out := make([]uint32, n)
+	for i := range out {
+		x := random.Float64() * total
+		lo, hi := 0, keys-1
+		for lo < hi {
+			if mid := (lo + hi) / 2; sums[mid] < x {
+				lo = mid + 1
+			} else {
+				hi = mid
+			}
+		}
+		out[i] = uint32(perm[lo])
+	}
+	return out
+}
+
+type ours struct {
+	c   *l1.Cache
+	rec []byte // patched for each put
+}
+
+func benchKey(dst []byte, i uint32) []byte {
+	dst = append(dst[:0], "isome/prefix/of/usual/length/"...)
+	return fmt.Appendf(dst, "%011d", i)
+}
+
+func (o *ours) get(key []byte) bool {
+	p, ok := o.c.Get(xxhash.Sum64(key), key, 1)
+	if ok {
+		sink.Store(uint32(p.Bytes()[100]))
+		p.Release()
+	}
+	return ok
+}
+
+var sink atomic.Uint32
+
+// fork returns a copy with a record that can be patched without a lock.
+func (o *ours) fork(size int) *ours {
+	it := item.Item{Kind: item.KindPut, Key: benchKey(nil, 0), Version: 1, Content: make([]byte, size)}
+	return &ours{o.c, it.AppendTo(nil)}
+}
+
+const recordKeyOffset = 152
+
+func (o *ours) setPatched(key []byte) {
+	copy(o.rec[recordKeyOffset:], key)
+	o.c.Put(xxhash.Sum64(key), key, 1, o.rec, l1.PutOptions{NowMilli: 1})
+}
+
+type others struct {
+	c    *otter.Cache[string, []byte]
+	size int
+}
+
+// text is key without a copy: nothing writes to the keys of the table.
+func text(key []byte) string { return unsafe.String(unsafe.SliceData(key), len(key)) }
+
+func (o *others) get(key []byte) bool {
+	v, ok := o.c.GetIfPresent(text(key))
+	if ok {
+		sink.Store(uint32(v[100]))
+	}
+	return ok
+}
+
+func (o *others) set(key []byte) {
+	v := make([]byte, o.size)
+	binary.LittleEndian.PutUint32(v, 1)
+	o.c.Set(text(key), v)
+}
+
+// BenchmarkCache compares with otter: 1 KiB values, 40-byte keys, Zipf 0.99.
+// Otter gets as many entries as fit the budget here, which favours it: its own
+// overhead is not counted.
+func BenchmarkCache(b *testing.B) {
+	const keys, size, draws = 1_000_000, 1024, 1 << 20
+	order := zipf(1, keys, draws)
+	keyTable := make([][]byte, keys)
+	for i := range keyTable {
+		keyTable[i] = benchKey(nil, uint32(i))
+	}
+	for _, load := range []struct {
+		name    string
+		budget  int64
+		percent int // of writes; 0 reads only, -1 read-through
+	}{{"get", 200 << 20, 0}, {"get90set10", 200 << 20, 10}, {"missSetEvict", 64 << 20, -1}} {
+		resident := 130_000
+		if load.percent < 0 {
+			resident = keys
+		}
+		mk := l1.New(l1.Options{MaxBytes: load.budget, Scorer: eviction.Auto{}})
+		first := (&ours{c: mk}).fork(size)
+		for i := range resident {
+			first.setPatched(keyTable[i])
+		}
+		entries := int(mk.Len())
+		ot := otter.Must(&otter.Options[string, []byte]{MaximumSize: entries})
+		oo := &others{ot, size}
+		for i := range resident {
+			oo.set(keyTable[i])
+		}
+		pick := func(n uint64) []byte {
+			i := order[n%draws]
+			if load.percent >= 0 {
+				i %= uint32(resident)
+			}
+			return keyTable[i]
+		}
+		run := func(name string, loop func() (get func([]byte) bool, set func([]byte))) {
+			b.Run(load.name+"/"+name, func(b *testing.B) {
+				var worker, hits, gets atomic.Uint64
+				b.ReportAllocs()
+				cpu := cpuTime()
+				b.RunParallel(func(pb *testing.PB) {
+					get, set := loop()
+					at, h, g := worker.Add(1)*draws/3, uint64(0), uint64(0)
+					for pb.Next() {
+						at++
+						key := pick(at)
+						if load.percent > 0 && at%10 == 0 {
+							set(key)
+							continue
+						}
+						g++
+						if get(key) {
+							h++
+						} else if load.percent < 0 {
+							set(key)
+						}
+					}
+					hits.Add(h)
+					gets.Add(g)
+				})
+				b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/op")
+				b.ReportMetric(float64(hits.Load())/float64(max(1, gets.Load())), "hits/get")
+			})
+		}
+		run("l1", func() (func([]byte) bool, func([]byte)) {
+			o := first.fork(size)
+			return o.get, o.setPatched
+		})
+		run("otter", func() (func([]byte) bool, func([]byte)) { return oo.get, oo.set })
+		runtime.KeepAlive(mk)
+		ot.StopAllGoroutines()
+	}
+}
+
+// BenchmarkPutEvict is puts of new keys only, each of which evicts.
+func BenchmarkPutEvict(b *testing.B) {
+	c := l1.New(l1.Options{MaxBytes: 64 << 20, Scorer: eviction.Auto{}})
+	o := (&ours{c: c}).fork(1024)
+	var key []byte
+	for i := range 100_000 {
+		key = benchKey(key, uint32(i))
+		o.setPatched(key)
+	}
+	cpu := cpuTime()
+	b.ResetTimer()
+	for i := range b.N {
+		binary.LittleEndian.PutUint64(key[20:], uint64(i))
+		o.setPatched(key)
+	}
+	b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/op")
+}
+
+// cpuTime returns the time that the process has spent on processors, collector
+// included: it is steadier than the clock on a machine that does other things.
+func cpuTime() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkOverhead reports what an item costs beyond its record, and how long
+// a collection takes with a million of them.
+func BenchmarkOverhead(b *testing.B) {
+	const items = 1_000_000
+	for b.Loop() {
+		c := l1.New(l1.Options{MaxBytes: 1 << 30, Scorer: eviction.Auto{}})
+		o := (&ours{c: c}).fork(100)
+		empty := c.UsedBytes()
+		var key []byte
+		for i := range items {
+			key = benchKey(key, uint32(i))
+			o.setPatched(key)
+		}
+		b.ReportMetric(float64(c.UsedBytes()-empty)/items-float64(len(o.rec)), "overhead-B/item")
+		runtime.GC()
+		before := cpuOfCollector()
+		start := time.Now()
+		for range 10 {
+			runtime.GC()
+		}
+		b.ReportMetric(float64(time.Since(start).Microseconds())/10, "µs/collection")
+		b.ReportMetric((cpuOfCollector()-before)*1e9/10/items, "collector-ns/item")
+		var stats debug.GCStats
+		debug.ReadGCStats(&stats)
+		b.ReportMetric(float64(stats.Pause[0].Microseconds()), "µs-pause")
+		runtime.KeepAlive(c)
+	}
+}
+
+func cpuOfCollector() float64 {
+	sample := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}}
+	metrics.Read(sample)
+	return sample[0].Value.Float64()
+}
