@@ -9,11 +9,11 @@ import (
 )
 
 // The write-ahead log is emptied by one goroutine with a connection of its own,
-// never by a commit. It works passively beside writers and readers once
-// passiveAt bytes wait; above Options.WALMax it takes the writer's turn and
-// restarts the log. A reader of another process that keeps a snapshot stops
-// that: each batch is then delayed by checkpointTimeout, and above
-// hardLimit × WALMax writes are refused.
+// never by a commit: once passiveAt bytes wait it moves them to the file beside
+// writers and readers. If the log is above Options.WALMax nevertheless, the
+// next batch first restarts it, which waits for readers. A reader of another
+// process that keeps a snapshot stops that: each batch is then delayed by
+// checkpointTimeout, and above hardLimit × WALMax it is refused.
 const (
 	passiveAt = 4 << 20
 	hardLimit = 4
@@ -60,18 +60,12 @@ func (c *checkpointer) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-c.kick:
-			if err := c.empty(ctx); err != nil && ctx.Err() == nil {
+			c.store.metrics.checkpoint(passive)
+			if _, err := c.checkpoint(stmtWALPassive); err != nil {
 				c.store.metrics.count(err)
 				c.store.opts.Logger.Warn("checkpoint failed", "error", err)
 			}
 		}
-	}
-}
-
-func (c *checkpointer) wish() {
-	select {
-	case c.kick <- struct{}{}:
-	default:
 	}
 }
 
@@ -83,34 +77,29 @@ func (c *checkpointer) committed(ses *session) {
 		return
 	}
 	c.bytes.Store(state.frames * frameSize)
-	if waiting := state.frames - state.moved; waiting*frameSize >= passiveAt || c.bytes.Load() > c.store.opts.WALMax {
-		c.wish()
+	if (state.frames-state.moved)*frameSize >= min(passiveAt, c.store.opts.WALMax/2) {
+		select {
+		case c.kick <- struct{}{}:
+		default: // one is pending
+		}
 	}
 }
 
-// admit refuses a write while the log is above its hard limit.
+// admit makes room in the log before a batch, or refuses it. The caller holds
+// the writer's session.
 func (c *checkpointer) admit() error {
+	if c.bytes.Load() <= c.store.opts.WALMax {
+		return nil
+	}
+	if err := c.restart(); err != nil {
+		return err
+	}
 	size, limit := c.bytes.Load(), hardLimit*c.store.opts.WALMax
 	if size <= limit {
 		return nil
 	}
-	c.wish()
 	return fmt.Errorf("%w: the write-ahead log of %s has %d bytes, allowed are %d: "+
 		"a reader of another process keeps it from being emptied; end that reader", ErrUnavailable, c.store.opts.Path, size, limit)
-}
-
-func (c *checkpointer) empty(ctx context.Context) error {
-	if c.bytes.Load() <= c.store.opts.WALMax {
-		c.store.metrics.checkpoint(passive)
-		_, err := c.checkpoint(stmtWALPassive)
-		return err
-	}
-	writer, err := c.store.writer.acquire(ctx) // between two batches
-	if err != nil {
-		return err
-	}
-	defer c.store.writer.release(writer)
-	return c.restart()
 }
 
 func (c *checkpointer) checkpoint(st statement) (wal, error) {
@@ -123,7 +112,7 @@ func (c *checkpointer) checkpoint(st statement) (wal, error) {
 }
 
 // restart moves all of the log to the file, so that the next write begins at
-// its start. The caller holds the writer's session.
+// its start.
 func (c *checkpointer) restart() error {
 	state, err := c.checkpoint(stmtWALRestart)
 	c.store.metrics.checkpoint(restart)

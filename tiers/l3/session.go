@@ -171,13 +171,19 @@ func (s *session) fault(what string, st statement, err error) error {
 	return fmt.Errorf("%s %s: %w", what, st, s.dialect.classify(err))
 }
 
-// rollback ends the transaction. If that fails the connection is given up and
-// opened again by its next user: SQLite has rolled back by itself, or the
-// connection is broken.
+// rollback ends the transaction. After some errors, a full disk among them,
+// SQLite has ended it by itself; then a new one can be begun. If neither is so
+// the connection is given up and its next user opens it again.
 func (s *session) rollback() {
-	if _, _, err := s.exec(stmtRollback); err != nil {
-		_ = s.close() // whatever it says, the connection is not used again
+	if s.try(stmtRollback) || s.try(stmtBeginRead) && s.try(stmtRollback) {
+		return
 	}
+	_ = s.close() // whatever it says, the connection is not used again
+}
+
+func (s *session) try(st statement) bool {
+	_, _, err := s.exec(st)
+	return err == nil
 }
 
 // intOf, bytesOf: the values of a row. NULL is zero or nil.

@@ -4,6 +4,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -135,10 +136,13 @@ func (d *sqliteDialect) readSettings(conn driver.Conn, r role) (map[string]strin
 	got := make(map[string]string)
 	for _, s := range d.settings(r) {
 		row, err := queryRow(conn, "PRAGMA "+s.name)
-		if err != nil {
+		switch {
+		case err == io.EOF: // this kind of database does not have it
+		case err != nil:
 			return nil, fmt.Errorf("read %s: %w", s.name, err)
+		default:
+			got[s.name] = strings.ToLower(fmt.Sprint(row[0]))
 		}
-		got[s.name] = strings.ToLower(fmt.Sprint(row[0]))
 	}
 	return got, nil
 }

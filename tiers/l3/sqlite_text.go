@@ -22,10 +22,11 @@ var sqliteWide = [...]string{
 }
 
 var sqliteTexts = [...]string{
-	stmtBegin:    `BEGIN IMMEDIATE`,
-	stmtCommit:   `COMMIT`,
-	stmtRollback: `ROLLBACK`,
-	stmtPing:     `SELECT last_seq FROM meta`,
+	stmtBegin:     `BEGIN IMMEDIATE`,
+	stmtBeginRead: `BEGIN`,
+	stmtCommit:    `COMMIT`,
+	stmtRollback:  `ROLLBACK`,
+	stmtPing:      `SELECT last_seq FROM meta`,
 
 	stmtGet: `SELECT head, content FROM items WHERE key = ?
 		UNION ALL SELECT head, NULL FROM tombstones WHERE key = ?`,

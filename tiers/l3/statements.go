@@ -6,6 +6,7 @@ import "fmt"
 // widthFor.
 const (
 	stmtBegin statement = iota
+	stmtBeginRead
 	stmtCommit
 	stmtRollback
 	stmtPing
@@ -88,7 +89,7 @@ func (st statement) String() string {
 }
 
 var statementNames = [...]string{
-	stmtBegin: "begin", stmtCommit: "commit", stmtRollback: "rollback", stmtPing: "ping",
+	stmtBegin: "begin", stmtBeginRead: "begin", stmtCommit: "commit", stmtRollback: "rollback", stmtPing: "ping",
 	stmtGet: "get", stmtPutNew: "insert", stmtPutOver: "update", stmtPutHead: "update of metadata",
 	stmtDeleteRow: "delete", stmtTombstone: "tombstone", stmtDropTombstone: "removal of a tombstone",
 	stmtTag: "tag", stmtUntag: "untag", stmtChange: "change", stmtMeta: "counters", stmtSetMeta: "update of counters",

@@ -132,8 +132,8 @@ func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
 		close(s.closed)
 		readers := s.readers.drain()
-		checkpointer := s.wal.stop() // before the writer: it may be waiting for it
-		s.closeErr = errors.Join(readers, checkpointer, s.writer.drain())
+		writer := s.writer.drain()
+		s.closeErr = errors.Join(readers, writer, s.wal.stop()) // last: a write uses it
 		s.metrics.unregister()
 	})
 	return s.closeErr
@@ -185,14 +185,14 @@ func (s *Store) read(ctx context.Context, fn func(*session) error) error {
 // write runs fn in a transaction, alone. m holds the counters; what fn changes
 // in it is stored and published with the commit.
 func (s *Store) write(ctx context.Context, fn func(*session, *meta) error) error {
-	if err := s.wal.admit(); err != nil {
-		return err
-	}
 	ses, err := s.writer.acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.writer.release(ses)
+	if err := s.wal.admit(); err != nil {
+		return err
+	}
 	if _, _, err := ses.exec(stmtBegin); err != nil {
 		ses.rollback()
 		return err
