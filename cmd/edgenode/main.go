@@ -1,0 +1,34 @@
+// Command edgenode runs an edge node, checks its configuration, and talks to a
+// running one. Without arguments it serves.
+//
+//	edgenode [serve] [--config FILE]     run a node
+//	edgenode check [--config FILE]       say what is wrong with a configuration, or what it comes to
+//	edgenode get|put|delete|list|status  items of a running node
+//	edgenode purge                       invalidate what a running node holds
+//	edgenode hook inspect FILE           what a WASM module is and would need
+//	edgenode version                     version, commit, Go, hook ABI
+//
+// Every command has --help; all but serve and put have --json. Exit codes:
+//
+//	0  done
+//	1  it did not work: the node could not start, a file could not be read
+//	2  the command line is wrong
+//	3  the configuration is wrong
+//	4  there is no such item
+//	5  the node cannot be reached or cannot answer now; trying again may help
+//	6  the node refused; trying the same again will not help
+package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	os.Exit(run(os.Args[1:], &process{
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), signals: signals,
+	}))
+}

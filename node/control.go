@@ -1,0 +1,54 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/edgenode/edgenode/node/admin"
+	"github.com/edgenode/edgenode/node/config"
+	"github.com/edgenode/edgenode/node/front"
+)
+
+// openAdmin makes the handler of the admin listener.
+func (n *Node) openAdmin(cfg *config.Config, set *metrics.Set) (err error) {
+	n.admin, err = admin.New(admin.Options{
+		Engine: n.engine, Loopback: isLoopback(n.ctl.Addr()), ClientCertificates: cfg.Listen.Admin.TLS.ClientCA != "",
+		Gate: n.api, Ready: n.Ready, Metrics: set, Log: n.log,
+		Config: func() any { return n.configPage() },
+		Hooks:  func() any { return n.hooks.host.Report() },
+		Reload: n.reloadPage,
+	})
+	return err
+}
+
+// isLoopback reports whether a listener is reached from this machine only.
+func isLoopback(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+// serveAdmin answers a request of the admin listener.
+func (n *Node) serveAdmin(x *front.Exchange) { n.admin.Serve(x) }
+
+// A configPage is what /config shows.
+type configPage struct {
+	Effective map[string]any  `json:"effective"` // as read last, secrets hidden
+	Restart   []config.Change `json:"restart"`   // of it, what is not in force before a restart
+}
+
+func (n *Node) configPage() configPage {
+	return configPage{Effective: n.last.Load().Effective(), Restart: n.pendingRestart()}
+}
+
+// reloadPage answers POST /reload. A client that leaves does not stop it.
+func (n *Node) reloadPage(ctx context.Context) admin.Outcome {
+	r := n.Reload(context.WithoutCancel(ctx))
+	out := admin.Outcome{Result: r, Err: r.Err(), Running: errors.Is(r.Err(), ErrReloadRunning)}
+	for _, f := range r.Faults {
+		out.Faults = append(out.Faults, f.Error())
+	}
+	return out
+}

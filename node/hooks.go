@@ -1,0 +1,178 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"slices"
+	"sync/atomic"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/edgenode/edgenode/hooks"
+	"github.com/edgenode/edgenode/hooks/abi"
+	"github.com/edgenode/edgenode/node/config"
+	"github.com/edgenode/edgenode/tiers"
+	"github.com/edgenode/edgenode/tiers/item"
+)
+
+// HookABI is the version of the contract with modules: major, minor.
+const HookABI = "1.0"
+
+// HookReport describes a hook as loaded.
+type HookReport = hooks.ModuleReport
+
+// ModuleInfo is what can be said of a module without running it.
+type ModuleInfo = hooks.Info
+
+// InspectHook reads a module's file and says what it is.
+func InspectHook(path string) (ModuleInfo, error) {
+	code, err := os.ReadFile(path)
+	if err != nil {
+		return ModuleInfo{}, err
+	}
+	return hooks.Inspect(code)
+}
+
+// CheckHooks loads the hooks of cfg, each by itself, and unloads them again. file
+// is the configuration's, for the faults. Its error is config.Faults: one per
+// hook that would not load.
+func CheckHooks(cfg *config.Config, file string) (reports []HookReport, err error) {
+	if len(cfg.Hooks) == 0 {
+		return nil, nil
+	}
+	host, err := hooks.Open(hooks.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, host.Close()) }()
+	var faults config.Faults
+	for i, spec := range hookSpecs(cfg) {
+		loaded, err := host.Load(context.Background(), []hooks.Spec{spec})
+		if err != nil {
+			faults = append(faults, config.Fault{
+				File: file, Key: fmt.Sprintf("hook[%d].module", i), Value: spec.Path, Problem: err.Error(),
+				Remedy: "see edgenode hook inspect for what the module needs",
+			})
+			continue
+		}
+		reports = append(reports, loaded.Modules...)
+	}
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	return reports, nil
+}
+
+// hookSpecs turns the configuration of hooks into that of their host.
+func hookSpecs(cfg *config.Config) []hooks.Spec {
+	specs := make([]hooks.Spec, 0, len(cfg.Hooks))
+	for _, h := range cfg.Hooks {
+		recycle := uint64(h.RecycleCalls)
+		if recycle == 0 { // never
+			recycle = math.MaxUint64
+		}
+		specs = append(specs, hooks.Spec{
+			Name: h.Name, Path: h.Module, Hooks: h.Hooks,
+			Match:  hooks.Match{Sites: h.Match.Sites, PathPrefix: h.Match.PathPrefix},
+			Config: h.Config, Pools: h.Pools, OnFault: h.OnFault,
+			Grant: neededGrants(h.Grant),
+			Fuel: map[string]uint64{
+				"route": uint64(h.Fuel.Route), "ttl": uint64(h.Fuel.TTL), "evict": uint64(h.Fuel.Evict),
+				"admit": uint64(h.Fuel.Admit), "init": uint64(h.Fuel.Init),
+			},
+			MemoryBytes: uint64(h.Memory), RecycleCalls: recycle,
+		})
+	}
+	return specs
+}
+
+// neededGrants leaves out the capabilities that every module has.
+func neededGrants(grant []string) []string {
+	return slices.DeleteFunc(slices.Clone(grant), func(c string) bool { return c != "header" && c != "kv_get" })
+}
+
+// A hookSet is the hooks of a node. Its zero value has none, and no host.
+type hookSet struct {
+	host *hooks.Host
+	now  func() int64
+	used atomic.Uint32 // a bit for each hook point that some live module has
+}
+
+// openHookSet starts the host and loads the hooks of cfg.
+func openHookSet(ctx context.Context, cfg *config.Config, h *hookSet, kv hooks.KV, log *slog.Logger, set *metrics.Set) error {
+	instances := 0 // the host's own default
+	for _, hook := range cfg.Hooks {
+		instances = max(instances, hook.Instances)
+	}
+	host, err := hooks.Open(hooks.Options{Logger: log, Metrics: set, Instances: min(instances, hooks.MaxInstances), KV: kv})
+	if err != nil {
+		return err
+	}
+	h.host = host
+	return h.load(ctx, cfg)
+}
+
+// load replaces all hooks, or leaves everything as it is.
+func (h *hookSet) load(ctx context.Context, cfg *config.Config) error {
+	r, err := h.host.Load(ctx, hookSpecs(cfg))
+	if err != nil {
+		return err
+	}
+	h.used.Store(usedHooks(r))
+	return nil
+}
+
+// rollback undoes the last load.
+func (h *hookSet) rollback() error {
+	r, err := h.host.Rollback()
+	if err != nil {
+		return err
+	}
+	h.used.Store(usedHooks(r))
+	return nil
+}
+
+func usedHooks(r hooks.Report) (used uint32) {
+	for _, m := range r.Modules {
+		for _, name := range m.Hooks {
+			if hook, ok := abi.ParseHook(name); ok {
+				used |= 1 << hook
+			}
+		}
+	}
+	return used
+}
+
+// has reports whether any live module has this hook point. It is one atomic
+// load: all that a request costs when there are no hooks.
+func (h *hookSet) has(hook abi.Hook) bool { return h.used.Load()&(1<<hook) != 0 }
+
+// close frees everything. It may be called on a set that was never opened.
+func (h *hookSet) close() error {
+	h.used.Store(0)
+	if h.host == nil {
+		return nil
+	}
+	return h.host.Close()
+}
+
+// memoryKV answers kv_get with items that are in memory.
+type memoryKV struct{ engine *tiers.Engine }
+
+var _ hooks.KV = memoryKV{}
+
+// Get appends the content of the item called key.
+func (kv memoryKV) Get(dst, key []byte) ([]byte, bool) {
+	var space [128]byte
+	k := item.AppendKey(item.Key(space[:0]), item.NamespaceItem, key)
+	hit, ok, err := kv.engine.Get(context.Background(), k, tiers.ReadOptions{Tiers: item.L1})
+	if err != nil || !ok {
+		return dst, false
+	}
+	defer hit.Release()
+	return append(dst, hit.View.Content()...), true
+}

@@ -1,0 +1,81 @@
+package node
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/edgenode/edgenode/node/config"
+	"github.com/edgenode/edgenode/node/front"
+	"github.com/edgenode/edgenode/node/problem"
+)
+
+// A table says whose a request is. It is immutable.
+type table struct {
+	*config.Router
+	sites bool // there are any
+}
+
+func newTable(cfg *config.Config) *table {
+	return &table{Router: config.NewRouter(cfg), sites: len(cfg.Sites) > 0}
+}
+
+// serveData answers a request of the data listener: a site owns every path of
+// its hosts, the items API has the rest as far as api_hosts allows.
+func (n *Node) serveData(x *front.Exchange) {
+	t := n.table.Load()
+	if t.sites {
+		if _, claimed := t.Match(x.Host(), x.Target()); claimed {
+			n.proxy.Serve(x)
+			return
+		}
+	}
+	if !t.API(x.Host()) {
+		n.metrics.misdirected.Inc()
+		n.problem(x, problem.New(problem.Misdirected, "no site has this host, and api_hosts leaves it out"))
+		return
+	}
+	if length := x.ContentLength(); length != 0 {
+		if length < 0 {
+			length = int64(n.o.Config.MaxPayloadBytes)
+		}
+		if !n.inflight.take(length) {
+			n.metrics.bodiesRefused.Inc()
+			n.problem(x, n.inflight.refusal(length))
+			return
+		}
+		defer n.inflight.give(length)
+	}
+	n.api.Serve(x)
+}
+
+// problem answers with p.
+func (n *Node) problem(x *front.Exchange, p *problem.Problem) {
+	if err := problem.Write(x, p); err != nil {
+		n.log.Debug("an answer was not taken", "error", err)
+	}
+}
+
+// inflight bounds the bytes of request bodies that are held in memory at once.
+type inflight struct {
+	limit int64 // set once, before the first request
+	used  atomic.Int64
+}
+
+// take reserves size bytes, or reports that they do not fit.
+func (f *inflight) take(size int64) bool {
+	if f.used.Add(size) <= f.limit {
+		return true
+	}
+	f.used.Add(-size)
+	return false
+}
+
+func (f *inflight) give(size int64) { f.used.Add(-size) }
+
+// refusal says that there is no room for a body.
+func (f *inflight) refusal(size int64) *problem.Problem {
+	return &problem.Problem{
+		Kind: problem.Busy, Detail: "bodies under way fill inflight_max_bytes",
+		Limit: f.limit, Value: f.used.Load() + size, RetryAfter: time.Second,
+	}
+}

@@ -1,0 +1,312 @@
+package node
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/edgenode/edgenode/node/admin"
+	"github.com/edgenode/edgenode/node/api"
+	"github.com/edgenode/edgenode/node/config"
+	"github.com/edgenode/edgenode/node/front"
+	"github.com/edgenode/edgenode/node/problem"
+	"github.com/edgenode/edgenode/node/proxy"
+	"github.com/edgenode/edgenode/tiers"
+	"github.com/edgenode/edgenode/tiers/item"
+	"github.com/edgenode/edgenode/tiers/pressure"
+)
+
+// What each part asks of another one, and who answers.
+var (
+	_ admin.Engine   = (*tiers.Engine)(nil)
+	_ admin.Exchange = (*front.Exchange)(nil)
+	_ admin.Gate     = (*api.API)(nil)
+	_ api.Engine     = (*tiers.Engine)(nil)
+	_ api.Exchange   = (*front.Exchange)(nil)
+	_ api.SitePurge  = sitePurge{}
+	_ proxy.Engine   = (*tiers.Engine)(nil)
+	_ proxy.Exchange = (*front.Exchange)(nil)
+)
+
+// bind opens both listeners; nothing is served yet.
+func (n *Node) bind(cfg *config.Config, set *metrics.Set) error {
+	var err error
+	if n.ctl, err = front.Listen(n.listenOptions("admin", cfg, &cfg.Listen.Admin, set)); err != nil {
+		return err
+	}
+	n.data, err = front.Listen(n.listenOptions("data", cfg, &cfg.Listen.Data, set))
+	return err
+}
+
+func (n *Node) listenOptions(name string, cfg *config.Config, l *config.Listener, set *metrics.Set) front.Options {
+	return front.Options{
+		Name: name, Address: l.Address,
+		TLS:           front.TLS{Cert: l.TLS.Cert, Key: l.TLS.Key, ClientCA: l.TLS.ClientCA},
+		HeaderTimeout: l.HeaderTimeout.Std(), IdleTimeout: l.IdleTimeout.Std(),
+		MaxHeaderBytes: int(l.MaxHeaderBytes), MaxURLBytes: int(l.MaxURLBytes),
+		MaxBodyBytes: int64(cfg.MaxPayloadBytes), MinBodyRate: orNone(int64(l.MinBodyRate)),
+		MaxConnections: l.MaxConnections, MaxConnectionsPerAddress: l.MaxConnectionsPerAddress,
+		MaxRequestsPerConnection: orNone(l.MaxRequestsPerConnection),
+		TrustedProxies:           prefixes(l.TrustedProxies),
+		Problem:                  frontProblem,
+		Logger:                   n.log.With("listener", name), Metrics: set,
+	}
+}
+
+// orNone turns the configuration's "0 is none" into the listener's.
+func orNone[T int | int64](v T) T {
+	if v == 0 {
+		return front.None
+	}
+	return v
+}
+
+// prefixes parses networks, which the configuration has checked.
+func prefixes(networks []string) []netip.Prefix {
+	list := make([]netip.Prefix, 0, len(networks))
+	for _, s := range networks {
+		if p, err := netip.ParsePrefix(s); err == nil {
+			list = append(list, p)
+		} else if a, err := netip.ParseAddr(s); err == nil {
+			list = append(list, netip.PrefixFrom(a, a.BitLen()))
+		}
+	}
+	return list
+}
+
+// frontProblem renders what the listener refuses like every other problem. The
+// listener's status stays where it is more exact than the table's.
+func frontProblem(code int, name, detail string) (contentType string, body []byte) {
+	p := problem.New(frontKind(name), detail)
+	p.Status = code
+	return problem.ContentType, append(p.AppendJSON(nil), '\n')
+}
+
+func frontKind(name string) problem.Kind {
+	switch name {
+	case "malformed-request":
+		return problem.BadRequest
+	case "not-implemented":
+		return problem.NotImplemented
+	case "expectation-failed":
+		return problem.ExpectationFailed
+	case "version-not-supported":
+		return problem.HTTPVersion
+	case "method-not-allowed":
+		return problem.MethodNotAllowed
+	case "url-too-long":
+		return problem.TargetTooLong
+	case "header-too-large":
+		return problem.HeaderTooLarge
+	case "body-too-large":
+		return problem.ContentTooLarge
+	case "request-timeout":
+		return problem.RequestTimeout
+	case "too-many-connections":
+		return problem.TooManyConnections
+	}
+	return problem.Internal
+}
+
+// openEngine opens the tiers. The memory tier asks the evict hooks only if the
+// configuration has one: asking costs, even for no answer.
+func (n *Node) openEngine(ctx context.Context, cfg *config.Config, set *metrics.Set) error {
+	o := n.engineOptions(cfg)
+	o.Metrics = set
+	n.hooks = &hookSet{now: n.now}
+	if n.scorer = hasEvictHook(cfg); n.scorer {
+		o.Scorer = newHookScorer(n.hooks)
+	}
+	var err error
+	n.engine, err = tiers.Open(ctx, o)
+	return err
+}
+
+// hasEvictHook reports whether a hook is asked what leaves memory.
+func hasEvictHook(cfg *config.Config) bool {
+	for _, h := range cfg.Hooks {
+		for _, name := range h.Hooks {
+			if name == "evict" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (n *Node) engineOptions(cfg *config.Config) tiers.Options {
+	return tiers.Options{
+		DataDir: cfg.DataDir, NodeName: cfg.NodeName, SQLitePath: cfg.Database(),
+		Durability: durability(cfg.Durability),
+		L1MaxBytes: int64(cfg.L1MaxBytes), MaxPayloadBytes: int64(cfg.MaxPayloadBytes), Eviction: cfg.Eviction,
+		BatchFlush: cfg.BatchFlush.Std(), BatchFlushCount: cfg.BatchFlushCount, BatchFlushBytes: int64(cfg.BatchFlushBytes),
+		Pressure: pressure.Thresholds{
+			Warn: cfg.Pressure.Warn, Throttle: cfg.Pressure.Throttle, Critical: cfg.Pressure.Critical,
+			Emergency: cfg.Pressure.Emergency, Shutdown: cfg.Pressure.Shutdown,
+		},
+		JournalMaxBytes: int64(cfg.JournalMaxBytes), SQLiteWALMax: int64(cfg.SQLiteWALMax),
+		TombstoneRetention: cfg.TombstoneRetention.Std(), MaxLifetime: cfg.MaxLifetime.Std(),
+		ClockSkewMax: cfg.ClockSkewMax.Std(), ExpirySweep: cfg.ExpirySweep.Std(),
+		Now: n.now, Logger: n.log,
+	}
+}
+
+// durability returns the level that the configuration, already checked, names.
+func durability(name string) item.Durability {
+	for _, d := range []item.Durability{item.DurabilityMemory, item.DurabilityJournal, item.DurabilitySync, item.DurabilityL3} {
+		if d.String() == name {
+			return d
+		}
+	}
+	return item.DurabilitySync
+}
+
+// openHooks starts the host and loads the hooks.
+func (n *Node) openHooks(ctx context.Context, cfg *config.Config, set *metrics.Set) error {
+	return openHookSet(ctx, cfg, n.hooks, memoryKV{n.engine}, n.log, set)
+}
+
+// openHandlers makes what answers requests.
+func (n *Node) openHandlers(cfg *config.Config, set *metrics.Set) error {
+	p := newPolicy(n.hooks)
+	bodies, fills := shares(int64(cfg.InflightMaxBytes), int64(cfg.MaxPayloadBytes))
+	n.inflight.limit = bodies
+	var err error
+	n.proxy, err = proxy.New(proxy.Options{
+		Engine: n.engine, Sites: proxySites(cfg), Pools: proxyPools(cfg), Policy: sitePolicy{p},
+		Now: n.now, Name: publicName(cfg), MaxLifetime: cfg.MaxLifetime.Std(), MaxFillBytes: fills,
+		Log: n.log, Metrics: set,
+	})
+	if err != nil {
+		return err
+	}
+	n.api, err = api.New(api.Options{
+		Engine: n.engine, MaxPayload: int64(cfg.MaxPayloadBytes), Tokens: apiTokens(cfg), Policy: itemPolicy{p},
+		Sites: sitePurge{n.proxy}, Name: publicName(cfg), Metrics: set, Log: n.log, Now: n.now,
+	})
+	if err != nil {
+		return err
+	}
+	n.table.Store(newTable(cfg))
+	return n.openAdmin(cfg, set)
+}
+
+// shares divides inflight_max_bytes between request bodies and answers that are
+// being fetched: half each, but always enough for the largest body.
+func shares(all, largest int64) (bodies, fills int64) {
+	bodies = max(all/2, largest)
+	return bodies, max(all-bodies, 1)
+}
+
+// publicName is this node's name in Via, Cache-Status and answers to purges. A
+// machine's own host name is nobody's business: only node_name is shown.
+func publicName(cfg *config.Config) string {
+	clean := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '_', r == '.':
+			return r
+		}
+		return '-'
+	}, cfg.NodeName)
+	switch {
+	case clean == "":
+		return "edgenode"
+	case clean[0]|0x20 < 'a' || clean[0]|0x20 > 'z':
+		return "n" + clean
+	}
+	return clean
+}
+
+// apiTokens turns tokens, already checked, into those of the items API.
+func apiTokens(cfg *config.Config) []api.Token {
+	tokens := make([]api.Token, 0, len(cfg.Tokens))
+	for _, t := range cfg.Tokens {
+		out := api.Token{Name: t.Name, Namespace: t.Namespace}
+		if sum, err := hex.DecodeString(t.SHA256); err == nil {
+			copy(out.SHA256[:], sum)
+		}
+		for _, name := range t.Scopes {
+			if s, err := api.ParseScope(name); err == nil {
+				out.Scopes |= s
+			}
+		}
+		tokens = append(tokens, out)
+	}
+	return tokens
+}
+
+func proxyPools(cfg *config.Config) []proxy.Pool {
+	pools := make([]proxy.Pool, 0, len(cfg.Pools))
+	for _, p := range cfg.Pools {
+		pools = append(pools, proxy.Pool{
+			Name: p.Name, Origins: p.Origins, Balance: p.Balance, Host: p.Host, MaxConnections: p.MaxConnections,
+			ConnectTimeout: p.ConnectTimeout.Std(), FirstByteTimeout: p.FirstByteTimeout.Std(), IdleTimeout: p.IdleTimeout.Std(),
+		})
+	}
+	return pools
+}
+
+func proxySites(cfg *config.Config) []proxy.Site {
+	sites := make([]proxy.Site, 0, len(cfg.Sites))
+	for i := range cfg.Sites {
+		s := &cfg.Sites[i]
+		sites = append(sites, proxy.Site{
+			Name: s.Name, Hosts: s.Hosts, PathPrefix: s.PathPrefix, Pool: s.Pool, Tiers: tierSet(s.Tiers),
+			SetCookie: s.SetCookie, CacheStatus: s.CacheStatus, MaxObjectBytes: int64(s.MaxObjectBytes),
+			TargetedFields: s.TargetedFields, DefaultLifetime: s.DefaultLifetime,
+			StaleOnError: orNegative(s.StaleOnError.Std()), StaleOn5xx: s.StaleOn5xx, Keep: orNegative(s.Keep.Std()),
+			IgnoreQuery: s.IgnoreQuery, SortQuery: s.SortQuery, HonourRequestDirectives: s.HonourRequestDirectives,
+			RawAcceptEncoding: !s.NormaliseAcceptEncoding, VariantsMax: s.VariantsMax, WaitersMax: s.WaitersMax,
+		})
+	}
+	return sites
+}
+
+// orNegative turns the configuration's "0s is none" into the proxy's.
+func orNegative(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
+}
+
+// tierSet returns the tiers that the configuration, already checked, names.
+func tierSet(names []string) (t item.Tiers) {
+	for _, name := range names {
+		switch name {
+		case "l1":
+			t |= item.L1
+		case "l2":
+			t |= item.L2
+		case "l3":
+			t |= item.L3
+		}
+	}
+	return t
+}
+
+// sitePurge finds what is stored for sites by what people call it.
+type sitePurge struct{ proxy *proxy.Proxy }
+
+func (s sitePurge) URL(url string) (item.Predicate, []string, error) { return s.proxy.PurgeURL(url) }
+func (s sitePurge) Host(host string) (item.Predicate, []string, error) {
+	return proxy.PurgeHost(host)
+}
+func (s sitePurge) Prefix(urlPrefix string) (item.Predicate, []string, error) {
+	return s.proxy.PurgePrefix(urlPrefix)
+}
+
+// setLevel applies log_level.
+func (n *Node) setLevel(cfg *config.Config) {
+	if n.o.Level == nil {
+		return
+	}
+	if err := n.o.Level.UnmarshalText([]byte(cfg.LogLevel)); err != nil {
+		n.log.Warn("log_level is not known", "error", fmt.Errorf("node: %w", err))
+	}
+}
