@@ -76,6 +76,7 @@ func (fl *flight) judge(oa *originAnswer) {
 		if r.method == http.MethodHead || oa.StatusCode == http.StatusNoContent {
 			fl.length = 0
 		}
+		fl.body = make([]byte, 0, min(max(fl.length, 0), 1<<20))
 		fl.private = !v.freshOnArrival()
 	})
 	fl.mark(!v.freshOnArrival())
@@ -128,9 +129,6 @@ func (p *Proxy) reserve(n int64) bool {
 // too large to be stored it spills: from then on it only runs a window ahead of
 // the leader. extra is what it reserved beyond the announced length.
 func (fl *flight) readAll(oa *originAnswer) (extra int64, err error) {
-	if fl.length > 0 {
-		fl.body = make([]byte, 0, min(fl.length, 1<<20))
-	}
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := oa.Read(buf)
