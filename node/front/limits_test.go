@@ -206,7 +206,7 @@ func TestSlowReader(t *testing.T) {
 
 // TestConnectionLimits holds that one client too many is told so.
 func TestConnectionLimits(t *testing.T) {
-	f := func(o front.Options, word string) {
+	f := func(o front.Options, code, word string) {
 		t.Helper()
 		s := start(t, o, func(x *front.Exchange) {
 			x.Status(200)
@@ -217,7 +217,7 @@ func TestConnectionLimits(t *testing.T) {
 		io.WriteString(first, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
 		expect(t, first, ok)
 		got := exchange(t, s, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
-		if statuses(got) != "503" || !strings.Contains(got, word) || !strings.Contains(got, "Retry-After: 1\r\n") {
+		if statuses(got) != code || !strings.Contains(got, word) || !strings.Contains(got, "Retry-After: 1\r\n") {
 			t.Errorf("second connection: %q", got)
 		}
 		first.CloseWrite()
@@ -228,8 +228,8 @@ func TestConnectionLimits(t *testing.T) {
 			}
 		}
 	}
-	f(front.Options{MaxConnections: 1}, "max_connections ")
-	f(front.Options{MaxConnectionsPerAddress: 1}, "max_connections_per_address ")
+	f(front.Options{MaxConnections: 1}, "503", "max_connections ")
+	f(front.Options{MaxConnectionsPerAddress: 1}, "429", "max_connections_per_address ")
 }
 
 func TestMaxRequestsPerConnection(t *testing.T) {

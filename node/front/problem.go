@@ -119,7 +119,7 @@ func (r refusal) verdict() verdict {
 	case refusedFull:
 		return verdict{503, "too-many-connections", "max_connections", "The listener has max_connections open connections; try again later."}
 	case refusedAddress:
-		return verdict{503, "too-many-connections", "max_connections_per_address", "Your address has max_connections_per_address open connections; close some."}
+		return verdict{429, "too-many-connections", "max_connections_per_address", "Your address has max_connections_per_address open connections; close some."}
 	case refusedSilent:
 		return verdict{500, "internal", "no_answer", "The request was not answered; this is a bug of the server."}
 	case refusedPanic:

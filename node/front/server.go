@@ -236,7 +236,7 @@ func (s *Server) leave(c *conn) {
 	s.mu.Unlock()
 }
 
-// refuseConn answers 503 on a connection that has no room, and closes it.
+// refuseConn answers 503 or 429 on a connection that has no room, and closes it.
 func (s *Server) refuseConn(nc net.Conn, why refusal, tell bool) {
 	s.m.refused[why].Inc()
 	if !tell {

@@ -33,7 +33,7 @@ func run(server, address string, body []byte) error {
 			ctx.Write(body)
 		})
 	}
-	s, err := front.Listen(front.Options{Address: address, MaxRequestsPerConnection: front.None})
+	s, err := front.Listen(front.Options{Address: address, MaxRequestsPerConnection: front.None, MaxConnectionsPerAddress: 10_000})
 	if err != nil {
 		return err
 	}
