@@ -160,7 +160,9 @@ func TestCloseWhileInUse(t *testing.T) {
 // TestGroupCommit has many wait for few syncs.
 func TestGroupCommit(t *testing.T) {
 	fs := newFS()
-	j := mustOpen(t, smallOptions(fs))
+	opt := smallOptions(fs)
+	opt.MaxBytes = 8 << 20 // so large that no next segment is prepared
+	j := mustOpen(t, opt)
 	before := fs.Calls(crashfs.Sync)
 	var ps []journal.Pos
 	for i := range 30 {
