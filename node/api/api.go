@@ -98,7 +98,7 @@ func (o *Options) check() error {
 		errs = append(errs, fmt.Errorf("api: max payload of %d bytes, allowed are 1 to %d", o.MaxPayload, 1<<31-1))
 	}
 	if !isToken(o.Name) {
-		errs = append(errs, fmt.Errorf("api: name %q must be letters, digits and - _ .", o.Name))
+		errs = append(errs, fmt.Errorf("api: name %q is not a letter followed by letters, digits, dots, - or _", o.Name))
 	}
 	return errors.Join(errs...)
 }

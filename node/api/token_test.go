@@ -171,7 +171,7 @@ func TestFaultyOptions(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"no engine", "-1 bytes", `"a b"`, "no scope", `"uk" must end in`, "budget -1", "no SHA-256"} {
+	for _, want := range []string{"no engine", "-1 bytes", `"a b"`, "no scope", `"uk" must end in a separator`, "budget -1", "no SHA-256"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not told in:\n%v", want, err)
 		}
