@@ -60,9 +60,9 @@ func (b *breaker) fault() bool {
 	if b.until.Load() != 0 {
 		return false
 	}
-	oldest := b.faults[b.next]
 	b.faults[b.next] = now
 	b.next = (b.next + 1) % b.limit
+	oldest := b.faults[b.next] // limit-1 faults ago, 0 if there were not so many
 	onTrial := now < b.trial
 	if !onTrial && (oldest == 0 || now-oldest > int64(b.window)) {
 		return false
