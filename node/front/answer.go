@@ -281,7 +281,7 @@ func (x *Exchange) fault(why refusal) {
 func (x *Exchange) finish() bool {
 	c := x.c
 	if x.used {
-		x.ctx = x.ctx.end()
+		x.ctx, x.used = x.ctx.end(), false
 	}
 	if c.sent { // by the watcher
 		n := copy(c.w.out, c.w.out[len(c.sealed):])

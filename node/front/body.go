@@ -36,9 +36,10 @@ const bodyGrace = 10 * time.Second
 
 // Bounds of what surrounds the data of a chunked body, in bytes.
 const (
-	maxChunkLine = 512       // size and extensions
-	maxTrailer   = 8 << 10   // all trailer lines
-	maxOverhead  = 256 << 10 // all of it, beyond an eighth of the data
+	maxChunkLine = 512      // size and extensions
+	maxTrailer   = 8 << 10  // all trailer lines
+	maxOverhead  = 16 << 10 // what chunks have too much of, in all
+	fairOverhead = 16       // what a chunk may have, besides twice its data
 )
 
 // A body reads a request's body from the connection.
@@ -47,7 +48,7 @@ type body struct {
 	err    error // io.EOF when the body was read, or is none
 	left   int64 // of the body, or of the chunk
 	got    int64 // data bytes so far
-	around int64 // bytes around the data of chunks
+	around int64 // bytes around the data of chunks that were too many
 	waited int64 // coarse milliseconds spent waiting for the client
 
 	chunked bool
@@ -218,7 +219,7 @@ func (c *conn) roomForBody() {
 		c.r = c.floor
 		return
 	}
-	c.w.in = make([]byte, 2*firstBuffer)
+	c.w.in = make([]byte, 2*max(firstBuffer, c.end-c.r))
 	c.end = copy(c.w.in, in[c.r:c.end])
 	c.r, c.floor = 0, 0
 }
@@ -249,6 +250,7 @@ func (b *body) nextChunk() error {
 		return b.trailers()
 	}
 	b.left, b.inChunk = size, true
+	b.around = max(0, b.around-fairOverhead-2*size)
 	return nil
 }
 
@@ -282,7 +284,7 @@ func (b *body) line(limit int) ([]byte, error) {
 				return nil, ErrBodyMalformed
 			}
 			c.r += n + 1
-			if b.around += int64(n + 1); b.around > maxOverhead+b.got/8 {
+			if b.around += int64(n + 1); b.around > maxOverhead {
 				return nil, ErrBodyMalformed
 			}
 			return have[:n-1], nil

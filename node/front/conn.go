@@ -123,7 +123,8 @@ func (c *conn) serve() {
 	s.connPool.Put(c)
 }
 
-// handshake sets nc and raw up.
+// handshake sets nc and raw up. It returns false if the client does not manage
+// TLS within HeaderTimeout.
 func (c *conn) handshake() bool {
 	if c.s.tlsConf == nil {
 		c.raw = rawOf(c.tcp)
@@ -132,7 +133,11 @@ func (c *conn) handshake() bool {
 	c.arm(c.s.o.HeaderTimeout, true)
 	t := tls.Server(c.tcp, c.s.tlsConf)
 	c.nc = t
-	return t.HandshakeContext(c.s.base) == nil
+	if t.HandshakeContext(c.s.base) != nil {
+		c.s.m.refused[refusedHandshake].Inc()
+		return false
+	}
+	return true
 }
 
 // acquire takes buffers from the pool.

@@ -141,7 +141,9 @@ func (o *Options) listen() (net.Listener, error) {
 	if o.Listener != nil {
 		return o.Listener, nil
 	}
-	ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", o.Address)
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false) // what watches connections is tried on plain TCP only
+	ln, err := lc.Listen(context.Background(), "tcp", o.Address)
 	if err == nil {
 		return ln, nil
 	}

@@ -52,6 +52,7 @@ const (
 	refusedBodySlow
 	refusedFull
 	refusedAddress
+	refusedHandshake // counted only
 	refusedSilent
 	refusedPanic
 	refusals // their number
@@ -120,6 +121,8 @@ func (r refusal) verdict() verdict {
 		return verdict{503, "too-many-connections", "max_connections", "The listener has max_connections open connections; try again later."}
 	case refusedAddress:
 		return verdict{429, "too-many-connections", "max_connections_per_address", "Your address has max_connections_per_address open connections; close some."}
+	case refusedHandshake:
+		return verdict{400, nameMalformed, "tls_handshake", "The TLS handshake failed."}
 	case refusedSilent:
 		return verdict{500, "internal", "no_answer", "The request was not answered; this is a bug of the server."}
 	case refusedPanic:
