@@ -42,7 +42,7 @@
 //
 //	group, 48 bytes and records
 //	  0  4  "ERG1"
-//	  4  4  flags: 1 clean end, 2 last in segment, 4 opened, 8 mark
+//	  4  4  flags: 1 clean end, 2 last in segment (no records), 4 opened, 8 mark
 //	  8  4  bytes of the records behind
 //	 12  4  number of the records behind
 //	 16  8  synced: end of what was known to be on disk: offset, segment

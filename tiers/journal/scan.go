@@ -48,7 +48,7 @@ func (sc *scan) run() error {
 		if err != nil {
 			return err
 		}
-		if h, ok := parseGroup(b, s.seed, off, sc.limit); ok {
+		if h, ok := sc.groupAt(b, off, sc.limit); ok {
 			if off, err = sc.group(h, off); err != nil {
 				return err
 			}
@@ -72,6 +72,17 @@ func (sc *scan) run() error {
 		return nil
 	}
 	return sc.findGarbage(off)
+}
+
+// groupAt parses the header of the group at off. One that speaks of what comes
+// behind it, or ends the segment and has records, was not written by a journal.
+func (sc *scan) groupAt(b []byte, off, limit int64) (groupHeader, bool) {
+	h, ok := parseGroup(b, sc.seg.seed, off, limit)
+	if !ok || h.flags&flagLast != 0 && h.length > 0 || h.synced > at(sc.seg.number, off) ||
+		h.released > at(sc.seg.number, off+groupBytes+int64(h.length)) {
+		return groupHeader{}, false
+	}
+	return h, true
 }
 
 // group reads the records of the group at off and returns its end.
@@ -168,7 +179,7 @@ func (sc *scan) search(off, limit int64, groups bool) (int64, error) {
 				if err != nil {
 					return 0, err
 				}
-				if _, ok := parseGroup(h, seed, off+int64(i), limit); ok {
+				if _, ok := sc.groupAt(h, off+int64(i), limit); ok {
 					return off + int64(i), nil
 				}
 				if b, err = sc.w.at(off, n); err != nil {
