@@ -107,8 +107,16 @@ func (e *Engine) flushBatch(ctx context.Context) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.items, f.arena = f.items[:0], f.arena[:0]
-	e.collect()
+	unread := e.collect()
+	defer func() {
+		for i := range unread {
+			e.requeue(&unread[i], true)
+		}
+	}()
 	if len(f.items) == 0 {
+		if len(unread) > 0 {
+			return 0, fmt.Errorf("tiers: %d pending records cannot be read", len(unread))
+		}
 		return 0, nil
 	}
 	start := time.Now()
@@ -121,26 +129,34 @@ func (e *Engine) flushBatch(ctx context.Context) (int, error) {
 	return len(f.items), err
 }
 
-// collect takes dirty ids up to the batch's limits and reads their records.
-func (e *Engine) collect() {
+// collect takes dirty ids up to the batch's limits and reads their records. It
+// returns the ids whose records could not be read; they are marked as part of
+// the batch.
+func (e *Engine) collect() (unread []flushItem) {
 	f := &e.flusher
 	limits := e.batch.Load()
 	bytes := int64(0)
 	for len(f.items) < limits.count && (bytes < limits.bytes || len(f.items) == 0) {
 		p := e.dirty.pop()
 		if p == nil {
-			return
+			return unread
 		}
 		it, ok := e.plan(p)
 		if !ok {
 			continue
 		}
+		if it.record == nil {
+			unread = append(unread, it)
+			continue
+		}
 		bytes += int64(len(it.record))
 		f.items = append(f.items, it)
 	}
+	return unread
 }
 
-// plan decides what to send of p and marks it as part of the batch.
+// plan decides what to send of p and marks it as part of the batch. The record
+// is nil if it cannot be read now.
 func (e *Engine) plan(p *pendingID) (flushItem, bool) {
 	key := item.Key(p.key)
 	s := e.pending.stripe(p.hash)
@@ -162,8 +178,7 @@ func (e *Engine) plan(p *pendingID) (flushItem, bool) {
 	v, err := e.readForFlush(&c)
 	if err != nil {
 		e.logger.Error("pending record cannot be read; it stays pending", "id", key.ID(), "version", c.newest.version, "err", err)
-		e.requeue(&it, true)
-		return flushItem{}, false
+		return it, true
 	}
 	// What a rule covers was there, and is gone: an older row, which the rule
 	// perhaps does not name, must not take its place.

@@ -185,3 +185,6 @@ func (e *Engine) hiddenBelow(v item.View) bool {
 	_, found := e.answer(v, FromL3, everyRule)
 	return !found
 }
+
+// PendingItems returns how many ids have writes that L3 does not hold yet.
+func (e *Engine) PendingItems() int64 { return e.pending.ids.Load() }
