@@ -14,6 +14,10 @@ func (p *Proxy) fill(st *state, f *found, try int) bool {
 		p.refuse(st, problemNotCached, how{fwd: "", detail: "only-if-cached"})
 		return true
 	}
+	if p.loops(st) {
+		p.refuse(st, problemLoop, how{fwd: f.reason})
+		return true
+	}
 	if !f.ok && st.x.Method() == http.MethodHead {
 		p.pass(st, f.reason)
 		return true
@@ -28,10 +32,6 @@ func (p *Proxy) fill(st *state, f *found, try int) bool {
 		fl.refs, fl.readers, fl.leader = 2, 1, true
 		fl.asIs = apart
 		fl.insist = fl.insist || try >= 3
-		if p.loops(fl.r.header) {
-			p.refuse(st, problemLoop, how{fwd: fl.fwd})
-			return true
-		}
 		_, err = p.launch(fl)
 	} else {
 		fl, leads, err = p.join(st, f, class)

@@ -75,23 +75,28 @@ func withoutConditions(h http.Header) http.Header {
 }
 
 // loops reports a request that came through this node too often.
-func (p *Proxy) loops(h http.Header) bool {
+func (p *Proxy) loops(st *state) bool {
+	if st.x.Header("Via") == nil {
+		return false
+	}
 	n := 0
-	for _, line := range h["Via"] {
-		for member := range strings.SplitSeq(line, ",") {
-			if _, by, ok := strings.Cut(strings.Trim(member, " \t"), " "); ok {
-				by, _, _ = strings.Cut(by, " ")
-				if strings.EqualFold(by, p.o.Name) {
-					n++
-				}
+	st.x.Fields(func(name, value []byte) bool {
+		if !equalFold(name, "via") {
+			return true
+		}
+		for member := range strings.SplitSeq(string(value), ",") {
+			_, by, _ := strings.Cut(strings.Trim(member, " \t"), " ")
+			if by, _, _ = strings.Cut(by, " "); strings.EqualFold(by, p.o.Name) {
+				n++
 			}
 		}
-	}
-	return n > maxLoops
+		return true
+	})
+	return n >= maxLoops
 }
 
-// maxLoops is how many members of Via may be ours, the new one included:
-// more than one because nodes may stand in front of each other.
+// maxLoops is how many members of Via may not be ours: some may, because nodes
+// stand in front of each other.
 const maxLoops = 8
 
 // notSent are fields of an answer that we make ourselves or keep to us.

@@ -16,11 +16,11 @@ import (
 // pass sends a request to the origin without looking it up and streams the
 // answer to the one client.
 func (p *Proxy) pass(st *state, fwd string) {
-	r := p.snapshot(st)
-	if p.loops(r.header) {
+	if p.loops(st) {
 		p.refuse(st, problemLoop, how{fwd: fwd})
 		return
 	}
+	r := p.snapshot(st)
 	p.m.passes.Inc()
 	var stamp item.Version
 	if r.method == http.MethodPost {

@@ -1,0 +1,327 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// RFC 9110 §7.6.1, §7.6.3: what goes upstream.
+func TestRFC9110Section76RequestFields(t *testing.T) {
+	w := newWorld(t)
+	w.always(w.ok("", "x"))
+	x := w.request("GET", "/a", "Host: shop.example", "Connection: X-Hop, close", "X-Hop: 1", "Keep-Alive: 5", "TE: trailers", "Upgrade: h2c",
+		"Proxy-Authorization: b", "X-End: 1", "X-End: 2", "Via: 1.0 front", "X-Forwarded-For: 203.0.113.9", "Forwarded: for=x", "Cookie: a=b")
+	w.serve(x)
+	r := w.lastRequest()
+	for _, name := range []string{"X-Hop", "Keep-Alive", "Te", "Upgrade", "Proxy-Authorization", "Forwarded", "Accept-Encoding", "User-Agent", "Connection"} {
+		if got, ok := r.Header[name]; ok {
+			t.Errorf("%s went upstream: %q", name, got)
+		}
+	}
+	f := func(name, want string) {
+		t.Helper()
+		if got := strings.Join(r.Header[name], " | "); got != want {
+			t.Errorf("%s = %q, want %q", name, got, want)
+		}
+	}
+	f("X-End", "1 | 2")
+	f("Via", "1.0 front | 1.1 edgenode")
+	f("X-Forwarded-For", "192.0.2.7")
+	f("X-Forwarded-Proto", "http")
+	f("X-Forwarded-Host", "shop.example")
+	f("Cookie", "a=b")
+	if r.Host != "shop.example" {
+		t.Errorf("Host = %q", r.Host)
+	}
+}
+
+func TestHostOfPool(t *testing.T) {
+	for policy, want := range map[string]string{"client": "shop.example", "literal.example": "literal.example", "origin": ""} {
+		w := newWorld(t, func(o *Options) { o.Pools[0].Host = policy })
+		w.always(w.ok("", "x"))
+		w.get("/")
+		if want == "" {
+			want = w.ln.Addr().String()
+		}
+		if got := w.lastRequest().Host; got != want {
+			t.Errorf("host %q: origin saw %q, want %q", policy, got, want)
+		}
+	}
+}
+
+// The raw target is the truth.
+func TestTargetIsSentAsReceived(t *testing.T) {
+	w := newWorld(t)
+	w.always(w.ok("", "x"))
+	for _, target := range []string{"/", "/a%2Fb/../c", "/a//b", "//evil.example/x", "//a%2fb?x", "/a?", "/a?b=c%20d&&", "/a;b=c", "/ü", `/"<>`, "/a|b"} {
+		w.get(target)
+		got := w.lastRequest().RequestURI
+		if absolute := "http://" + w.ln.Addr().String() + target; got != target && got != absolute {
+			t.Errorf("target %q was sent as %q", target, got)
+		}
+		if host := w.lastRequest().Host; host != "shop.example" && !strings.HasPrefix(got, "http://") {
+			t.Errorf("target %q: Host %q", target, host)
+		}
+	}
+}
+
+func TestBadTargets(t *testing.T) {
+	w := newWorld(t)
+	w.always(w.ok("", "x"))
+	for _, target := range []string{"/a b", "/a\x00", "/a\r\nX: y", "/\x7f"} {
+		w.serveStatus(400, "GET", target)
+	}
+	w.serveStatus(400, "GET", "nopath")
+	w.serveStatus(501, "CONNECT", "/")
+	w.serveStatus(405, "TRACE", "/")
+	if got := w.requests(); got != 0 {
+		t.Errorf("origin saw %d requests", got)
+	}
+}
+
+func TestBodiesStreamUpstream(t *testing.T) {
+	w := newWorld(t)
+	w.says(func(r *http.Request) string {
+		body, _ := io.ReadAll(r.Body)
+		return w.ok("", fmt.Sprint(r.ContentLength, " ", string(body)))
+	})
+	x := w.request("POST", "/a")
+	x.body, x.length = strings.NewReader("hello"), 5
+	w.expect(w.serve(x), 200, "5 hello", "fwd=method;fwd-status=200")
+	x = w.request("PUT", "/a")
+	x.body, x.length = strings.NewReader("hello"), -1
+	w.expect(w.serve(x), 200, "-1 hello", "fwd=method")
+	x = w.request("GET", "/a")
+	x.body, x.length = strings.NewReader("hello"), 5
+	w.expect(w.serve(x), 200, "5 hello", "fwd=bypass")
+}
+
+type tooLarge struct{}
+
+func (tooLarge) Error() string            { return "too large" }
+func (tooLarge) BodyTooLarge() bool       { return true }
+func (tooLarge) Read([]byte) (int, error) { return 0, tooLarge{} }
+
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("client gone") }
+
+func TestBodyErrors(t *testing.T) {
+	w := newWorld(t)
+	w.always(w.ok("", "x"))
+	for _, c := range []struct {
+		body   io.Reader
+		status int
+	}{{tooLarge{}, 413}, {brokenReader{}, 400}} {
+		x := w.request("POST", "/a")
+		x.body, x.length = c.body, 5
+		if w.serve(x); x.status != c.status {
+			t.Errorf("status %d, want %d", x.status, c.status)
+		}
+	}
+}
+
+// RFC 8297: interim answers are passed on, on every path, and not stored.
+func TestRFC8297EarlyHints(t *testing.T) {
+	w := newWorld(t)
+	hint := "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nLink: </b.css>\r\n\r\n"
+	w.says(func(r *http.Request) string { return hint + w.ok("Cache-Control: max-age=60", "x") })
+	want := []string{"103 Link: </a.css>; rel=preload\r\nLink: </b.css>\r\n"}
+	x := w.get("/a")
+	w.expect(x, 200, "x", "fwd=uri-miss;fwd-status=200;stored")
+	if !slices.Equal(x.infos, want) {
+		t.Errorf("interim answers of a miss: %q, want %q", x.infos, want)
+	}
+	if x = w.get("/a"); len(x.infos) != 0 {
+		t.Errorf("interim answers of a hit: %q", x.infos)
+	}
+	if x = w.serve(w.request("POST", "/a")); !slices.Equal(x.infos, want) {
+		t.Errorf("interim answers of a POST: %q, want %q", x.infos, want)
+	}
+	x = w.request("GET", "/old")
+	x.http10 = true
+	if w.serve(x); len(x.infos) != 0 {
+		t.Errorf("interim answers to HTTP/1.0: %q", x.infos)
+	}
+}
+
+// Broken answers are never stored and never passed off as whole.
+func TestFramingOfAnswers(t *testing.T) {
+	const fresh = "Cache-Control: max-age=60\r\n"
+	long := strings.Repeat("x", 100_000)
+	f := func(name, raw string, want string, served bool) {
+		t.Helper()
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.does(func(c net.Conn, _ *http.Request) { io.WriteString(c, raw); c.Close() })
+			x := w.get("/a")
+			got := fmt.Sprint(x.status)
+			if x.aborted {
+				got = "aborted"
+			}
+			if !strings.Contains(want, got) {
+				t.Errorf("got %s %q, want %s", got, x.out.String()[:min(x.out.Len(), 80)], want)
+			}
+			if stored := len(w.engine.items) > 0; stored != served {
+				t.Errorf("stored = %v, want %v", stored, served)
+			}
+		})
+	}
+	f("whole", "HTTP/1.1 200 OK\r\n"+fresh+"Content-Length: 2\r\n\r\nab", "200", true)
+	f("to the close", "HTTP/1.1 200 OK\r\n"+fresh+"\r\nab", "200", true)
+	f("chunked", "HTTP/1.1 200 OK\r\n"+fresh+"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", "200", true)
+	f("truncated", "HTTP/1.1 200 OK\r\n"+fresh+"Content-Length: 3\r\n\r\nab", "502", false)
+	f("truncated large", "HTTP/1.1 200 OK\r\n"+fresh+"Content-Length: 100001\r\n\r\n"+long, "aborted or 502", false)
+	f("truncated chunked", "HTTP/1.1 200 OK\r\n"+fresh+"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n", "aborted or 502", false)
+	f("truncated unshared", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab", "aborted or 502", false)
+	f("over-long", "HTTP/1.1 200 OK\r\n"+fresh+"Content-Length: 2\r\n\r\nabcd", "502", false)
+	f("over-long large", "HTTP/1.1 200 OK\r\n"+fresh+"Content-Length: 99999\r\n\r\n"+long, "aborted or 502", false)
+	f("two lengths", "HTTP/1.1 200 OK\r\n"+fresh+"Content-Length: 2\r\nContent-Length: 3\r\n\r\nabc", "502", false)
+	f("both framings", "HTTP/1.1 200 OK\r\n"+fresh+"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", "aborted or 502", false)
+	f("unknown coding", "HTTP/1.1 200 OK\r\n"+fresh+"Transfer-Encoding: frob\r\n\r\nab", "502", false)
+	f("no HTTP", "hello\r\n\r\n", "502", false)
+	f("nothing", "", "502", false)
+	f("half a header", "HTTP/1.1 200 OK\r\nCache-Co", "502", false)
+	f("upgrade unasked", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", "502", false)
+}
+
+// A connection with bytes beyond the announced length is not used again.
+func TestOverlongConnectionIsClosed(t *testing.T) {
+	w := newWorld(t)
+	closed := make(chan struct{})
+	w.does(func(c net.Conn, r *http.Request) {
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabHTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 4\r\n\r\nevil")
+		c.Read(make([]byte, 1))
+		close(closed)
+	})
+	w.get("/a")
+	<-closed
+	w.always(w.ok("", "good"))
+	w.expect(w.get("/a"), 200, "good", "fwd=")
+}
+
+// RFC 9112 §9.3.1: a request is sent again on another connection if an origin
+// that is down was chosen, and only if it can be repeated.
+func TestRetryOnAnotherOrigin(t *testing.T) {
+	dead, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.Close()
+	w := newWorld(t, func(o *Options) {
+		o.Pools[0].Origins = append([]string{"http://" + dead.Addr().String()}, o.Pools[0].Origins...)
+	})
+	w.says(func(r *http.Request) string { return w.ok("", r.Method) })
+	for range 10 {
+		w.expect(w.get("/a"), 200, "GET", "fwd=")
+	}
+	if got := w.p.m.retries.Get(); got != maxFailures {
+		t.Errorf("%d retries, want %d: the dead origin rests after that", got, maxFailures)
+	}
+	w.pass(restMost) // it is tried again
+	w.get("/a")
+	w.get("/a")
+	if got := w.p.m.retries.Get(); got != maxFailures+1 {
+		t.Errorf("%d retries, want %d", got, maxFailures+1)
+	}
+}
+
+func TestUnsafeIsNotRepeated(t *testing.T) {
+	w := newWorld(t)
+	w.does(func(c net.Conn, r *http.Request) { c.Close() })
+	w.serveStatus(502, "POST", "/a")
+	if got, want := w.requests(), 1; got != want {
+		t.Errorf("origin saw %d requests, want %d", got, want)
+	}
+}
+
+func TestErrorsOfOrigins(t *testing.T) {
+	dead, _ := net.Listen("tcp", "127.0.0.1:0")
+	dead.Close()
+	w := newWorld(t, func(o *Options) { o.Pools[0].Origins = []string{"http://" + dead.Addr().String()} })
+	w.expect(w.get("/a"), 502, "502 Bad Gateway: the origin could not be reached\n", "fwd=uri-miss")
+	x := w.get("/a", "Accept: application/problem+json")
+	want := `{"type":"urn:edgenode:problem:origin-unreachable","title":"Bad Gateway","status":502,"detail":"the origin could not be reached"}` + "\n"
+	w.expect(x, 502, want, "fwd=uri-miss")
+	if got := x.line("Content-Type"); got != "application/problem+json" {
+		t.Errorf("Content-Type = %q", got)
+	}
+	w = newWorld(t, func(o *Options) { o.Pools[0].FirstByteTimeout = 20 * time.Millisecond })
+	hold := make(chan struct{})
+	w.does(func(c net.Conn, r *http.Request) { <-hold })
+	w.serveStatus(504, "POST", "/a")
+	close(hold)
+}
+
+// An origin that stops in the middle does not hold a client for ever.
+func TestStalledBody(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.StallTimeout = 30 * time.Millisecond })
+	hold := make(chan struct{})
+	w.does(func(c net.Conn, r *http.Request) {
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nab")
+		<-hold
+	})
+	x := w.get("/a")
+	if !x.aborted || x.out.String() != "ab" {
+		t.Errorf("got %q, aborted %v", x.out.String(), x.aborted)
+	}
+	close(hold)
+}
+
+func TestLoopIsDetected(t *testing.T) {
+	w := newWorld(t)
+	w.always(w.ok("", "x"))
+	w.serveStatus(200, "POST", "/a", "Via: 1.1 edgenode, 1.1 other")
+	w.serveStatus(508, "POST", "/a", "Via: "+strings.Repeat("1.1 edgenode, ", maxLoops)+"1.1 x")
+	w.serveStatus(508, "GET", "/a", "Via: "+strings.Repeat("1.1 edgenode, ", maxLoops)+"1.1 x")
+}
+
+func TestTapReadsWhatPasses(t *testing.T) {
+	f := func(wrong bool, parts ...string) {
+		t.Helper()
+		tp := newTap(nil)
+		for _, p := range parts {
+			tp.see([]byte(p))
+		}
+		if tp.wrong != wrong {
+			t.Errorf("%q: wrong = %v, want %v", parts, tp.wrong, wrong)
+		}
+		one := newTap(nil)
+		for _, b := range []byte(strings.Join(parts, "")) {
+			one.see([]byte{b})
+		}
+		if one.wrong != wrong {
+			t.Errorf("%q byte by byte: wrong = %v, want %v", parts, one.wrong, wrong)
+		}
+	}
+	f(false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", "ab")
+	f(true, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", "abc")
+	f(false, "HTTP/1.1 200 OK\nContent-Length: 2\n\nab")
+	f(false, "HTTP/1.1 103 E\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length:2\r\n\r\nab")
+	f(true, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nab")
+	f(false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nab")
+	f(true, "HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\n")
+	f(false, "HTTP/1.1 200 OK\r\n\r\n", "to the close")
+	f(true, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n")
+}
+
+func FuzzTap(f *testing.F) {
+	f.Add("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab", 5)
+	f.Fuzz(func(t *testing.T, s string, cut int) {
+		cut = min(max(cut, 0), len(s))
+		whole, parts := newTap(nil), newTap(nil)
+		whole.see([]byte(s))
+		parts.see([]byte(s[:cut]))
+		parts.see([]byte(s[cut:]))
+		if whole.wrong != parts.wrong {
+			t.Errorf("%q cut at %d: %v and %v", s, cut, whole.wrong, parts.wrong)
+		}
+	})
+}
