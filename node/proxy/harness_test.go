@@ -399,3 +399,9 @@ func (w *world) expect(x *exchange, status int, body, cache string) {
 		w.Errorf("%s %s: got %d %q %q, want %d %q %q", x.method, x.target, x.status, x.out.String(), x.cache(), status, body, cache)
 	}
 }
+
+type http1 = http.Request
+
+func itoa(n int64) string { return fmt.Sprint(n) }
+
+var errBroken = tiers.ErrUnavailable
