@@ -1,0 +1,5 @@
+//go:build !race
+
+package hooktest_test
+
+const raceDetector = false
