@@ -156,7 +156,7 @@ func tableLen(maxBytes int64, chunkSize int) int { return int(maxBytes/int64(chu
 // fixedBytes returns what an empty cache takes.
 func (c *Cache) fixedBytes() int64 {
 	return int64(unsafe.Sizeof(*c)) + int64(len(c.shards))*(int64(unsafe.Sizeof(shard{}))+8*minIndexWords) +
-		int64(len(*c.slab.table.Load()))*8
+		int64(len(*c.slab.table.Load()))*8 + int64(len(c.slab.classes))*classBytes
 }
 
 // byFrequency is the ranking without a ranking.

@@ -232,7 +232,7 @@ func TestSizesDrift(t *testing.T) {
 	// By bytes, so that the ranking itself does not hold on to small records.
 	c := newCache(t, l1.Options{MaxBytes: 4 << 20, Scorer: eviction.Auto{Bytes: 1}})
 	next := 0
-	for _, size := range []int{600, 5000, 60_000, 1200, 400_000, 600} {
+	for _, size := range []int{3000, 12_000, 60_000, 2400, 400_000, 3000} {
 		payload := 0
 		for filled := 0; filled < 12<<20; filled += size + 200 {
 			if !put(c, next, 1, size, l1.PutOptions{}) {
@@ -258,8 +258,8 @@ func TestSizesDrift(t *testing.T) {
 func TestResize(t *testing.T) {
 	c := newCache(t, l1.Options{MaxBytes: 4 << 20})
 	fill := func() {
-		for i := range 10_000 {
-			put(c, i, 1, 1000, l1.PutOptions{})
+		for i := range 3000 {
+			put(c, i, 1, 4000, l1.PutOptions{})
 		}
 	}
 	for _, size := range []int64{4 << 20, 2 << 20, 16 << 20, 1 << 20} {

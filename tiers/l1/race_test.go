@@ -16,7 +16,7 @@ import (
 // be; at rest the accounts must be exact.
 func TestHammer(t *testing.T) {
 	const goroutines, keys = 16, 600
-	rounds := 4000
+	rounds := 4000 / slow
 	if testing.Short() {
 		rounds = 500
 	}
@@ -151,7 +151,7 @@ func TestSteadyKeysAreNeverMissed(t *testing.T) {
 	}
 	for g := range 2 {
 		writers.Go(func() {
-			for n := range 8000 {
+			for n := range 8000 / slow {
 				put(c, 1000+(n*7+g)%4000, 1, (n*131)%2500, l1.PutOptions{})
 				put(c, (n*2+g)%steady, uint64(2+n), 400+n%300, l1.PutOptions{Pinned: true})
 				del(c, 1000+(n*13)%4000, 1)

@@ -35,7 +35,8 @@ type chunk struct {
 const (
 	nextFree   = 1 << 31
 	noFree     = math.MaxInt32
-	chunkBytes = 192 // of the struct, rounded up, and its pointers in tables
+	chunkBytes = 192 // of the struct, rounded up, and its pointers in lists
+	classBytes = 136
 )
 
 // reserved returns what the chunk takes from the budget.

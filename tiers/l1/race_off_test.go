@@ -1,0 +1,5 @@
+//go:build !race
+
+package l1_test
+
+const slow = 1
