@@ -12,7 +12,7 @@ import (
 // and always when no further line is there yet, so that a client may wait for
 // the answer to a line before it sends the next.
 const (
-	batchLines = 256
+	batchLines = 1024
 	batchBytes = 4 << 20
 
 	lineOverhead = 64 << 10 // of a line besides its content

@@ -17,21 +17,20 @@ func appendHTTPDate(dst []byte, ms int64) []byte {
 	year, month, day := civil(days)
 	weekday := int(((days % 7) + 7) % 7)
 
-	dst = append(dst, names[3*weekday:3*weekday+3]...)
-	dst = append(dst, ", "...)
-	dst = append2(dst, day)
-	dst = append(dst, ' ')
-	dst = append(dst, months[3*month-3:3*month]...)
-	dst = append(dst, ' ')
-	dst = append2(append2(dst, year/100), year%100)
-	dst = append(dst, ' ')
-	dst = append(append2(dst, rest/3600), ':')
-	dst = append(append2(dst, rest/60%60), ':')
-	return append(append2(dst, rest%60), " GMT"...)
+	text := [29]byte{3: ',', 4: ' ', 7: ' ', 11: ' ', 16: ' ', 19: ':', 22: ':', 25: ' ', 26: 'G', 27: 'M', 28: 'T'}
+	copy(text[0:3], names[3*weekday:])
+	put2(text[5:], day)
+	copy(text[8:11], months[3*month-3:])
+	put2(text[12:], year/100)
+	put2(text[14:], year%100)
+	put2(text[17:], rest/3600)
+	put2(text[20:], rest/60%60)
+	put2(text[23:], rest%60)
+	return append(dst, text[:]...)
 }
 
-// append2 appends n, from 0 to 99, as two digits.
-func append2(dst []byte, n int) []byte { return append(dst, byte('0'+n/10), byte('0'+n%10)) }
+// put2 writes n, from 0 to 99, as two digits.
+func put2(dst []byte, n int) { dst[0], dst[1] = byte('0'+n/10), byte('0'+n%10) }
 
 // civil returns the proleptic Gregorian date of a day counted from 1970-01-01.
 func civil(days int64) (year, month, day int) {

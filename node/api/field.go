@@ -36,13 +36,13 @@ const (
 )
 
 // name returns the field's name as it is told to people.
-func (f field) name() string {
-	return [fields]string{
-		"Accept", "Authorization", "Content-Encoding", "Content-Range", "Content-Type",
-		"Edge-Durability", "Edge-If-Version", "Edge-State", "Edge-Tags", "Edge-Tiers", "Edge-TTL",
-		"If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since",
-		"Origin", "Range", "traceparent", "tracestate",
-	}[f]
+func (f field) name() string { return fieldNames[f] }
+
+var fieldNames = [fields]string{
+	"Accept", "Authorization", "Content-Encoding", "Content-Range", "Content-Type",
+	"Edge-Durability", "Edge-If-Version", "Edge-State", "Edge-Tags", "Edge-Tiers", "Edge-TTL",
+	"If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since",
+	"Origin", "Range", "traceparent", "tracestate",
 }
 
 // isList reports whether several lines of f are one list (RFC 9110 section 5.3).

@@ -106,9 +106,7 @@ func (c *call) answerHit() *problem.Problem {
 		}
 	}
 	c.status(200)
-	b := appendContentType(c.block[:0], v)
-	b = append(b, "Accept-Ranges: bytes\r\n"...)
-	c.block = c.appendValidators(b, etag[:], modified, now)
+	c.block = c.appendValidators(appendContentType(c.block[:0], v), etag[:], modified, now)
 	c.x.AddBlock(c.block)
 	c.sent(c.x.Send(content))
 	return nil
@@ -168,7 +166,7 @@ func cleanValue[S ~string | ~[]byte](s S) bool {
 // content is sent.
 func (c *call) appendValidators(b, etag []byte, modified, now int64) []byte {
 	v := c.hit.View
-	b = append(b, "ETag: "...)
+	b = append(b, "Accept-Ranges: bytes\r\nETag: "...)
 	b = append(b, etag...)
 	b = append(b, "\r\nLast-Modified: "...)
 	b = appendHTTPDate(b, modified)

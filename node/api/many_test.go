@@ -185,19 +185,19 @@ func TestEmptyBatch(t *testing.T) {
 func TestLongBatch(t *testing.T) {
 	h := newHarness(t)
 	var body strings.Builder
-	for i := range 1000 {
+	for i := range 2500 {
 		fmt.Fprintf(&body, `{"id":"%04d","content":%d}`+"\n", i, i)
 	}
 	put := lines(t, h.do("POST /v1/items:put", body.String()))
 	body.Reset()
-	for i := range 1000 {
+	for i := range 2500 {
 		fmt.Fprintf(&body, `{"id":"%04d"}`+"\n", i)
 	}
 	got := lines(t, h.do("POST /v1/items:get", body.String()))
-	if len(put) != 1001 || len(got) != 1001 {
+	if len(put) != 2501 || len(got) != 2501 {
 		t.Fatalf("%d and %d lines", len(put), len(got))
 	}
-	for i := range 1000 {
+	for i := range 2500 {
 		if want := fmt.Sprintf("%04d", i); put[i]["id"] != want || got[i]["id"] != want || got[i]["content"] != float64(i) {
 			t.Fatalf("line %d: %v, %v", i, put[i], got[i])
 		}

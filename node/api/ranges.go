@@ -103,7 +103,6 @@ func (c *call) answerRanges(spans []span, etag []byte, modified, now int64) *pro
 	s := spans[0]
 	b := appendContentType(c.block[:0], c.hit.View)
 	b = appendContentRange(b, s, int64(len(content)))
-	b = append(b, "Accept-Ranges: bytes\r\n"...)
 	c.block = c.appendValidators(b, etag, modified, now)
 	c.x.AddBlock(c.block)
 	c.sent(c.x.Send(content[s.start:s.end]))
@@ -129,6 +128,9 @@ func (c *call) answerParts(spans []span, etag []byte, modified, now int64) {
 	length := int64(len(end))
 	for i, s := range spans {
 		h := append([]byte("\r\n--"+boundary+"\r\nContent-Type: "), mimeOf(c.hit.View)...)
+		if i == 0 {
+			h = h[2:] // a line break before the first boundary would be a preamble
+		}
 		h = appendContentRange(append(h, "\r\n"...), s, int64(len(content)))
 		heads[i] = append(h, "\r\n"...)
 		length += int64(len(heads[i])) + s.end - s.start
@@ -137,7 +139,6 @@ func (c *call) answerParts(spans []span, etag []byte, modified, now int64) {
 	if encoding := contentEncodingOf(c.hit.View.Response()); len(encoding) > 0 && cleanValue(encoding) {
 		b = append(append(append(b, "Content-Encoding: "...), encoding...), "\r\n"...)
 	}
-	b = append(b, "Accept-Ranges: bytes\r\n"...)
 	c.block = c.appendValidators(b, etag, modified, now)
 	c.x.AddBlock(c.block)
 	w, err := c.x.Stream(length)
