@@ -109,18 +109,11 @@ func (m *module) checkin(i *instance, now uint64) {
 	if n := i.calls - i.reported; n >= sampleEvery || now >= i.reportAt {
 		i.reportCalls(now)
 	}
-	if !i.recycling && (i.mem.Size() > i.recycleAt || i.calls >= m.recycleCalls()) {
+	if !i.recycling && (i.mem.Size() > i.recycleAt || m.spec.RecycleCalls > 0 && i.calls >= m.spec.RecycleCalls) {
 		i.recycling = true
 		m.host.later(job{recycle: m, slot: i.slot})
 	}
 	m.put(i)
-}
-
-func (m *module) recycleCalls() uint64 {
-	if m.spec.RecycleCalls == 0 {
-		return DefaultRecycleCalls
-	}
-	return m.spec.RecycleCalls
 }
 
 func (i *instance) reportCalls(now uint64) {

@@ -141,7 +141,7 @@ func TestRefusedAtLoad(t *testing.T) {
 	f("header in upper case", "must be a field name in lower case", func(m *hooktest.Module) { m.Manifest = `{"headers":["X-A"]}` })
 	f("bad metric", `metric "a b"`, func(m *hooktest.Module) { m.Manifest = `{"metrics":[{"name":"a b","kind":"counter"}]}` })
 	f("asks for fuel", "add fuel = { route = 30000 }", func(m *hooktest.Module) { m.Manifest = `{"fuel":{"route":30000}}` })
-	f("asks for memory", "add memory_bytes = 9000000", func(m *hooktest.Module) { m.Manifest = `{"memory":9000000}` })
+	f("asks for memory", `add memory = "8790KiB"`, func(m *hooktest.Module) { m.Manifest = `{"memory":9000000}` })
 	f("guards something", `say what a fault does`, func(m *hooktest.Module) { m.Manifest = `{"guards":true}` })
 
 	good := guest(func(*hooktest.Module) {}).Bytes()

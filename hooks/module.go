@@ -215,7 +215,7 @@ func (m *module) settleMemory() error {
 		limit = m.spec.MemoryBytes
 	}
 	if asked := m.manifest.MemoryBytes; asked > limit {
-		return fmt.Errorf("the module asks for %d bytes of memory, %d are granted: add memory_bytes = %d", asked, limit, asked)
+		return fmt.Errorf("the module asks for %d bytes of memory, %d are granted: add memory = \"%dKiB\"", asked, limit, (asked+1023)/1024)
 	}
 	m.memoryBytes = uint32(limit / pageBytes * pageBytes)
 	if m.memoryBytes == 0 {
@@ -267,7 +267,11 @@ func (m *module) compile(ctx context.Context, code []byte, parsed *meter.Module)
 }
 
 func (m *module) fill() error {
-	m.pool.slots = make([]slot, m.host.o.Instances)
+	n := m.spec.Instances
+	if n == 0 {
+		n = m.host.o.Instances
+	}
+	m.pool.slots = make([]slot, n)
 	m.pool.live.Store(int32(len(m.pool.slots)))
 	for k := range m.pool.slots {
 		i, err := m.newInstance(uint32(k))

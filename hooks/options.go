@@ -21,23 +21,24 @@ const (
 	DefaultRouteFuel      = 20_000
 	DefaultTTLFuel        = 20_000
 	DefaultEvictFuel      = 200_000
-	DefaultAdmitFuel      = 200_000
+	DefaultAdmitFuel      = 20_000
 	DefaultInitFuel       = 100_000_000
 	DefaultMemoryBytes    = 4 << 20
 	DefaultWASIMemory     = 16 << 20
 	DefaultModuleBytes    = 8 << 20
-	DefaultRecycleCalls   = 100_000_000
 	DefaultFaultLimit     = 5
 	DefaultFaultWindow    = 10 * time.Second
 	DefaultBreakerOpen    = time.Second
 	DefaultBreakerMaxOpen = time.Minute
 
-	// MaxFuel bounds what may be granted to one call.
-	MaxFuel = 1_000_000_000
+	// MaxFuel bounds what may be granted to one call, MaxInitFuel to the start
+	// of an instance.
+	MaxFuel     = 1_000_000_000
+	MaxInitFuel = 100_000_000_000
 	// MaxMemoryBytes bounds what may be granted to one instance.
-	MaxMemoryBytes = 256 << 20
+	MaxMemoryBytes = 1 << 30
 	// MaxInstances bounds the instances of one hook.
-	MaxInstances = 256
+	MaxInstances = 1024
 )
 
 // Options configure a Host. The zero value is usable.
@@ -51,8 +52,8 @@ type Options struct {
 	// is made with mode 0700 and refused if others may write to it. Empty
 	// keeps nothing.
 	CacheDir string
-	// Instances is the size of each hook's pool, 1 to MaxInstances. Default: the
-	// number of processors plus one, at least 2.
+	// Instances is the size of a pool whose Spec does not say, 1 to
+	// MaxInstances. Default: the number of processors plus one, at least 2.
 	Instances int
 	// MaxModuleBytes bounds a module's file. Default DefaultModuleBytes.
 	MaxModuleBytes int64
@@ -176,7 +177,8 @@ type Spec struct {
 	Config map[string]any
 	// Pools are the origin pools it may choose, by position.
 	Pools []string
-	// Grant lists the capabilities given: header, kv_get.
+	// Grant lists the capabilities given, names of host functions. Only header
+	// and kv_get need it, the others are always given.
 	Grant []string
 	// OnFault is default, bypass or deny; empty is default.
 	OnFault string
@@ -186,8 +188,10 @@ type Spec struct {
 	// MemoryBytes of one instance. A module that asks for more than the
 	// default needs it here. 0 is the default.
 	MemoryBytes uint64
-	// RecycleCalls is after how many calls an instance is replaced. 0 is
-	// DefaultRecycleCalls.
+	// Instances is the size of the pool, 1 to MaxInstances: so many calls run at
+	// once. 0 is Options.Instances.
+	Instances int
+	// RecycleCalls is after how many calls an instance is replaced. 0 is never.
 	RecycleCalls uint64
 }
 
@@ -215,20 +219,27 @@ func (s *Spec) validate() error {
 		fault("on_fault %q, must be default, bypass or deny", s.OnFault)
 	}
 	for _, c := range s.Grant {
-		if c != capabilityHdr && c != capabilityKV {
-			fault("grant %q is unknown, there are header and kv_get", c)
+		if edgeFunctions[c].call == nil {
+			fault("grant %q is unknown, host functions are those of hooks/abi/ABI.md, section 6", c)
 		}
 	}
 	for name, n := range s.Fuel {
 		if _, ok := abi.ParseHook(name); !ok && name != "init" {
 			fault("fuel for %q: there are route, ttl, evict, admit, init", name)
 		}
-		if n < 1 || n > MaxFuel {
-			fault("fuel for %s is %d, must be 1 to %d", name, n, MaxFuel)
+		limit := uint64(MaxFuel)
+		if name == "init" {
+			limit = MaxInitFuel
+		}
+		if n < 1 || n > limit {
+			fault("fuel for %s is %d, must be 1 to %d", name, n, limit)
 		}
 	}
 	if s.MemoryBytes > MaxMemoryBytes {
 		fault("memory is %d bytes, the most is %d", s.MemoryBytes, MaxMemoryBytes)
+	}
+	if s.Instances < 0 || s.Instances > MaxInstances {
+		fault("instances is %d, must be 1 to %d, or 0 for the default", s.Instances, MaxInstances)
 	}
 	if len(s.Pools) > 1<<16 {
 		fault("%d pools, the most is %d", len(s.Pools), 1<<16)
