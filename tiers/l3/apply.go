@@ -169,18 +169,11 @@ func (b *batch) run(ctx context.Context, ses *session, m *meta) error {
 	if err := b.decide(); err != nil {
 		return err
 	}
-	for i := range b.slots {
-		if i%64 == 0 && ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if b.slots[i].won == 0 {
-			continue
-		}
-		if err := b.writeSlot(ses, m, &b.slots[i]); err != nil {
-			return err
-		}
+	w := work{ses: ses, m: m, now: b.now}
+	if err := b.write(ctx, &w); err != nil {
+		return err
 	}
-	if err := b.readBack(ses); err != nil {
+	if err := b.readBack(&w); err != nil {
 		return err
 	}
 	b.report()
@@ -258,19 +251,53 @@ func liveOnly(head item.View) item.View {
 	return head
 }
 
-// readBack asks the tables what they hold now.
-func (b *batch) readBack(ses *session) error {
-	take := func(content int) func(row []driver.Value) error {
-		return func(row []driver.Value) error {
-			b.slot(row).back = readBack{item.Version(intOf(row[1])), item.Version(intOf(row[content]))}
-			return nil
+// write brings the tables to what the slots have become.
+func (b *batch) write(ctx context.Context, w *work) error {
+	for i := range b.slots {
+		if i%64 == 0 && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		sl := &b.slots[i]
+		op := ChangePut
+		switch {
+		case sl.won == 0:
+			continue
+		case sl.now.Kind() == item.KindTombstone:
+			op = ChangeDelete
+		case sl.won&partContent == 0:
+			op = ChangeMetadata
+		}
+		if err := w.replace(sl, op); err != nil {
+			return err
 		}
 	}
-	live := b.keys(func(sl *slot) bool { return sl.id != 0 })
-	if err := eachList(ses, stmtReadBackIn, 1, live, take(2)); err != nil {
+	return w.flush()
+}
+
+// readBack asks the tables what they hold now: the new rows by the stretch of
+// their ids, the others by id, tombstones by key.
+func (b *batch) readBack(w *work) error {
+	take := func(row []driver.Value) error {
+		if n, ok := b.byKey[string(bytesOf(row[0]))]; ok {
+			b.slots[n].back = readBack{item.Version(intOf(row[1])), item.Version(intOf(row[2]))}
+		}
+		return nil
+	}
+	if len(w.rows) > 0 {
+		if err := w.ses.query(stmtReadBackRange, take, w.firstID, w.lastID); err != nil {
+			return err
+		}
+	}
+	var ids []int64
+	for i := range b.slots {
+		if b.slots[i].id != 0 {
+			ids = append(ids, b.slots[i].id)
+		}
+	}
+	if err := eachList(w.ses, stmtReadBackIn, 1, ids, take); err != nil {
 		return err
 	}
-	return eachList(ses, stmtReadDeadIn, 1, b.keys(func(sl *slot) bool { return sl.grave }), take(2))
+	return eachList(w.ses, stmtReadDeadIn, 1, b.keys(func(sl *slot) bool { return sl.grave }), take)
 }
 
 // report fills in the outcomes.

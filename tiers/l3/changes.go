@@ -109,12 +109,12 @@ func (s *Store) TrimChanges(ctx context.Context, upTo uint64, limit int) (n int,
 		if to <= m.trimmedSeq {
 			return nil
 		}
-		_, trimmed, err := ses.exec(stmtTrimChanges, int64(to))
+		trimmed, err := ses.exec(stmtTrimChanges, int64(to))
 		if err != nil {
 			return err
 		}
 		n = int(trimmed)
-		_, _, err = ses.exec(stmtSetTrimmed, int64(to))
+		_, err = ses.exec(stmtSetTrimmed, int64(to))
 		return err
 	})
 	if err != nil {

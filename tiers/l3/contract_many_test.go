@@ -97,7 +97,7 @@ func rulePredicates(t *testing.T, s *l3.Store) {
 }
 
 func sweepInPages(t *testing.T, s *l3.Store) {
-	const items, page = 3000, 256
+	const items, page = bulkItems, 256
 	for chunk := range slices.Chunk(numbers(items), 1000) {
 		var records []item.View
 		for _, i := range chunk {
@@ -105,9 +105,9 @@ func sweepInPages(t *testing.T, s *l3.Store) {
 		}
 		apply(t, s, records...)
 	}
-	apply(t, s, put("p/new", 9000, "x", tags("t")), put("other", 1, "x", tags("t")))
+	apply(t, s, put("p/new", 900_000, "x", tags("t")), put("other", 1, "x", tags("t")))
 	before := s.LastSeq()
-	rule := item.Rule{Version: 5000, Op: item.OpDelete, Match: item.MatchKeyPrefix, Namespaces: item.InItems, Values: []string{"p/"}}
+	rule := item.Rule{Version: 500_000, Op: item.OpDelete, Match: item.MatchKeyPrefix, Namespaces: item.InItems, Values: []string{"p/"}}
 	applyWith(t, s, []item.Rule{rule})
 	n, more, err := s.SweepRule(context.Background(), rule, page)
 	if n != page || !more || err != nil {

@@ -16,16 +16,17 @@ func (s *Store) Expire(ctx context.Context, now int64, limit int) (n int, err er
 		if err != nil {
 			return err
 		}
+		w := work{ses: ses, m: m, now: s.opts.Clock()}
 		for i := range page {
 			if i%64 == 0 && ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			if err := dropRow(ses, m, &page[i], s.opts.Clock()); err != nil {
+			if err := w.drop(&page[i], ChangeExpire); err != nil {
 				return err
 			}
 		}
 		n = len(page)
-		return nil
+		return w.flush()
 	})
 	if err != nil {
 		return 0, s.wrap("expire", err)
@@ -43,16 +44,6 @@ func expiredPage(ses *session, now int64, limit int) (page []slot, err error) {
 	return page, err
 }
 
-func dropRow(ses *session, m *meta, sl *slot, now int64) error {
-	if err := retag(ses, sl); err != nil {
-		return err
-	}
-	if _, _, err := ses.exec(stmtDeleteRow, sl.id); err != nil {
-		return err
-	}
-	return addChange(ses, m, now, ChangeExpire, sl.row.Version(), sl.row.Key(), nil)
-}
-
 // PurgeTombstones forgets up to limit tombstones whose version is less than
 // olderThan and which were stored before storedBefore (Unix ms). It returns how
 // many; fewer than limit means that none is left. From then on an older write
@@ -60,7 +51,7 @@ func dropRow(ses *session, m *meta, sl *slot, now int64) error {
 // there is none.
 func (s *Store) PurgeTombstones(ctx context.Context, olderThan item.Version, storedBefore int64, limit int) (n int, err error) {
 	err = s.write(ctx, func(ses *session, _ *meta) error {
-		_, purged, err := ses.exec(stmtPurgeTombstones, int64(min(olderThan, maxStored)), storedBefore, int64(max(limit, 1)))
+		purged, err := ses.exec(stmtPurgeTombstones, int64(min(olderThan, maxStored)), storedBefore, int64(max(limit, 1)))
 		n = int(purged)
 		return err
 	})

@@ -106,14 +106,16 @@ func (b *batch) addRules(ses *session, m *meta) error {
 	for i := range b.rules {
 		record := b.rules[i].AppendTo(nil)
 		digest := sha256.Sum256(record)
-		_, added, err := ses.exec(stmtAddRule, int64(b.rules[i].Version), digest[:], b.now, record)
+		added, err := ses.exec(stmtAddRule, int64(b.rules[i].Version), digest[:], b.now, record)
 		if err != nil {
 			return err
 		}
 		if added == 0 {
 			continue
 		}
-		if err := addChange(ses, m, b.now, ChangeRule, b.rules[i].Version, nil, record); err != nil {
+		m.lastSeq++
+		m.maxVersion = max(m.maxVersion, b.rules[i].Version)
+		if _, err := ses.exec(stmtRuleChange, int64(m.lastSeq), b.now, int64(ChangeRule), int64(b.rules[i].Version), []byte{}, record); err != nil {
 			return err
 		}
 		rule, err := item.ParseRule(record) // a copy: the caller keeps its own
@@ -153,7 +155,7 @@ func (s *Store) Rules(ctx context.Context) (rules []StoredRule, err error) {
 // writes that they covered are no longer refused.
 func (s *Store) DropRules(ctx context.Context, olderThan item.Version, storedBefore int64) (n int, err error) {
 	err = s.write(ctx, func(ses *session, m *meta) error {
-		_, dropped, err := ses.exec(stmtDropRules, int64(min(olderThan, maxStored)), storedBefore)
+		dropped, err := ses.exec(stmtDropRules, int64(min(olderThan, maxStored)), storedBefore)
 		if dropped > 0 {
 			m.rulesEpoch++
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql/driver"
+	"slices"
 
 	"github.com/edgenode/edgenode/tiers/item"
 )
@@ -136,13 +137,18 @@ func (sc *scan) visits(head item.View) bool {
 		(len(sc.q.Prefix) <= storedPrefix || bytes.HasPrefix(head.Key(), sc.q.Prefix))
 }
 
+// expiredBound is how many expired items, which wait for the sweeper, Count
+// looks at.
+const expiredBound = 10_000
+
 // Count returns how many items Scan would visit for the query without After and
-// Limit. It stops when it has found more than limit, then n is limit and exact
-// is false: there are at least so many, or, when more than limit expired items
-// still wait to be swept, about so many.
+// Limit. It stops when it has found more than limit; then n is limit and exact
+// is false: there are at least so many. While more than 10,000 expired items
+// wait to be swept n is an estimate, which may count some of them, and exact is
+// false too.
 //
-// Cost: O(limit) steps on a covering index, in one snapshot. State together
-// with tag, and prefixes above 513 bytes, are counted by a scan.
+// Cost: at most limit + 20,000 steps on covering indexes, in one snapshot.
+// State together with tag, and prefixes above 513 bytes, are counted by a scan.
 func (s *Store) Count(ctx context.Context, q ScanQuery, limit int) (n int64, exact bool, err error) {
 	limit = max(limit, 0)
 	if q.Now == 0 {
@@ -154,11 +160,11 @@ func (s *Store) Count(ctx context.Context, q ScanQuery, limit int) (n int64, exa
 		err = s.Scan(ctx, q, func(item.View) error { n++; return nil })
 		return min(n, int64(limit)), n <= int64(limit), err
 	}
-	var all, expired int64
-	st, args := countStatement(&q, int64(limit)+1)
+	var all, looked, expired int64
+	st, args := countStatement(&q, int64(limit))
 	err = s.read(ctx, func(ses *session) error {
 		return ses.query(st, func(row []driver.Value) error {
-			all, expired = intOf(row[0]), intOf(row[1])
+			all, looked, expired = intOf(row[0]), intOf(row[1]), intOf(row[2])
 			return nil
 		}, args...)
 	})
@@ -166,19 +172,20 @@ func (s *Store) Count(ctx context.Context, q ScanQuery, limit int) (n int64, exa
 		return 0, false, s.wrap("count", err)
 	}
 	n = max(0, all-expired)
-	exact = n <= int64(limit) && expired <= int64(limit)
-	return min(n, int64(limit)), exact, nil
+	return min(n, int64(limit)), n <= int64(limit) && looked < expiredBound, nil
 }
 
-// countStatement allows for bound expired rows among twice as many.
-func countStatement(q *ScanQuery, bound int64) (statement, []driver.Value) {
+// countStatement asks for one item more than limit and all that may be expired.
+func countStatement(q *ScanQuery, limit int64) (statement, []driver.Value) {
 	sp := keySpan(q.Prefix)
-	from, to, rows := notNil(sp.from), sp.to, 2*bound
+	st, which := stmtCountKey, []driver.Value{notNil(sp.from), sp.to}
 	switch {
 	case q.Tag != "":
-		return stmtCountTag, []driver.Value{q.Tag, from, to, rows, q.Now, from, to, q.Tag, bound}
+		st, which = stmtCountTag, append(which, q.Tag)
 	case q.State != "":
-		return stmtCountState, []driver.Value{q.State, from, to, rows, q.Now, from, to, q.State, bound}
+		st, which = stmtCountState, append(which, q.State)
 	}
-	return stmtCountKey, []driver.Value{from, to, rows, q.Now, from, to, bound}
+	args := append(slices.Clone(which), limit+1+expiredBound)
+	args = append(args, which...)
+	return st, append(args, q.Now, int64(expiredBound))
 }

@@ -47,6 +47,7 @@ type session struct {
 	role    role
 	conn    driver.Conn // nil: broken, to be opened again
 	stmts   [statementCount]driver.Stmt
+	lastID  int64 // of the last row inserted
 	args    []driver.NamedValue
 	row     []driver.Value
 }
@@ -107,21 +108,21 @@ func (s *session) unbind() {
 	}
 }
 
-// exec runs a statement that returns no rows and reports the last row id and
-// the number of rows changed.
-func (s *session) exec(st statement, args ...driver.Value) (id, changed int64, err error) {
+// exec runs a statement that returns no rows and reports the number of rows
+// changed.
+func (s *session) exec(st statement, args ...driver.Value) (changed int64, err error) {
 	p, err := s.prepared(st)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	result, err := p.(driver.StmtExecContext).ExecContext(background, s.bind(args))
 	s.unbind()
 	if err != nil {
-		return 0, 0, s.fault("execute", st, err)
+		return 0, s.fault("execute", st, err)
 	}
-	id, _ = result.LastInsertId()
+	s.lastID, _ = result.LastInsertId() // known at once, cannot fail
 	changed, _ = result.RowsAffected()
-	return id, changed, nil
+	return changed, nil
 }
 
 // query calls each for every row until it returns an error, which query
@@ -182,7 +183,7 @@ func (s *session) rollback() {
 }
 
 func (s *session) try(st statement) bool {
-	_, _, err := s.exec(st)
+	_, err := s.exec(st)
 	return err == nil
 }
 

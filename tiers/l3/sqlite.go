@@ -17,7 +17,7 @@ import (
 
 const (
 	busyTimeout       = 5 * time.Second        // waiting for another process
-	checkpointTimeout = 200 * time.Millisecond // waiting for a reader, with writers stopped
+	checkpointTimeout = 500 * time.Millisecond // waiting for a reader, with writers stopped
 	writerCache       = 16 << 20
 	readerCache       = 4 << 20
 )

@@ -2,8 +2,7 @@ package l3
 
 import "fmt"
 
-// The statements of the store. Those ending in In exist in several widths; see
-// widthFor.
+// The statements of the store. Those ending in In exist in several widths.
 const (
 	stmtBegin statement = iota
 	stmtBeginRead
@@ -12,15 +11,13 @@ const (
 	stmtPing
 
 	stmtGet
-	stmtPutNew
 	stmtPutOver
 	stmtPutHead
 	stmtDeleteRow
 	stmtTombstone
 	stmtDropTombstone
-	stmtTag
 	stmtUntag
-	stmtChange
+	stmtRuleChange
 	stmtMeta
 	stmtSetMeta
 
@@ -55,18 +52,26 @@ const (
 	stmtWALRestart
 	stmtWALTruncate
 
-	stmtRowsIn     // rows to decide on: key, id, head
-	stmtDeadIn     = stmtRowsIn + statement(len(widths))
-	stmtReadBackIn = stmtDeadIn + statement(len(widths))
-	stmtReadDeadIn = stmtReadBackIn + statement(len(widths))
-	stmtGetManyIn  = stmtReadDeadIn + statement(len(widths))
-	statementCount = int(stmtGetManyIn) + len(widths)
-	firstWide      = stmtRowsIn
-	maxWidth       = 500
+	stmtReadBackRange
+
+	// Those of several widths come last, each followed by its others.
+	firstWide      = stmtReadBackRange + 1
+	stmtRowsIn     = firstWide + 0*wide // rows to decide on: key, id, head
+	stmtDeadIn     = firstWide + 1*wide
+	stmtReadBackIn = firstWide + 2*wide // by id
+	stmtReadDeadIn = firstWide + 3*wide
+	stmtGetManyIn  = firstWide + 4*wide
+	stmtPutIn      = firstWide + 5*wide
+	stmtTagIn      = firstWide + 6*wide
+	stmtChangeIn   = firstWide + 7*wide
+	statementCount = int(firstWide + 8*wide)
+
+	wide      = statement(len(widths))
+	maxWidth  = 500 // of lists to look up
+	maxInsert = 100 // of rows to insert
 )
 
-// widths are the numbers of keys of the statements with a list of keys. A
-// shorter list is filled up by repeating its last key.
+// widths are the numbers of keys or rows of the statements that have several.
 var widths = [...]int{1, 16, 100, maxWidth}
 
 // widthFor returns the statement and its width for n keys, 1 ≤ n ≤ maxWidth.
@@ -79,20 +84,31 @@ func widthFor(first statement, n int) (statement, int) {
 	panic(fmt.Sprintf("l3: list of %d keys, a bug: lists are cut at %d", n, maxWidth))
 }
 
+// insertFor returns the widest insertion of at most n rows, n ≥ 1.
+func insertFor(first statement, n int) (statement, int) {
+	best := 0
+	for i, w := range widths {
+		if w <= n && w <= maxInsert {
+			best = i
+		}
+	}
+	return first + statement(best), widths[best]
+}
+
 // String returns the name in errors.
 func (st statement) String() string {
 	if st >= firstWide {
 		i := int(st-firstWide) / len(widths)
-		return [...]string{"rows", "tombstones", "read back", "read back of tombstones", "get many"}[i]
+		return [...]string{"rows", "tombstones", "read back", "read back of tombstones", "get many", "insert", "tag", "change"}[i]
 	}
 	return statementNames[st]
 }
 
 var statementNames = [...]string{
 	stmtBegin: "begin", stmtBeginRead: "begin", stmtCommit: "commit", stmtRollback: "rollback", stmtPing: "ping",
-	stmtGet: "get", stmtPutNew: "insert", stmtPutOver: "update", stmtPutHead: "update of metadata",
+	stmtGet: "get", stmtPutOver: "update", stmtPutHead: "update of metadata",
 	stmtDeleteRow: "delete", stmtTombstone: "tombstone", stmtDropTombstone: "removal of a tombstone",
-	stmtTag: "tag", stmtUntag: "untag", stmtChange: "change", stmtMeta: "counters", stmtSetMeta: "update of counters",
+	stmtUntag: "untag", stmtRuleChange: "change", stmtReadBackRange: "read back", stmtMeta: "counters", stmtSetMeta: "update of counters",
 	stmtAddRule: "rule", stmtRules: "rules", stmtRulePosition: "rule position", stmtMoveRule: "rule progress",
 	stmtDropRules: "removal of rules", stmtSweepKeys: "sweep by key", stmtSweepTags: "sweep by tag",
 	stmtExpired: "expired rows", stmtPurgeTombstones: "purge of tombstones", stmtTombstoneList: "list of tombstones",

@@ -193,7 +193,7 @@ func (s *Store) write(ctx context.Context, fn func(*session, *meta) error) error
 	if err := s.wal.admit(); err != nil {
 		return err
 	}
-	if _, _, err := ses.exec(stmtBegin); err != nil {
+	if _, err := ses.exec(stmtBegin); err != nil {
 		ses.rollback()
 		return err
 	}
@@ -218,7 +218,7 @@ func (s *Store) transact(ctx context.Context, ses *session, fn func(*session, *m
 		return meta{}, err
 	}
 	if m != before {
-		if _, _, err := ses.exec(stmtSetMeta, int64(m.lastSeq), int64(m.maxVersion), m.rulesEpoch); err != nil {
+		if _, err := ses.exec(stmtSetMeta, int64(m.lastSeq), int64(m.maxVersion), m.rulesEpoch); err != nil {
 			return meta{}, err
 		}
 	}
@@ -226,7 +226,7 @@ func (s *Store) transact(ctx context.Context, ses *session, fn func(*session, *m
 		return meta{}, context.Cause(ctx)
 	}
 	return m, s.metrics.timeCommit(func() error {
-		_, _, err := ses.exec(stmtCommit)
+		_, err := ses.exec(stmtCommit)
 		return err
 	})
 }

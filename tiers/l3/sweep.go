@@ -123,7 +123,7 @@ func (s *Store) sweep(ctx context.Context, ses *session, m *meta, rule *item.Rul
 	if err != nil || done {
 		return 0, false, err
 	}
-	spans := spansOf(rule)
+	spans, w := spansOf(rule), work{ses: ses, m: m, now: s.opts.Clock()}
 	for limit > 0 && pos.span < len(spans) {
 		if ctx.Err() != nil {
 			return 0, true, context.Cause(ctx)
@@ -132,7 +132,7 @@ func (s *Store) sweep(ctx context.Context, ses *session, m *meta, rule *item.Rul
 		if err != nil {
 			return 0, true, err
 		}
-		n, err := s.remove(ses, m, rule, page)
+		n, err := w.remove(rule, page)
 		if err != nil {
 			return 0, true, err
 		}
@@ -142,11 +142,14 @@ func (s *Store) sweep(ctx context.Context, ses *session, m *meta, rule *item.Rul
 		}
 		limit -= len(page)
 	}
+	if err := w.flush(); err != nil {
+		return 0, true, err
+	}
 	more = pos.span < len(spans)
 	if !more {
 		m.rulesEpoch++
 	}
-	_, _, err = ses.exec(stmtMoveRule, flag(!more), pos.encode(), id)
+	_, err = ses.exec(stmtMoveRule, flag(!more), pos.encode(), id)
 	return deleted, more, err
 }
 
@@ -201,16 +204,9 @@ func sweepPage(ses *session, sp span, pos position, limit int) (page []slot, nex
 	return page, next, err
 }
 
-func notNil(b []byte) []byte {
-	if b == nil {
-		return []byte{}
-	}
-	return b
-}
-
 // remove turns those rows of the page that the rule covers into tombstones.
-func (s *Store) remove(ses *session, m *meta, rule *item.Rule, page []slot) (n int, err error) {
-	now, seen := s.opts.Clock(), make(map[int64]bool)
+func (w *work) remove(rule *item.Rule, page []slot) (n int, err error) {
+	seen := make(map[int64]bool)
 	for i := range page {
 		sl := &page[i]
 		if seen[sl.id] || !removes(rule, sl.row.Key()) || !rule.Covers(sl.row) {
@@ -218,7 +214,7 @@ func (s *Store) remove(ses *session, m *meta, rule *item.Rule, page []slot) (n i
 		}
 		seen[sl.id] = true // a row of two tags comes twice
 		sl.now, sl.won = merge(sl.row, tombstoneOf(sl.row, rule))
-		if err := replace(ses, m, sl, ChangeDelete, now); err != nil {
+		if err := w.replace(sl, ChangeDelete); err != nil {
 			return n, err
 		}
 		n++

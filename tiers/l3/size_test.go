@@ -1,0 +1,6 @@
+//go:build !race
+
+package l3_test
+
+// bulkItems is the size of a bulk delete under test.
+const bulkItems = 20_000
