@@ -266,10 +266,14 @@ func (e *Engine) apply(ctx context.Context, items []flushItem) error {
 // op returns what is to be sent for it. An item that lives outside L3 replaces
 // the row that L3 may have by a tombstone.
 func (it *flushItem) op() l3.Op {
-	if it.record.Tiers()&item.L3 == 0 {
-		return l3.Op{Record: tombstoneOf(it.record, it.upTo), If: isLive}
+	v := it.record
+	switch {
+	case v.Tiers()&item.L3 == 0:
+		return l3.Op{Record: tombstoneOf(v, it.upTo), If: isLive}
+	case v.Kind() == item.KindTombstone && v.Key().Namespace() != item.NamespaceItem:
+		return l3.Op{Record: v, If: isLive} // few stored answers have a row
 	}
-	return l3.Op{Record: it.record}
+	return l3.Op{Record: v}
 }
 
 // isLive lets an op take place only where there is a live row.
