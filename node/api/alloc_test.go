@@ -94,6 +94,10 @@ func TestHitDoesNotAllocate(t *testing.T) {
 	}
 	a, x := hotPath(t)
 	f("local", 200, a, x)
+	target := x.target
+	x.target = []byte("/v1/items/absent")
+	f("absent", 404, a, x)
+	x.target = target
 	x.method = "HEAD"
 	f("HEAD", 200, a, x)
 	x.method = "GET"

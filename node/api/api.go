@@ -49,6 +49,7 @@ type API struct {
 	metrics    *counters
 
 	cacheStatus [5][]byte // by tiers.Source: the line up to its parameters
+	missing     prepared  // 404 of an item
 	bearers     atomic.Pointer[bearers]
 	calls       sync.Pool // of *call
 	bodies      sync.Pool // of *[]byte, each at most maxPooledBody
@@ -83,6 +84,7 @@ func New(o Options) (*API, error) {
 		tiers.FromL2:      []byte("Cache-Status: " + o.Name + "; hit; detail=l2"),
 		tiers.FromL3:      []byte("Cache-Status: " + o.Name + "; fwd=uri-miss; detail=l3"),
 	}
+	a.missing = prepareMissing(a.cacheStatus[tiers.FromNone])
 	a.bearers.Store(tokens)
 	a.calls.New = func() any { return newCall(a) }
 	a.bodies.New = func() any { b := make([]byte, 0, minBody); return &b }
@@ -285,7 +287,7 @@ func (c *call) consult(op Op, id []byte, size int64) (done bool, p *problem.Prob
 	if p := c.denial(); p != nil {
 		return false, p
 	}
-	if c.d.Answer == nil {
+	if c.d.Answer == nil || c.d.Answer.Status < 200 || c.d.Answer.Status > 599 {
 		return false, nil
 	}
 	c.api.metrics.denied.Inc()

@@ -91,7 +91,7 @@ type Decision struct {
 
 // A Ready is an answer that a policy gives by itself.
 type Ready struct {
-	Status int
+	Status int    // 200 to 599
 	Block  []byte // header lines, each ended by CRLF
 	Body   []byte
 }

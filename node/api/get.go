@@ -68,14 +68,23 @@ func readParams(query []byte, o tiers.ReadOptions) (tiers.ReadOptions, *problem.
 	return o, p
 }
 
-// missing answers for an item that is known not to be there.
+// missing answers for an item that is known not to be there. Looking for what
+// is not there is common, so that all of it is prepared.
 func (c *call) missing() *problem.Problem {
-	p := &problem.Problem{Kind: problem.NotFound}
-	c.status(p.Code())
-	c.block = append(append(c.block[:0], c.api.cacheStatus[tiers.FromNone]...), "\r\n"...)
-	c.x.AddBlock(c.block)
-	c.sent(problem.Finish(c.x, p))
+	c.status(404)
+	c.x.AddBlock(c.api.missing.block)
+	c.sent(c.x.Send(c.api.missing.body))
 	return nil
+}
+
+// A prepared answer. It is never changed.
+type prepared struct{ block, body []byte }
+
+// prepareMissing renders the answer for an item that is not there.
+func prepareMissing(cacheStatus []byte) prepared {
+	p := problem.Problem{Kind: problem.NotFound}
+	block := append([]byte("Content-Type: "+problem.ContentType+"\r\nCache-Control: no-store\r\n"), cacheStatus...)
+	return prepared{block: append(block, "\r\n"...), body: append(p.AppendJSON(nil), '\n')}
 }
 
 // answerHit answers with the hit, or with less if a condition says so. Order of
@@ -174,7 +183,7 @@ func (c *call) appendValidators(b, etag []byte, modified, now int64) []byte {
 	b = appendInt(b, max(now-modified, 0)/1000)
 	b = append(b, "\r\nCache-Control: no-cache\r\nEdge-Version: "...)
 	b = strconv.AppendUint(b, uint64(v.Version()), 10)
-	if state := v.State(); state != "" {
+	if state := v.State(); state != "" && cleanValue(state) {
 		b = append(b, "\r\nEdge-State: "...)
 		b = append(b, state...)
 	}

@@ -63,7 +63,8 @@ func (b *getBatch) appendAnswer(out []byte, _ *entry) ([]byte, bool) {
 	case b.err != nil:
 		return appendProblem(out, b.c.fault(b.err)), false
 	case !b.found || b.hit == nil:
-		return appendProblem(out, &problem.Problem{Kind: problem.NotFound}), false
+		body := b.c.api.missing.body
+		return append(append(out, `,"status":404,"problem":`...), body[:len(body)-1]...), false
 	}
 	v := b.hit.View
 	out = appendVersion(append(out, `,"status":200`...), v.Version())

@@ -108,4 +108,8 @@ func TestPolicyAnswers(t *testing.T) {
 	if got := lines(t, h.do("POST /v1/items:get", `{"id":"a"}`)); kind(got[0]) != "denied" {
 		t.Errorf("%v", got)
 	}
+	odd := newHarness(t, func(o *api.Options) {
+		o.Policy = &policy{route: func(_ api.Op, _ string, _ int64, d *api.Decision) { d.Answer = &api.Ready{Status: 100} }}
+	})
+	odd.want(404, "not-found", "GET /v1/items/a", "") // no final status: not an answer
 }

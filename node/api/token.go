@@ -77,7 +77,7 @@ func (t *Token) check() error {
 		errs = append(errs, fmt.Errorf("api: token %q has no scope, or an unknown one; allowed are read, write, purge, admin", t.Name))
 	}
 	if n := t.Namespace; n != "" && !strings.ContainsRune("./:", rune(n[len(n)-1])) {
-		errs = append(errs, fmt.Errorf("api: token %q: namespace %q must end in a separator, which is . or / or the colon", t.Name, n))
+		errs = append(errs, fmt.Errorf("api: token %q: namespace %q must end in a separator: . or / or the colon", t.Name, n))
 	}
 	if err := item.CheckIDPrefix(t.Namespace); err != nil {
 		errs = append(errs, fmt.Errorf("api: token %q: namespace: %w", t.Name, err))
