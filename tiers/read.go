@@ -238,13 +238,14 @@ func (e *Engine) assemble(ctx context.Context, key item.Key, c *pendingCopy) (it
 	return mergeMetadata(base, newest), nil
 }
 
-// recordBytes appends the record of r to dst.
+// recordBytes appends the record of r to dst and returns it alone.
 func (e *Engine) recordBytes(dst []byte, r pendingRecord, memory []byte) (item.View, error) {
 	if r.memory {
 		if memory == nil {
 			return nil, errMoved
 		}
-		return item.View(append(dst, memory...)), nil
+		b := append(dst, memory...)
+		return item.View(b[len(dst):]), nil
 	}
 	b, err := e.journal.ReadAt(dst, r.pos)
 	if err != nil {
