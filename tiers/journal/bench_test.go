@@ -67,6 +67,7 @@ func benchPuts(b *testing.B, writers int, put func([]byte) error) {
 	var wg sync.WaitGroup
 	b.SetBytes(1024)
 	b.ResetTimer()
+	cpu := cpuTime(b)
 	for w := range writers {
 		wg.Go(func() {
 			p := payload(uint64(w), 1024)
@@ -82,6 +83,7 @@ func benchPuts(b *testing.B, writers int, put func([]byte) error) {
 	}
 	wg.Wait()
 	b.StopTimer()
+	b.ReportMetric(float64(cpuTime(b)-cpu)/float64(b.N), "cpu-ns/put")
 	var all []time.Duration
 	for _, t := range times {
 		all = append(all, t...)
@@ -89,6 +91,16 @@ func benchPuts(b *testing.B, writers int, put func([]byte) error) {
 	sort.Slice(all, func(i, k int) bool { return all[i] < all[k] })
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "puts/s")
 	b.ReportMetric(float64(all[len(all)*99/100].Microseconds()), "p99-µs")
+}
+
+// cpuTime is what this process has used, in user and system mode. It is less
+// disturbed by other processes than the rate.
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // BenchmarkReplay opens a journal of a million records of 100 bytes and replays
