@@ -11,11 +11,11 @@ import (
 // the store is to be asked again.
 func (p *Proxy) fill(st *state, f *found, try int) bool {
 	if st.cacheControl && requestDirectives(st).flags&ccOnlyIfCached != 0 {
-		p.refuse(st, problemNotCached, how{fwd: "", detail: "only-if-cached"})
+		p.refuse(st, failNotCached, how{neither: true, detail: "only-if-cached"})
 		return true
 	}
 	if p.loops(st) {
-		p.refuse(st, problemLoop, how{fwd: f.reason})
+		p.refuse(st, failLoop, how{fwd: f.reason})
 		return true
 	}
 	if !f.ok && st.x.Method() == http.MethodHead {
@@ -39,10 +39,10 @@ func (p *Proxy) fill(st *state, f *found, try int) bool {
 	switch {
 	case errors.Is(err, errWaiters):
 		p.m.waitersRefused.Inc()
-		p.refuse(st, problemWaiters, how{fwd: f.reason})
+		p.refuse(st, failWaiters, how{fwd: f.reason})
 		return true
 	case err != nil:
-		p.refuse(st, problemOf(err), how{fwd: f.reason})
+		p.refuse(st, failureOf(err), how{fwd: f.reason})
 		return true
 	}
 	defer fl.leave(leads)
@@ -83,7 +83,7 @@ func (p *Proxy) lead(st *state, fl *flight) bool {
 			p.relay(st, oa, &fl.how, fl.r)
 			return true
 		}
-		p.refuse(st, problemBroken, fl.how)
+		p.refuse(st, failBroken, fl.how)
 	case phaseDone, phaseStale:
 		p.deliver(st, fl, ph, true)
 	case phaseBody:
@@ -92,7 +92,7 @@ func (p *Proxy) lead(st *state, fl *flight) bool {
 		}
 		return p.lead(st, fl)
 	default:
-		p.refuse(st, problemOf(fl.failure()), how{fwd: fl.fwd})
+		p.refuse(st, failureOf(fl.failure()), how{fwd: fl.fwd})
 	}
 	return true
 }
@@ -116,12 +116,37 @@ func (p *Proxy) wait(st *state, fl *flight, try int) bool {
 		return p.partake(st, fl, ph)
 	case phaseFailed:
 		if err := fl.failure(); try > 0 && !errors.Is(err, errAbandoned) {
-			p.refuse(st, problemOf(err), how{fwd: fl.fwd, collapsed: true})
+			p.refuse(st, failureOf(err), how{fwd: fl.fwd, collapsed: true})
 			return true
 		}
 		return false
 	}
-	p.refuse(st, problemTimeout, how{fwd: fl.fwd, collapsed: true})
+	if p.standInFor(st, fl) {
+		return true
+	}
+	p.refuse(st, failTimeout, how{fwd: fl.fwd, collapsed: true})
+	return true
+}
+
+// standInFor gives a waiter whose time is up the old answer, if that may stand
+// in for one that did not come.
+func (p *Proxy) standInFor(st *state, fl *flight) bool {
+	fl.mu.Lock()
+	old := fl.old
+	fl.mu.Unlock()
+	if !old.ok || old.meta.vary() != "" {
+		return false
+	}
+	now := p.o.Now()
+	fr := old.meta.freshness()
+	if !st.site.standsIn(&fr, now, 0) || p.o.Engine.CoveredSince(fl.r.key, fl.oldTags(), fl.stamp) {
+		return false
+	}
+	p.m.stale.Inc()
+	p.send(st, &reply{
+		meta: old.meta, content: old.hit.View.Content(),
+		how: how{fwd: fwdStale, collapsed: true, hasTTL: true, ttl: fr.lifetime - fr.age(now), source: old.hit.Source},
+	})
 	return true
 }
 

@@ -28,14 +28,15 @@
 // newer rule covers its tags, old or new; a waiter does not get an answer that
 // a rule newer than the stamp covers. Every stored object carries implicit tags
 // (first byte 0x01): "\x01u:" and its URL by the site's query rules ("\x01p:"
-// for the answer to a POST), once more for the URL before a rewriting, and
-// "\x01h:" and the host name.
+// for the answer to a POST), once more for the URL before a rewriting,
+// "\x01h:" and the host name, and for each of its Cache-Groups (RFC 9875)
+// "\x01g:", the origin, "/" and the group.
 //
 // # Stored form, format 1 (little endian)
 //
 // The key is 's', the site's name, a zero byte, scheme://host/path?query; then,
-// if a Policy added to the key, "\0a" and the addition; then, for a variant,
-// "\0v" and its hash. The content is the body. The response metadata of an
+// if a Policy added to the key, "\0a", its length as u16 and the addition; then,
+// for a variant, "\0v" and its hash. The content is the body. The response metadata of an
 // answer:
 //
 //	 0 u8  format = 1          40 i64 stale-if-error window, ms

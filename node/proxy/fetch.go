@@ -47,6 +47,9 @@ func (a *originAnswer) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// errBegan wraps the error of a fetch whose answer had begun: it is not repeated.
+var errBegan = errors.New("proxy: the answer broke off in its header")
+
 // errOverlong is returned at the end of a body after which more came than was
 // announced, or whose header had two framings.
 var errOverlong = errors.New("proxy: the origin's answer is not framed as announced")
@@ -88,14 +91,14 @@ func (f *fetch) do(ctx context.Context) (*originAnswer, error) {
 }
 
 func (f *fetch) repeatable(err error) bool {
-	if f.body != nil || problemOf(err) == problemTimeout {
+	if f.body != nil || errors.Is(err, errBegan) || failureOf(err) == failTimeout {
 		return false
 	}
 	switch f.r.method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
 		return true
 	}
-	return problemOf(err) == problemUnreachable
+	return failureOf(err) == failUnreachable
 }
 
 // The budget allows one retry for ten requests, and ten at once.
@@ -146,7 +149,7 @@ func (f *fetch) try(ctx context.Context, o *origin) (*originAnswer, error) {
 	timer.Stop()
 	if err != nil {
 		o.inFlight.Add(-1)
-		return nil, f.failed(ctx, cancel, o, err)
+		return nil, f.failed(a, err)
 	}
 	o.worked()
 	a.received = f.p.o.Now()
@@ -160,11 +163,15 @@ func (f *fetch) try(ctx context.Context, o *origin) (*originAnswer, error) {
 }
 
 // failed turns a transport's error into ours and notes the origin's health.
-func (f *fetch) failed(ctx context.Context, cancel context.CancelCauseFunc, o *origin, err error) error {
-	if cause := context.Cause(ctx); cause != nil {
+func (f *fetch) failed(a *originAnswer, err error) error {
+	o := a.origin
+	if a.tap != nil && a.tap.began() {
+		err = fmt.Errorf("%w: %w", errBegan, err)
+	}
+	if cause := context.Cause(a.ctx); cause != nil {
 		err = cause
 	}
-	cancel(err)
+	a.cancel(err)
 	if f.body != nil {
 		if bodyErr := f.body.failure(); bodyErr != nil {
 			return fmt.Errorf("%w: %w", errRequestBody, bodyErr)

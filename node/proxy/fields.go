@@ -121,15 +121,43 @@ func surrogateTags(h http.Header) []string {
 			add(tag)
 		}
 	}
-	for _, line := range h["Cache-Groups"] {
-		for member := range strings.SplitSeq(line, ",") {
-			if member = strings.Trim(member, " \t"); len(member) > 2 && member[0] == '"' && member[len(member)-1] == '"' {
-				add(member[1 : len(member)-1])
-			}
-		}
+	for _, group := range groupsOf(h["Cache-Groups"]) {
+		add(group)
 	}
 	slices.Sort(tags)
 	return slices.Compact(tags)
+}
+
+// groupsOf returns the members of a list of structured strings (RFC 9875 §2);
+// none if it breaks the syntax.
+func groupsOf(lines []string) []string {
+	p := sfParser{strings.Trim(strings.Join(lines, ","), " ")}
+	var groups []string
+	for p.s != "" {
+		v, ok := p.itemOrList()
+		if !ok || v.kind != sfString || !p.parameters() || len(groups) >= maxGroups {
+			return nil
+		}
+		groups = append(groups, v.text)
+		if p.trim(" \t"); p.s == "" {
+			return groups
+		}
+		if !p.take(",") {
+			return nil
+		}
+		p.trim(" \t")
+	}
+	return groups
+}
+
+// maxGroups bounds the groups of one message; RFC 9875 asks for 32 at least.
+const maxGroups = 128
+
+// groupTag is the implicit tag of a group: groups belong to one origin.
+func groupTag(r *request, group string) string {
+	_, rest, _ := strings.Cut(r.url, "://")
+	n := strings.IndexAny(rest, "/?")
+	return tagGroup + r.scheme + "://" + rest[:max(n, 0)] + "/" + group
 }
 
 func validTag(tag string) bool { return item.CheckTags([]string{tag}) == nil }

@@ -18,6 +18,9 @@ func (p *Proxy) verdictOf(r *request, status int, h http.Header, sent, received,
 	a := answer{method: r.method, authorization: r.authorized, ranged: r.ranged, status: status, header: h, sent: sent, received: received}
 	v := r.site.judge(&a)
 	v.tags = surrogateTags(h)
+	for _, group := range groupsOf(h["Cache-Groups"]) {
+		v.tags = append(v.tags, groupTag(r, group))
+	}
 	if p.o.Policy != nil {
 		in := TTLInput{
 			Site: r.site.Name, Method: r.method, URL: r.url, Request: r.header, Client: r.client, Status: status, Header: h,
@@ -295,8 +298,8 @@ func (fl *flight) list(ctx context.Context, ttl time.Duration) {
 	}
 }
 
-// indexTags keeps the implicit tags: an index is not gone because one of its
-// variants is.
+// indexTags keeps the implicit tags of the request: an index is not gone because
+// one of its variants is.
 func indexTags(tags []string) []string {
 	return slices.DeleteFunc(slices.Clone(tags), func(t string) bool { return t[0] != 1 })
 }

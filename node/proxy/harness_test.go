@@ -255,11 +255,10 @@ type world struct {
 	conns  sync.WaitGroup
 }
 
-func (w *world) now() int64                    { return w.clock.Load() }
-func (w *world) pass(d time.Duration)          { w.clock.Add(d.Milliseconds()) }
-func (w *world) date() string                  { return httpDate(w.now()) }
-func httpDate(ms int64) string                 { return time.UnixMilli(ms).UTC().Format(http.TimeFormat) }
-func (w *world) dateIn(d time.Duration) string { return httpDate(w.now() + d.Milliseconds()) }
+func (w *world) now() int64           { return w.clock.Load() }
+func (w *world) pass(d time.Duration) { w.clock.Add(d.Milliseconds()) }
+func (w *world) date() string         { return httpDate(w.now()) }
+func httpDate(ms int64) string        { return time.UnixMilli(ms).UTC().Format(http.TimeFormat) }
 
 func newWorld(t testing.TB, change ...func(o *Options)) *world {
 	t.Helper()

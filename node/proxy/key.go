@@ -17,6 +17,8 @@ const (
 	tagURL  = "\x01u:" // scheme://host/path?query of the answer to a GET
 	tagHost = "\x01h:" // host name without port
 	tagPost = "\x01p:" // like tagURL, of the answer to a POST
+
+	tagGroup = "\x01g:" // scheme://host/ and a cache group
 )
 
 // Parts of a key after the site's name and "\0scheme://host/path?query".
@@ -50,6 +52,17 @@ func splitHost(dst, host []byte, scheme string) (full, name []byte) {
 	}
 	dst = append(dst[:start+nameLen], port...)
 	return dst, dst[start : start+nameLen]
+}
+
+// validHost reports whether a normalised host is made of the bytes of a host and
+// port (RFC 3986 §3.2.2): nothing that could end the authority in a key or URL.
+func validHost(host []byte) bool {
+	for _, c := range host {
+		if !isLower(c) && !isDigit(c) && bytes.IndexByte([]byte("-._~%!$&'()*+,;=:[]"), c) < 0 {
+			return false
+		}
+	}
+	return len(host) > 0
 }
 
 // appendTarget appends path and query by the rules of the site: parameters that
@@ -110,6 +123,7 @@ func (s *Site) appendKey(dst []byte, scheme string, host, target, addition []byt
 	urlEnd = len(dst)
 	if len(addition) > 0 {
 		dst = append(dst, keyAddition...)
+		dst = le.AppendUint16(dst, uint16(len(addition)))
 		dst = append(dst, addition...)
 	}
 	return dst, urlAt, urlEnd

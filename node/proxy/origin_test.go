@@ -248,7 +248,7 @@ func TestErrorsOfOrigins(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.Pools[0].Origins = []string{"http://" + dead.Addr().String()} })
 	w.expect(w.get("/a"), 502, "502 Bad Gateway: the origin could not be reached\n", "fwd=uri-miss")
 	x := w.get("/a", "Accept: application/problem+json")
-	want := `{"type":"urn:edgenode:problem:origin-unreachable","title":"Bad Gateway","status":502,"detail":"the origin could not be reached"}` + "\n"
+	want := `{"type":"urn:edgenode:problem:origin-unreachable","title":"No origin could be reached.","status":502,"detail":"the origin could not be reached","remedy":"Look at the pool's health."}` + "\n"
 	w.expect(x, 502, want, "fwd=uri-miss")
 	if got := x.line("Content-Type"); got != "application/problem+json" {
 		t.Errorf("Content-Type = %q", got)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"net/url"
@@ -17,7 +18,7 @@ import (
 // answer to the one client.
 func (p *Proxy) pass(st *state, fwd string) {
 	if p.loops(st) {
-		p.refuse(st, problemLoop, how{fwd: fwd})
+		p.refuse(st, failLoop, how{fwd: fwd})
 		return
 	}
 	r := p.snapshot(st)
@@ -35,7 +36,10 @@ func (p *Proxy) pass(st *state, fwd string) {
 	oa, err := f.do(st.x.Context())
 	informer.end()
 	if err != nil {
-		p.refuse(st, problemOf(err), how{fwd: fwd})
+		if !safe(r.method) && failureOf(err) != failUnreachable {
+			p.invalidate(st, r, nil, false) // it may have been done all the same
+		}
+		p.refuse(st, failureOf(err), how{fwd: fwd})
 		return
 	}
 	oa.finish(p)
@@ -152,7 +156,7 @@ func (p *Proxy) passAndStore(st *state, oa *originAnswer, h *how, r *request, st
 	var body bytes.Buffer
 	if _, err := io.Copy(&body, oa); err != nil {
 		p.invalidate(st, r, oa.Header, false)
-		p.refuse(st, problemOf(err), *h)
+		p.refuse(st, failureOf(err), *h)
 		return
 	}
 	p.invalidate(st, r, oa.Header, true)
@@ -171,7 +175,7 @@ func (p *Proxy) passAndStore(st *state, oa *originAnswer, h *how, r *request, st
 
 // invalidate makes what is stored for the URL of an unsafe request unusable, and
 // for the same-origin Location and Content-Location of its answer (RFC 9111
-// §4.4). keepPost spares what an earlier POST stored for the URL: it is about to
+// §4.4), and the groups that the answer names (RFC 9875 §3). keepPost spares what an earlier POST stored for the URL: it is about to
 // be replaced.
 //
 // Answers being fetched are covered too. Where nothing is stored or fetched
@@ -198,11 +202,15 @@ func (p *Proxy) invalidate(st *state, r *request, h http.Header, keepPost bool) 
 			values = append(values, tagPost+u)
 		}
 	}
+	for _, group := range groupsOf(h["Cache-Group-Invalidation"]) {
+		values = append(values, groupTag(r, group))
+	}
 	if len(values) == 0 {
 		return
 	}
 	p.m.invalidated.Inc()
-	_, err := p.o.Engine.Purge(st.x.Context(), tiers.Purge{Namespaces: item.InSites, Match: item.MatchTag, Values: values})
+	ctx := context.WithoutCancel(st.x.Context()) // also when the client has gone
+	_, err := p.o.Engine.Purge(ctx, tiers.Purge{Namespaces: item.InSites, Match: item.MatchTag, Values: values})
 	if err != nil {
 		p.o.Log.Error("invalidation after an unsafe request failed", "site", r.site.Name, "error", err)
 	}

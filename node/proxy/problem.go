@@ -2,38 +2,40 @@ package proxy
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/edgenode/edgenode/node/problem"
 )
 
-// A problem is an answer of the node's own. name is the last part of the
-// problem type urn:edgenode:problem:<name>.
-type problem struct {
+// A failure is an answer of the node's own: a kind of the one table of problems
+// and what it is this time. status, if not 0, stands instead of the table's.
+type failure struct {
+	kind   problem.Kind
 	status int
-	name   string
 	text   string
 }
 
-// The problems of sites.
+// The failures of sites.
 var (
-	problemMisdirected = problem{http.StatusMisdirectedRequest, "no-such-site", "no site is configured for this host and path"}
-	problemTarget      = problem{http.StatusBadRequest, "bad-target", "the request target is not in origin form"}
-	problemMethod      = problem{http.StatusMethodNotAllowed, "method-not-allowed", "this method is not passed on"}
-	problemConnect     = problem{http.StatusNotImplemented, "connect", "CONNECT is not implemented"}
-	problemNotCached   = problem{http.StatusGatewayTimeout, "not-cached", "only-if-cached, and there is no answer that may be used"}
-	problemUnreachable = problem{http.StatusBadGateway, "origin-unreachable", "the origin could not be reached"}
-	problemBroken      = problem{http.StatusBadGateway, "origin-broken", "the origin's answer was not a valid one"}
-	problemTimeout     = problem{http.StatusGatewayTimeout, "origin-timeout", "the origin did not answer in time"}
-	problemWaiters     = problem{http.StatusServiceUnavailable, "too-many-waiters", "too many requests wait for the same answer"}
-	problemLoop        = problem{http.StatusLoopDetected, "loop", "the request went through this node too often"}
-	problemBody        = problem{http.StatusRequestEntityTooLarge, "body-too-large", "the request body is larger than allowed"}
-	problemRequest     = problem{http.StatusBadRequest, "request-broken", "the request body could not be read"}
-	problemClosing     = problem{http.StatusServiceUnavailable, "shutting-down", "the node is shutting down"}
-	problemDenied      = problem{http.StatusForbidden, "denied", "refused by policy"}
+	failMisdirected = failure{kind: problem.Misdirected, text: "no site is configured for this host and path"}
+	failTarget      = failure{kind: problem.BadRequest, text: "the request target is not in origin form, or Host is no host"}
+	failMethod      = failure{kind: problem.MethodNotAllowed, text: "this method is not passed on"}
+	failConnect     = failure{kind: problem.NotImplemented, text: "CONNECT is not implemented"}
+	failNotCached   = failure{problem.Unavailable, http.StatusGatewayTimeout, "only-if-cached, and there is no answer that may be used"}
+	failUnreachable = failure{kind: problem.OriginUnreachable, text: "the origin could not be reached"}
+	failBroken      = failure{kind: problem.OriginAnswerBad, text: "the origin's answer was not a valid one"}
+	failTimeout     = failure{kind: problem.OriginTimeout, text: "the origin did not answer in time"}
+	failWaiters     = failure{kind: problem.Busy, text: "too many requests wait for the same answer"}
+	failLoop        = failure{problem.Misdirected, http.StatusLoopDetected, "the request went through this node too often"}
+	failBody        = failure{kind: problem.ContentTooLarge, text: "the request body is larger than allowed"}
+	failRequest     = failure{kind: problem.IncompleteBody, text: "the request body could not be read"}
+	failClosing     = failure{kind: problem.ShuttingDown, text: "the node is shutting down"}
+	failDenied      = failure{kind: problem.Denied, text: "refused by policy"}
 )
 
 // Errors of fetches. Nothing of the answer was used.
@@ -44,59 +46,57 @@ var (
 	errClosed    = errors.New("proxy: closed")
 )
 
-// problemOf chooses the answer for an error of a fetch.
-func problemOf(err error) problem {
+// failureOf chooses the answer for an error of a fetch.
+func failureOf(err error) failure {
 	var tooLarge interface{ BodyTooLarge() bool }
 	var timeout net.Error
 	var op *net.OpError
 	switch {
 	case errors.As(err, &tooLarge) && tooLarge.BodyTooLarge():
-		return problemBody
+		return failBody
 	case errors.Is(err, errRequestBody):
-		return problemRequest
+		return failRequest
 	case errors.Is(err, errClosed):
-		return problemClosing
+		return failClosing
 	case errors.Is(err, errFirstByte), errors.Is(err, errStalled), errors.Is(err, context.DeadlineExceeded),
 		errors.As(err, &timeout) && timeout.Timeout():
-		return problemTimeout
+		return failTimeout
 	case errors.As(err, &op) && op.Op == "dial":
-		return problemUnreachable
+		return failUnreachable
 	}
-	return problemBroken
+	return failBroken
 }
 
-// refuse answers with a problem: application/problem+json if the client's
+// refuse answers with a failure: application/problem+json if the client's
 // Accept prefers it, else short text.
-func (p *Proxy) refuse(st *state, pr problem, h how) {
-	p.m.problem(pr.name)
+func (p *Proxy) refuse(st *state, fl failure, h how) {
+	pr := problem.Problem{Kind: fl.kind, Status: fl.status, Detail: fl.text}
+	code := pr.Code()
+	if code == http.StatusServiceUnavailable {
+		pr.RetryAfter = time.Second
+	}
+	p.m.problem(fl.kind.Entry().Name)
 	x := st.x
-	x.Status(pr.status)
+	x.Status(code)
 	x.Add("Cache-Control", "no-store")
-	if pr.status == http.StatusServiceUnavailable {
+	if pr.RetryAfter > 0 {
 		x.Add("Retry-After", "1")
 	}
 	st.scratch = p.appendStatus(st.scratch[:0], st.site, &h, nil)
 	x.AddBlock(st.scratch)
-	title := http.StatusText(pr.status)
-	var body string
+	var body []byte
 	if prefersProblem(string(x.Header("Accept"))) {
-		x.Add("Content-Type", "application/problem+json")
-		doc, _ := json.Marshal(struct {
-			Type   string `json:"type"`
-			Title  string `json:"title"`
-			Status int    `json:"status"`
-			Detail string `json:"detail"`
-		}{"urn:edgenode:problem:" + pr.name, title, pr.status, pr.text})
-		body = string(doc) + "\n"
+		x.Add("Content-Type", problem.ContentType)
+		body = append(pr.AppendJSON(nil), '\n')
 	} else {
 		x.Add("Content-Type", "text/plain; charset=utf-8")
-		body = strconv.Itoa(pr.status) + " " + title + ": " + pr.text + "\n"
+		body = []byte(strconv.Itoa(code) + " " + http.StatusText(code) + ": " + fl.text + "\n")
 	}
 	if x.Method() == http.MethodHead {
 		p.sent(x.SendSized(int64(len(body))))
 		return
 	}
-	p.sent(x.Send([]byte(body)))
+	p.sent(x.Send(body))
 }
 
 // prefersProblem reports whether Accept names problem+json with a weight above

@@ -181,19 +181,19 @@ func (p *Proxy) serve(st *state) {
 	st.target = x.Target()
 	st.host, st.name = splitHost(st.host[:0], x.Host(), x.Scheme())
 	if st.site = p.table.Load().find(st.name, st.target); st.site == nil {
-		p.refuse(st, problemMisdirected, how{fwd: fwdBypass})
+		p.refuse(st, failMisdirected, how{neither: true})
 		return
 	}
 	method := x.Method()
 	switch {
 	case method == http.MethodConnect:
-		p.refuse(st, problemConnect, how{fwd: fwdMethod})
+		p.refuse(st, failConnect, how{neither: true})
 		return
 	case method == http.MethodTrace:
-		p.refuse(st, problemMethod, how{fwd: fwdMethod})
+		p.refuse(st, failMethod, how{neither: true})
 		return
-	case !validTarget(text(st.target)):
-		p.refuse(st, problemTarget, how{fwd: fwdBypass})
+	case !validTarget(text(st.target)), !validHost(st.host):
+		p.refuse(st, failTarget, how{neither: true})
 		return
 	}
 	if p.o.Policy != nil && !p.route(st) {
@@ -220,12 +220,12 @@ func (p *Proxy) route(st *state) bool {
 	out := &st.out
 	p.o.Policy.Route(&st.in, out)
 	if out.Deny != 0 {
-		pr := problemDenied
+		no := failDenied
 		if out.Deny >= 400 && out.Deny < 600 {
-			pr.status = out.Deny
+			no.status = out.Deny
 		}
-		pr.text = orDefault(out.Reason, pr.text)
-		p.refuse(st, pr, how{fwd: fwdBypass})
+		no.text = orDefault(out.Reason, no.text)
+		p.refuse(st, no, how{neither: true, detail: "denied"})
 		return false
 	}
 	if len(out.Key) > maxKeyAddition {
@@ -245,6 +245,9 @@ func (p *Proxy) route(st *state) bool {
 func (p *Proxy) serveCached(st *state) {
 	for try := 0; ; try++ {
 		f := p.seek(st.x.Context(), &st.seeker, st, st.out.ReadTiers)
+		if f.failed {
+			p.m.storeErrors.Inc()
+		}
 		if f.ok {
 			if p.sendFound(st, &f) {
 				return

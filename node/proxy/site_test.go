@@ -165,7 +165,7 @@ func TestPolicyRoute(t *testing.T) {
 		out.Tags = []string{"from-policy", "bad tag"}
 	}}))
 	w.always(w.ok("Cache-Control: max-age=60", "x"))
-	w.expect(w.get("/deny"), 451, "451 Unavailable For Legal Reasons: not here\n", "fwd=bypass")
+	w.expect(w.get("/deny"), 451, "451 Unavailable For Legal Reasons: not here\n", "detail=denied")
 	w.expect(w.get("/pass"), 200, "x", "fwd=bypass")
 	w.expect(w.get("/pass"), 200, "x", "fwd=bypass")
 	w.expect(w.get("/bad"), 200, "x", "fwd=bypass")

@@ -3,6 +3,7 @@ package proxy
 import (
 	"net/http"
 	"net/netip"
+	"strings"
 
 	"github.com/edgenode/edgenode/tiers/item"
 )
@@ -186,7 +187,7 @@ func (r *request) appendField(dst []byte, name string) ([]byte, bool) {
 func (p *Proxy) snapshot(st *state) *request {
 	x := st.x
 	r := &request{
-		site: st.site, pool: st.site.pool, method: x.Method(), scheme: x.Scheme(), rawHost: string(x.Host()),
+		site: st.site, pool: st.site.pool, method: strings.Clone(x.Method()), scheme: x.Scheme(), rawHost: string(x.Host()),
 		target: string(st.target), url: string(st.url), key: append(item.Key(nil), st.key...),
 		client: x.Client(), ranged: st.ranged, authorized: st.authorization, length: x.ContentLength(),
 		writeTiers: orDefault(st.out.WriteTiers, st.site.Tiers),

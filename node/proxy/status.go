@@ -21,6 +21,7 @@ const (
 // the decisions are made.
 type how struct {
 	fwd       string // "" is a hit
+	neither   bool   // neither a hit nor sent on
 	fwdStatus int    // 0 is not told
 	stored    bool
 	collapsed bool
@@ -40,9 +41,11 @@ func (p *Proxy) appendStatus(dst []byte, s *site, h *how, note []byte) []byte {
 	}
 	dst = append(dst, "Cache-Status: "...)
 	dst = append(dst, p.o.Name...)
-	if h.fwd == "" {
+	switch {
+	case h.neither:
+	case h.fwd == "":
 		dst = append(dst, ";hit"...)
-	} else {
+	default:
 		dst = append(dst, ";fwd="...)
 		dst = append(dst, h.fwd...)
 	}

@@ -35,6 +35,13 @@ func (t *tap) begin() bool {
 	return true
 }
 
+// began reports whether bytes of an answer came.
+func (t *tap) began() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.inBody || len(t.head) > 0
+}
+
 // broken reports whether the framing of the answer is not to be trusted.
 func (t *tap) broken() bool {
 	t.mu.Lock()
