@@ -172,6 +172,15 @@ func BenchmarkLoopback(b *testing.B) {
 		})
 		ask(b, s.Addr().String())
 	})
+	b.Run("front-watched", func(b *testing.B) { // with a context that is asked for its end
+		s := start(b, front.Options{MaxRequestsPerConnection: front.None}, func(x *front.Exchange) {
+			x.Context().Done()
+			x.Status(200)
+			x.Add("Content-Type", "text/plain")
+			x.Send(kilobyte)
+		})
+		ask(b, s.Addr().String())
+	})
 	b.Run("fasthttp", func(b *testing.B) {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
