@@ -38,6 +38,9 @@ func (m *module) apply(hook abi.Hook, res abi.Result, out []byte, d *Decision) b
 	if records {
 		reuse = applyRecords(out, d)
 	}
+	if d.Verdict == Deny {
+		reuse = 0 // what one client is refused another may get
+	}
 	if !d.asked || reuse < d.ReuseSeconds {
 		d.ReuseSeconds = reuse
 	}
@@ -88,7 +91,7 @@ func applyTTL(res abi.Result, d *Decision) {
 // applyRecords applies checked records and returns the reuse seconds.
 func applyRecords(out []byte, d *Decision) (reuse uint32) {
 	le := binary.LittleEndian
-	r := abi.ReadRecords(out)
+	r := abi.ReadChecked(out)
 	for {
 		typ, b, ok := r.Next()
 		if !ok {

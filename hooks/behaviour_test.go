@@ -567,7 +567,7 @@ func ExampleHost_Route() {
 		return
 	}
 	var d hooks.Decision
-	h.Route(&hooks.Request{Operation: abi.Read, Flags: abi.FlagSite, Key: []byte("https://shop.example/"),
+	h.Route(&hooks.Request{Input: abi.Input{Operation: abi.Read, Flags: abi.FlagSite}, Key: []byte("https://shop.example/"),
 		Headers: hooktest.Headers{{Name: "X-Tenant", Value: "eu-7"}}}, &d)
 	fmt.Println(d.Pool, string(d.KeyAddition))
 	// Output: eu eu-7

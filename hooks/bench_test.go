@@ -6,6 +6,7 @@ import (
 
 	"github.com/edgenode/edgenode/hooks"
 	"github.com/edgenode/edgenode/hooks/abi"
+	"github.com/edgenode/edgenode/hooks/hooktest"
 )
 
 // both runs a benchmark with and without metering.
@@ -81,6 +82,20 @@ func BenchmarkTTLGo(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			h.TTL(req, &d)
+		}
+	})
+}
+
+// BenchmarkCall is a hook that decides nothing by looking: what the host costs.
+func BenchmarkCall(b *testing.B) {
+	both(b, func(b *testing.B, o hooks.Options) {
+		h := open(b, o)
+		load(b, h, hooks.Spec{Name: "r", Bytes: hooktest.Guest(abi.Route, pass).Bytes()})
+		req := request("https://shop.example/assets/app.js?v=12", nil)
+		var d hooks.Decision
+		b.ReportAllocs()
+		for b.Loop() {
+			h.Route(req, &d)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"encoding/binary"
 	"time"
 
 	"github.com/edgenode/edgenode/hooks/abi"
@@ -147,7 +148,7 @@ func (m *module) onFault(out *Decision) {
 	case OnFaultBypass:
 		out.Faulted, out.Verdict, out.NoStore = true, Pass, true
 	case OnFaultDeny:
-		out.Faulted, out.Verdict, out.Status = true, Deny, 503
+		out.Faulted, out.Verdict, out.Status, out.NoStore = true, Deny, 503, true
 		out.Reason = out.keep(faultReason)
 	}
 }
@@ -172,7 +173,11 @@ func (i *instance) decide(hook abi.Hook, req *Request, out *Decision) (reason, e
 		out.ReuseSeconds, out.asked = 0, true
 		return faultNone, nil
 	}
-	if !i.m.apply(hook, res, i.output(), out) {
+	var records []byte
+	if res.Flags()&abi.ResultRecords != 0 {
+		records = i.output()
+	}
+	if !i.m.apply(hook, res, records, out) {
 		return faultResult, nil
 	}
 	if i.tags > 0 {
@@ -201,19 +206,6 @@ func (i *instance) timed(hook abi.Hook, n int) (abi.Result, reason, error) {
 
 // block writes the input block: the request as the chain has changed it so far.
 func (i *instance) block(dst []byte, hook abi.Hook, req *Request, out *Decision) []byte {
-	in := abi.Input{Hook: hook, Operation: req.Operation, Method: req.Method, Tiers: req.Tiers,
-		Flags: req.Flags &^ abi.FlagTruncated, NowMillis: req.NowMillis, ContentBytes: req.ContentBytes,
-		Status: req.Status, Lifetime: req.Lifetime, Hits: req.Hits, Client: req.Client}
-	if out.TiersSet {
-		in.Tiers = out.WriteTiers
-		if req.Operation == abi.Read && hook == abi.Route {
-			in.Tiers = out.ReadTiers
-		}
-	}
-	if out.LifetimeSet {
-		in.Lifetime = out.Lifetime
-		in.Flags |= abi.FlagLifetimeKnown
-	}
 	key, tail := req.Key, []byte(nil)
 	if out.Target != nil && req.Flags&abi.FlagSite != 0 {
 		key, tail = key[:pathStart(key)], out.Target
@@ -225,7 +217,20 @@ func (i *instance) block(dst []byte, hook abi.Hook, req *Request, out *Decision)
 			i.collect(i.m.manifest.ResponseHeaders, true, req.Headers, out)
 		}
 	}
-	return abi.AppendInput(dst, &in, key, tail, i.headers)
+	block := abi.AppendInput(dst, &req.Input, key, tail, i.headers)
+	block[abi.OffHook] = byte(hook)
+	if out.TiersSet {
+		tiers := out.WriteTiers
+		if req.Operation == abi.Read && hook == abi.Route {
+			tiers = out.ReadTiers
+		}
+		block[abi.OffTiers] = byte(tiers)
+	}
+	if out.LifetimeSet {
+		block[abi.OffFlags] |= byte(abi.FlagLifetimeKnown)
+		binary.LittleEndian.PutUint32(block[abi.OffLifetime:], out.Lifetime)
+	}
+	return block
 }
 
 // collect gathers the header lines that the manifest asks for.

@@ -72,8 +72,9 @@ func (l lines) AppendHeader(dst [][]byte, name string, response bool) [][]byte {
 }
 
 func request(key string, h hooks.Headers) *hooks.Request {
-	return &hooks.Request{Operation: abi.Read, Method: abi.MethodGet, Tiers: abi.L1 | abi.L2, Flags: abi.FlagSite,
-		NowMillis: 1_700_000_000_000, ContentBytes: abi.UnknownBytes, Key: []byte(key), Headers: h}
+	in := abi.Input{Operation: abi.Read, Method: abi.MethodGet, Tiers: abi.L1 | abi.L2, Flags: abi.FlagSite,
+		NowMillis: 1_700_000_000_000, ContentBytes: abi.UnknownBytes}
+	return &hooks.Request{Input: in, Key: []byte(key), Headers: h}
 }
 
 func TestRouteExample(t *testing.T) {

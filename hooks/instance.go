@@ -61,6 +61,7 @@ var _ context.Context = (*instance)(nil)
 // edge_init together.
 func (m *module) newInstance(slot uint32) (*instance, error) {
 	i := &instance{m: m, slot: slot, born: m.host.o.Now(), random: rand.NewChaCha8(m.hash)}
+	i.now = uint64(i.born.UnixMilli())
 	mod, err := m.gen.runtime.InstantiateModule(i, m.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err != nil {
 		return nil, fmt.Errorf("instantiate: %w", i.explain(err))

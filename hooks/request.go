@@ -5,19 +5,12 @@ import "github.com/edgenode/edgenode/hooks/abi"
 // Request is what a hook may see of a request. All slices are borrowed for the
 // duration of one call; nothing is kept.
 type Request struct {
-	Operation    abi.Operation
-	Method       abi.Method
-	Tiers        abi.Tiers // as now decided
-	Flags        abi.Flags
-	NowMillis    uint64 // Unix time of the request
-	ContentBytes uint64 // abi.UnknownBytes if not known
-	Status       uint16 // of the response, for TTL; else 0
-	Lifetime     uint32 // seconds, with abi.FlagLifetimeKnown
-	Hits         uint32
-	Client       [16]byte // IPv4 as ::ffff:a.b.c.d
-	Site         string   // name of the site; "" for the items API
-	Key          []byte   // scheme://host/path?query, or the id
-	Headers      Headers  // nil if there are none
+	// Input holds operation, method, tiers as now decided, time, sizes, client
+	// and so on. Its Hook and abi.FlagTruncated are set by the host.
+	abi.Input
+	Site    string  // name of the site; "" for the items API
+	Key     []byte  // scheme://host/path?query, or the id
+	Headers Headers // nil if there are none
 }
 
 // Headers gives access to the header fields of a request and its response.
@@ -102,16 +95,15 @@ type Decision struct {
 
 // Reset empties the decision and keeps its memory.
 func (d *Decision) Reset() {
-	*d = Decision{
-		TierLifetimes:        [3]uint32{abi.AsComputed, abi.AsComputed, abi.AsComputed},
-		StaleWhileRevalidate: abi.AsComputed,
-		StaleIfError:         abi.AsComputed,
-		Tags:                 d.Tags[:0],
-		Edits:                d.Edits[:0],
-		AnswerFields:         d.AnswerFields[:0],
-		arena:                d.arena[:0],
-		hint:                 d.hint,
-	}
+	d.Verdict, d.Faulted, d.Status, d.Reason = Continue, false, 0, nil
+	d.Pool, d.KeyAddition, d.Target, d.State = "", nil, nil, nil
+	d.Tags, d.Edits, d.arena = d.Tags[:0], d.Edits[:0], d.arena[:0]
+	d.TiersSet, d.ReadTiers, d.WriteTiers = false, 0, 0
+	d.NoStore, d.LifetimeSet, d.Lifetime = false, false, 0
+	d.TierLifetimes = [3]uint32{abi.AsComputed, abi.AsComputed, abi.AsComputed}
+	d.StaleWhileRevalidate, d.StaleIfError = abi.AsComputed, abi.AsComputed
+	d.ReuseSeconds, d.asked = 0, false
+	d.AnswerStatus, d.AnswerFields, d.AnswerBody = 0, d.AnswerFields[:0], nil
 }
 
 // keep copies b into the decision's memory. An older part of the arena stays

@@ -64,7 +64,7 @@ func AppendInput(dst []byte, in *Input, head, tail []byte, headers []Header) []b
 	if limit < HeadBytes || len(dst) != 0 {
 		return nil
 	}
-	flags := in.Flags
+	flags := in.Flags &^ FlagTruncated
 	table := HeadBytes
 	n := min(len(headers), (limit-table)/HeaderBytes, 1<<16-1)
 	key := table + n*HeaderBytes
@@ -159,8 +159,5 @@ func AppendScores(dst []int32, out []byte, n int) ([]int32, bool) {
 	if n < 0 || n > len(out)/4 {
 		return dst, false
 	}
-	for i := range n {
-		dst = append(dst, int32(binary.LittleEndian.Uint32(out[i*4:])))
-	}
-	return dst, true
+	return appendScores(dst, out[:n*4]), true
 }

@@ -2,13 +2,15 @@ package abi
 
 import (
 	"encoding/binary"
+	"slices"
 	"unsafe"
 )
 
-// littleEndian is decided by the machine; the compiler folds it.
-var one = uint16(1)
-
-func littleEndian() bool { return *(*byte)(unsafe.Pointer(&one)) == 1 }
+// littleEndian reports whether the machine stores the low byte first.
+func littleEndian() bool {
+	one := uint16(1)
+	return *(*byte)(unsafe.Pointer(&one)) == 1
+}
 
 // putCandidates writes c to b, which holds exactly its bytes.
 //
@@ -26,6 +28,26 @@ func putCandidates(b []byte, c []Candidate) {
 	for i := range c {
 		putCandidate(b[i*CandidateBytes:], &c[i])
 	}
+}
+
+// appendScores appends the numbers in b, whose length is a multiple of 4.
+//
+// On a little-endian machine their wire form is their memory, and dst is aligned
+// since it is a slice of int32; b need not be, it is only read as bytes.
+func appendScores(dst []int32, b []byte) []int32 {
+	n, k := len(dst), len(b)/4
+	if k == 0 {
+		return dst
+	}
+	dst = slices.Grow(dst, k)[:n+k]
+	if littleEndian() {
+		copy(unsafe.Slice((*byte)(unsafe.Pointer(&dst[n])), k*4), b)
+		return dst
+	}
+	for i := range k {
+		dst[n+i] = int32(binary.LittleEndian.Uint32(b[i*4:]))
+	}
+	return dst
 }
 
 func putCandidate(b []byte, c *Candidate) {

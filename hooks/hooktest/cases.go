@@ -125,9 +125,9 @@ func order(scores []int32) []int {
 }
 
 func (c *Case) decide(h *hooks.Host) map[string]any {
-	req := &hooks.Request{Operation: abi.Operation(max(c.Operation, 1)), Method: abi.MethodGet, Tiers: abi.L1 | abi.L2,
-		NowMillis: 1_700_000_000_000, ContentBytes: abi.UnknownBytes, Status: c.Status, Site: c.Site,
-		Key: []byte(c.Key), Headers: c.Headers}
+	req := &hooks.Request{Site: c.Site, Key: []byte(c.Key), Headers: c.Headers}
+	req.Input = abi.Input{Operation: abi.Operation(max(c.Operation, 1)), Method: abi.MethodGet, Tiers: abi.L1 | abi.L2,
+		NowMillis: 1_700_000_000_000, ContentBytes: abi.UnknownBytes, Status: c.Status}
 	if c.Site != "-" {
 		req.Flags |= abi.FlagSite
 	}

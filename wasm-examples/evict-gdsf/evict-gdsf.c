@@ -21,8 +21,8 @@ i32 EDGE_EXPORT(edge_init)(u32 len) {
 /* log2 of v in 1/256, v > 0: the exponent, and the mantissa as a straight line
  * between powers of two. */
 static inline i32 log2_256(u32 v) {
-  i32 e = 31 - __builtin_clz(v);
-  return e * 256 + (i32)(((u64)v << 8 >> e) & 255);
+  u32 zeros = __builtin_clz(v);
+  return (i32)((31 - zeros) << 8 | (v << zeros >> 23 & 255));
 }
 
 static inline i32 score(const edge_candidate *c) {
@@ -30,7 +30,7 @@ static inline i32 score(const edge_candidate *c) {
   i32 use = log2_256(c->hits == 0xffffffffu ? c->hits : c->hits + 1);
   i32 size = log2_256(c->size | 1);
   i32 idle = log2_256(c->idle_ms / 1024 + 1);
-  return use - (i32)((i64)size * size_weight / 256) - idle;
+  return use - (size * (i32)size_weight >> 8) - idle;
 }
 
 i64 EDGE_EXPORT(edge_on_evict)(u32 len) {
