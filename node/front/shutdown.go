@@ -65,11 +65,14 @@ func (s *Server) closeIdle() {
 // closeAll cancels every exchange and closes every connection. It returns how
 // many there were.
 func (s *Server) closeAll() int {
-	s.cut(ErrShutdown)
+	s.mu.Lock()
+	n := len(s.conns)
+	s.mu.Unlock()
+	s.cut(ErrShutdown) // first, so that handlers learn the true cause
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.conns {
 		c.tcp.Close()
 	}
-	return len(s.conns)
+	return n
 }
