@@ -53,6 +53,7 @@ func (fl *flight) present(v *verdict, status int, h http.Header) {
 	fl.meta = appendMeta(nil, status, &v.freshness, block, at, n, v.vary, keyNote(fl.r.url))
 	fl.block, _, _ = appendBlock(nil, h, notSent...)
 	fl.spec, fl.tags = v.vary, v.tags
+	fl.l1TTL, fl.l2TTL = v.l1TTL, v.l2TTL
 	fl.hash, _ = variantHash(v.vary, fl.r, nil)
 }
 
@@ -250,7 +251,7 @@ func (fl *flight) store(f *freshness, content []byte) bool {
 	w := tiers.Write{
 		Key: fl.r.key, Content: content, MIME: string(lookupLine(fl.meta.block(), "Content-Type")), Tags: fl.tags,
 		Response: fl.meta, Tiers: fl.r.writeTiers, TTL: min(time.Duration(ttl)*time.Millisecond, p.o.MaxLifetime),
-		Durability: item.DurabilityMemory, Version: fl.stamp,
+		L1TTL: fl.l1TTL, L2TTL: fl.l2TTL, Durability: item.DurabilityMemory, Version: fl.stamp,
 	}
 	variant := fl.spec != "" || fl.old.indexed
 	if variant {
@@ -287,7 +288,7 @@ func (fl *flight) list(ctx context.Context, ttl time.Duration) {
 	lock.Lock()
 	defer lock.Unlock()
 	now := p.o.Now()
-	x := p.indexOf(ctx, fl.r.key)
+	x := p.indexOf(ctx, fl.r.key, fl.r.writeTiers)
 	x.add(strings.Clone(fl.spec), entry{hash: fl.hash, stored: now, expires: now + ttl.Milliseconds()}, fl.r.site.VariantsMax, now, p.recent.used)
 	w := tiers.Write{
 		Key: fl.r.key, Tags: indexTags(fl.r.tags), Response: appendIndex(nil, x), Tiers: fl.r.writeTiers, MIME: "application/octet-stream",
@@ -304,9 +305,10 @@ func indexTags(tags []string) []string {
 	return slices.DeleteFunc(slices.Clone(tags), func(t string) bool { return t[0] != 1 })
 }
 
-// indexOf returns the index under a base key, empty if there is none.
-func (p *Proxy) indexOf(ctx context.Context, key item.Key) *index {
-	hit, ok, err := p.o.Engine.Get(ctx, key, tiers.ReadOptions{})
+// indexOf returns the index under a base key in those tiers, empty if there is
+// none.
+func (p *Proxy) indexOf(ctx context.Context, key item.Key, where item.Tiers) *index {
+	hit, ok, err := p.o.Engine.Get(ctx, key, tiers.ReadOptions{Tiers: where})
 	if err != nil || !ok {
 		return &index{}
 	}

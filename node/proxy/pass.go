@@ -217,14 +217,17 @@ func (p *Proxy) invalidate(st *state, r *request, h http.Header, keepPost bool) 
 }
 
 // maybeStored reports whether anything may be stored or on its way for a URL of
-// the request's host. With a policy it cannot tell: keys may have additions.
+// the request's host. With a routing
+// policy it cannot tell: keys may have additions.
 func (p *Proxy) maybeStored(st *state, r *request, u string) bool {
 	if p.o.Policy != nil {
-		return true
+		if r, ok := p.o.Policy.(routing); !ok || r.Routes() {
+			return true
+		}
 	}
 	key := append(append([]byte{item.NamespaceSite}, r.site.Name...), 0)
 	key = append(key, u...)
-	hit, ok, err := p.o.Engine.Get(st.x.Context(), item.Key(key), tiers.ReadOptions{})
+	hit, ok, err := p.o.Engine.Get(st.x.Context(), item.Key(key), tiers.ReadOptions{Tiers: r.site.Tiers})
 	if ok {
 		hit.Release()
 	}

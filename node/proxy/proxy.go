@@ -159,14 +159,6 @@ func (p *Proxy) Close() {
 	p.table.Load().closeIdle()
 }
 
-// Claims reports whether a site has this host, whatever the path: such requests
-// are for Serve. host is as received.
-func (p *Proxy) Claims(host []byte) bool {
-	var buf [256]byte
-	_, name := splitHost(buf[:0], host, "")
-	return p.table.Load().claims(name) != nil
-}
-
 // Serve answers one request. It returns when the answer is written.
 func (p *Proxy) Serve(x Exchange) {
 	st := p.states.Get().(*state)
@@ -244,7 +236,7 @@ func (p *Proxy) route(st *state) bool {
 // serveCached answers GET and HEAD: from the store if it may, else by a fetch.
 func (p *Proxy) serveCached(st *state) {
 	for try := 0; ; try++ {
-		f := p.seek(st.x.Context(), &st.seeker, st, st.out.ReadTiers)
+		f := p.seek(st.x.Context(), &st.seeker, st, orDefault(st.out.ReadTiers, st.site.Tiers))
 		if f.failed {
 			p.m.storeErrors.Inc()
 		}
