@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -71,10 +70,6 @@ func CheckHooks(cfg *config.Config, file string) (reports []HookReport, err erro
 func hookSpecs(cfg *config.Config) []hooks.Spec {
 	specs := make([]hooks.Spec, 0, len(cfg.Hooks))
 	for _, h := range cfg.Hooks {
-		recycle := uint64(h.RecycleCalls)
-		if recycle == 0 { // never
-			recycle = math.MaxUint64
-		}
 		specs = append(specs, hooks.Spec{
 			Name: h.Name, Path: h.Module, Hooks: h.Hooks,
 			Match:  hooks.Match{Sites: h.Match.Sites, PathPrefix: h.Match.PathPrefix},
@@ -84,7 +79,7 @@ func hookSpecs(cfg *config.Config) []hooks.Spec {
 				"route": uint64(h.Fuel.Route), "ttl": uint64(h.Fuel.TTL), "evict": uint64(h.Fuel.Evict),
 				"admit": uint64(h.Fuel.Admit), "init": uint64(h.Fuel.Init),
 			},
-			MemoryBytes: uint64(h.Memory), RecycleCalls: recycle,
+			MemoryBytes: uint64(h.Memory), Instances: h.Instances, RecycleCalls: uint64(h.RecycleCalls),
 		})
 	}
 	return specs
@@ -104,11 +99,7 @@ type hookSet struct {
 
 // openHookSet starts the host and loads the hooks of cfg.
 func openHookSet(ctx context.Context, cfg *config.Config, h *hookSet, kv hooks.KV, log *slog.Logger, set *metrics.Set) error {
-	instances := 0 // the host's own default
-	for _, hook := range cfg.Hooks {
-		instances = max(instances, hook.Instances)
-	}
-	host, err := hooks.Open(hooks.Options{Logger: log, Metrics: set, Instances: min(instances, hooks.MaxInstances), KV: kv})
+	host, err := hooks.Open(hooks.Options{Logger: log, Metrics: set, KV: kv})
 	if err != nil {
 		return err
 	}

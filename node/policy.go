@@ -77,9 +77,8 @@ func textOf(b []byte) string  { return unsafe.String(unsafe.SliceData(b), len(b)
 
 // begin fills in what all requests have in common.
 func (v *verdict) begin(h *hookSet, method string, client netip.Addr, scheme string) *hooks.Request {
-	v.req = hooks.Request{
-		Method: methodOf(method), NowMillis: uint64(h.now()), ContentBytes: abi.UnknownBytes, Headers: v,
-	}
+	v.req = hooks.Request{Headers: v}
+	v.req.Method, v.req.NowMillis, v.req.ContentBytes = methodOf(method), uint64(h.now()), abi.UnknownBytes
 	if client.IsValid() {
 		v.req.Client = client.As16()
 	}
