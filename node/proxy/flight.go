@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/edgenode/edgenode/tiers"
 	"github.com/edgenode/edgenode/tiers/item"
@@ -65,6 +66,8 @@ type flight struct {
 	spec    string
 	hash    [hashLen]byte // of the variant, if spec is not empty
 	tags    []string
+	l1TTL   time.Duration // of the copies
+	l2TTL   time.Duration
 	private bool // waiters may not have it: each goes itself
 	spilled bool // too large to store: off moves with the leader
 	taken   int64

@@ -183,6 +183,7 @@ func TestFramingOfAnswers(t *testing.T) {
 	f("truncated unshared", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab", "aborted or 502", false)
 	f("over-long", "HTTP/1.1 200 OK\r\n"+fresh+"Content-Length: 2\r\n\r\nabcd", "502", false)
 	f("over-long large", "HTTP/1.1 200 OK\r\n"+fresh+"Content-Length: 99999\r\n\r\n"+long, "aborted or 502", false)
+	f("over-long chunked", "HTTP/1.1 200 OK\r\n"+fresh+"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "aborted or 502", false)
 	f("two lengths", "HTTP/1.1 200 OK\r\n"+fresh+"Content-Length: 2\r\nContent-Length: 3\r\n\r\nabc", "502", false)
 	f("both framings", "HTTP/1.1 200 OK\r\n"+fresh+"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", "aborted or 502", false)
 	f("unknown coding", "HTTP/1.1 200 OK\r\n"+fresh+"Transfer-Encoding: frob\r\n\r\nab", "502", false)
@@ -309,11 +310,17 @@ func TestTapReadsWhatPasses(t *testing.T) {
 	f(false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nab")
 	f(true, "HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\n")
 	f(false, "HTTP/1.1 200 OK\r\n\r\n", "to the close")
+	const chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+	f(false, chunked, "2\r\nab\r\n0\r\n\r\n")
+	f(false, chunked, "2;x=y\r\n\r\n\r\nA\r\n0123456789\r\n00\r\nTrailer: x\r\nB: c\r\n\r\n")
+	f(true, chunked, "2\r\nab\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")
+	f(true, chunked, "0\r\nT: x\r\n\r\n\r\n")
 	f(true, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n")
 }
 
 func FuzzTap(f *testing.F) {
 	f.Add("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab", 5)
+	f.Add("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\nx", 50)
 	f.Fuzz(func(t *testing.T, s string, cut int) {
 		cut = min(max(cut, 0), len(s))
 		whole, parts := newTap(nil), newTap(nil)
@@ -324,4 +331,40 @@ func FuzzTap(f *testing.F) {
 			t.Errorf("%q cut at %d: %v and %v", s, cut, whole.wrong, parts.wrong)
 		}
 	})
+}
+
+// An answer that began is not asked for again; silence is, once.
+func TestRepeatedOnlyBeforeAnAnswer(t *testing.T) {
+	f := func(raw string, want int) {
+		t.Helper()
+		w := newWorld(t)
+		w.does(func(c net.Conn, _ *http.Request) { io.WriteString(c, raw); c.Close() })
+		w.serveStatus(502, "GET", "/a")
+		if got := w.requests(); got != want {
+			t.Errorf("%q: origin saw %d requests, want %d", raw, got, want)
+		}
+	}
+	f("", 2)
+	f("HTTP/1.1 2", 1)
+	f("HTTP/1.1 103 E\r\n\r\n", 1)
+}
+
+// Host decides about keys: nothing that is no host gets in.
+func TestBadHosts(t *testing.T) {
+	w := newWorld(t, site1(func(s *Site) { s.Hosts = []string{"*"} }))
+	w.always(w.ok("", "x"))
+	for _, host := range []string{"a/b", "a?b", "a#b", "a@b", "a b", "a\x00", "a\\b", "", "é"} {
+		x := w.request("GET", "/")
+		x.host = host
+		if w.serve(x); x.status != 400 {
+			t.Errorf("host %q: status %d, want 400", host, x.status)
+		}
+	}
+	for _, host := range []string{"a", "[::1]:80", "a_b.c:1", "127.0.0.1"} {
+		x := w.request("GET", "/")
+		x.host = host
+		if w.serve(x); x.status != 200 {
+			t.Errorf("host %q: status %d, want 200", host, x.status)
+		}
+	}
 }

@@ -19,6 +19,10 @@ type Policy interface {
 	TTL(in *TTLInput, out *TTLDecision)
 }
 
+// A routing Policy can say that its Route never adds to keys or rewrites: then
+// an unsafe request for what is not stored needs no purge rule.
+type routing interface{ Routes() bool }
+
 // RouteInput is what Route sees. Slices are valid during the call.
 type RouteInput struct {
 	Site    string
@@ -61,10 +65,12 @@ type TTLDecision struct {
 	NoStore     bool
 	HasLifetime bool
 	Lifetime    time.Duration
-	HasStale    bool // the next two hold
-	Revalidate  time.Duration
-	IfError     time.Duration
-	Tags        []string // added
+	HasStale    bool          // the next two hold
+	Revalidate  time.Duration // stale-while-revalidate; negative leaves it as it is
+	IfError     time.Duration // stale-if-error; negative leaves it as it is
+	L1TTL       time.Duration // lifetime of the copy in L1; 0 is as long as the object
+	L2TTL       time.Duration // same for L2
+	Tags        []string      // added
 }
 
 // maxKeyAddition bounds RouteDecision.Key.

@@ -241,3 +241,47 @@ func TestPostAnswerServesGet(t *testing.T) {
 	w.serve(w.request("POST", "/b")) // Content-Location is another URL
 	w.expect(w.get("/b"), 200, "got6", "fwd=")
 }
+
+// RFC 9875: groups of one origin are invalidated together.
+func TestRFC9875CacheGroups(t *testing.T) {
+	w := newWorld(t)
+	w.says(func(r *http.Request) string {
+		if r.Method == "POST" {
+			return w.ok(`Cache-Group-Invalidation: "g 1", "other";x=1`, "")
+		}
+		if r.URL.Path == "/free" {
+			return w.ok("Cache-Control: max-age=60", "x")
+		}
+		return w.ok("Cache-Control: max-age=60\nCache-Groups: \"g 1\"", "x")
+	})
+	other := func() *exchange {
+		x := w.request("GET", "/a")
+		x.host = "x.shop.example"
+		return w.serve(x)
+	}
+	for _, target := range []string{"/a", "/b", "/free"} {
+		w.get(target)
+	}
+	other()
+	w.serve(w.request("POST", "/elsewhere"))
+	w.expect(w.get("/a"), 200, "x", "fwd=uri-miss")
+	w.expect(w.get("/b"), 200, "x", "fwd=uri-miss")
+	w.expect(w.get("/free"), 200, "x", "hit")
+	w.expect(other(), 200, "x", "hit") // another origin
+}
+
+// Invalidation does not depend on the client being there.
+func TestInvalidationWithoutClient(t *testing.T) {
+	w := newWorld(t)
+	w.always(w.ok("Cache-Control: max-age=60", "x"))
+	w.get("/a")
+	began := make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	w.does(func(c net.Conn, _ *http.Request) { close(began) })
+	x := w.request("POST", "/a")
+	x.ctx = ctx
+	go func() { <-began; cancel() }()
+	w.serve(x)
+	w.always(w.ok("Cache-Control: max-age=60", "new"))
+	w.expect(w.get("/a"), 200, "new", "fwd=")
+}

@@ -18,6 +18,8 @@ type tap struct {
 	head   []byte // header so far, cut at maxAnswerHeader
 	inBody bool
 	left   int64 // announced body bytes still to come; -1 not announced
+	chunks *chunks
+	came   bool // a byte of an answer, interim ones included
 	wrong  bool
 }
 
@@ -31,7 +33,7 @@ func (t *tap) begin() bool {
 	if t.wrong || !t.inBody && len(t.head) > 0 {
 		return false
 	}
-	t.head, t.inBody, t.left = t.head[:0], false, 0
+	t.head, t.inBody, t.left, t.chunks, t.came = t.head[:0], false, 0, nil, false
 	return true
 }
 
@@ -39,7 +41,7 @@ func (t *tap) begin() bool {
 func (t *tap) began() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.inBody || len(t.head) > 0
+	return t.came
 }
 
 // broken reports whether the framing of the answer is not to be trusted.
@@ -62,8 +64,12 @@ func (t *tap) Read(b []byte) (int, error) {
 
 // see follows the bytes of an answer.
 func (t *tap) see(b []byte) {
+	t.came = true
 	for len(b) > 0 && !t.inBody {
 		b = t.seeHead(b)
+	}
+	if t.chunks != nil && len(b) > 0 && !t.chunks.see(b) {
+		t.wrong = true
 	}
 	if len(b) == 0 || t.left < 0 {
 		return
@@ -96,10 +102,94 @@ func (t *tap) seeHead(b []byte) []byte {
 		return rest
 	}
 	t.inBody, t.left = true, length
-	if chunked || status == 101 {
+	if chunked {
+		t.left, t.chunks = -1, &chunks{}
+	}
+	if status == 101 {
 		t.left = -1
 	}
 	return rest
+}
+
+// chunks follows the chunked coding (RFC 9112 §7.1) as far as to know where it
+// ends. What it cannot read it leaves to net/http.
+type chunks struct {
+	part  chunkPart
+	size  int64 // of the chunk, or what is left of it
+	blank bool  // the line of the trailer section is empty so far
+}
+
+type chunkPart byte
+
+const (
+	chunkSize chunkPart = iota
+	chunkExtension
+	chunkData
+	chunkDataEnd
+	chunkTrailer
+	chunkOver
+)
+
+// see follows b. It reports false if there are bytes after the end.
+func (c *chunks) see(b []byte) bool {
+	for len(b) > 0 {
+		if c.part == chunkData {
+			n := min(c.size, int64(len(b)))
+			if c.size -= n; c.size == 0 {
+				c.part = chunkDataEnd
+			}
+			b = b[n:]
+			continue
+		}
+		if c.part == chunkOver {
+			return false
+		}
+		c.step(b[0])
+		b = b[1:]
+	}
+	return true
+}
+
+func (c *chunks) step(b byte) {
+	switch c.part {
+	case chunkSize:
+		if digit, ok := hexDigit(b); ok && c.size < 1<<55 {
+			c.size = c.size<<4 + digit
+			return
+		}
+		c.part = chunkExtension
+		fallthrough
+	case chunkExtension:
+		if b != '\n' {
+			return
+		}
+		if c.part = chunkData; c.size == 0 {
+			c.part, c.blank = chunkTrailer, true
+		}
+	case chunkDataEnd:
+		if b == '\n' {
+			c.part = chunkSize
+		}
+	case chunkTrailer:
+		switch {
+		case b == '\n' && c.blank:
+			c.part = chunkOver
+		case b == '\n':
+			c.blank = true
+		case b != '\r':
+			c.blank = false
+		}
+	}
+}
+
+func hexDigit(b byte) (int64, bool) {
+	switch {
+	case isDigit(b):
+		return int64(b - '0'), true
+	case 'a' <= b|0x20 && b|0x20 <= 'f':
+		return int64(b|0x20-'a') + 10, true
+	}
+	return 0, false
 }
 
 // readHead reads status and framing of an answer's header. ok is false for

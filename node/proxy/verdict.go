@@ -18,6 +18,7 @@ type verdict struct {
 	vary         string
 	tags         []string // surrogate and policy tags
 	withhold     []string // canonical names of fields that are not stored
+	l1TTL, l2TTL time.Duration
 }
 
 // An answer is what judge looks at.
@@ -224,8 +225,9 @@ func (v *verdict) apply(s *site, d *TTLDecision, cc *directives) {
 		v.setLifetime(s, max(d.Lifetime.Milliseconds(), 0), cc)
 	}
 	if d.HasStale && v.share {
-		v.setWindows(s, max(d.Revalidate.Milliseconds(), 0), max(d.IfError.Milliseconds(), 0), cc)
+		v.setWindows(s, d, cc)
 	}
+	v.l1TTL, v.l2TTL = max(d.L1TTL, 0), max(d.L2TTL, 0)
 }
 
 func (v *verdict) setLifetime(s *site, lifetime int64, cc *directives) {
@@ -241,13 +243,22 @@ func (v *verdict) setLifetime(s *site, lifetime int64, cc *directives) {
 	v.lifetime = lifetime
 }
 
-func (v *verdict) setWindows(s *site, revalidate, ifError int64, cc *directives) {
+func (v *verdict) setWindows(s *site, d *TTLDecision, cc *directives) {
+	revalidate, ifError := v.whileRevalidate, v.ifError
+	if d.Revalidate >= 0 {
+		revalidate = d.Revalidate.Milliseconds()
+	}
+	if d.IfError >= 0 {
+		ifError = d.IfError.Milliseconds()
+	}
 	if (revalidate > v.whileRevalidate || ifError > v.ifError) && !s.mayLengthen(cc) {
 		v.refused = true
 		return
 	}
 	v.whileRevalidate, v.ifError = revalidate, ifError
-	v.flags |= metaIfError
+	if d.IfError >= 0 {
+		v.flags |= metaIfError
+	}
 }
 
 // mayLengthen reports whether a policy may give more time than the origin did.
