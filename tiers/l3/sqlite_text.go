@@ -8,31 +8,31 @@ func (*sqliteDialect) text(st statement) string {
 		return sqliteTexts[st]
 	}
 	n := int(st - firstWide)
-	wide, width := sqliteWide[n/len(widths)], widths[n%len(widths)]
-	if strings.Contains(wide, "LIST") {
-		return strings.ReplaceAll(wide, "LIST", "(?"+strings.Repeat(",?", width-1)+")")
+	text, width := sqliteWide[n/len(widths)], widths[n%len(widths)]
+	text = strings.ReplaceAll(text, "LIST", "(?"+strings.Repeat(",?", width-1)+")")
+	text = strings.ReplaceAll(text, "KEYS", "(VALUES (?)"+strings.Repeat(",(?)", width-1)+") AS list")
+	if head, row, insertion := strings.Cut(text, " ROWS "); insertion {
+		text = head + " VALUES " + row + strings.Repeat(","+row, width-1)
 	}
-	head, row, _ := strings.Cut(wide, "VALUES ")
-	row, tail, _ := strings.Cut(row, " REST ")
-	return head + "VALUES " + row + strings.Repeat(","+row, width-1) + tail
+	return text
 }
 
 // sqliteWide are the statements of several widths: LIST stands for a list of
-// parameters, and the row between VALUES and REST is repeated.
+// parameters, KEYS for a table of them, and the row after ROWS is repeated.
 //
-// The look-ups of a batch join a list of values: it is not sorted and kept as a
-// list after IN is, which halves their time.
+// Look-ups by key join a table of values: it is not sorted and kept as a list
+// after IN is, which halves their time.
 var sqliteWide = [...]string{
-	`SELECT items.key, id, head FROM (VALUES (?) REST ) AS list CROSS JOIN items ON items.key = list.column1`,
-	`SELECT tombstones.key, head FROM (VALUES (?) REST ) AS list CROSS JOIN tombstones ON tombstones.key = list.column1`,
+	`SELECT items.key, id, head FROM KEYS CROSS JOIN items ON items.key = list.column1`,
+	`SELECT tombstones.key, head FROM KEYS CROSS JOIN tombstones ON tombstones.key = list.column1`,
 	`SELECT key, version, content_version FROM items WHERE id IN LIST`,
 	`SELECT key, version, content_version FROM tombstones WHERE key IN LIST`,
-	`SELECT key, head, content FROM items WHERE key IN LIST
-	 UNION ALL SELECT key, head, NULL FROM tombstones WHERE key IN LIST`,
+	`SELECT items.key, head, content FROM KEYS CROSS JOIN items ON items.key = list.column1
+	 UNION ALL SELECT tombstones.key, head, NULL FROM KEYS CROSS JOIN tombstones ON tombstones.key = list.column1`,
 	`INSERT INTO items (key, version, content_version, metadata_version, updated_at, expires_at,
-		is_json, state, head, content) VALUES (?,?,?,?,?,?,?,?,?,?)`,
-	`INSERT OR IGNORE INTO tags (tag, key) VALUES (?,?)`,
-	`INSERT INTO changes (seq, at, op, version, key) VALUES (?,?,?,?,?)`,
+		is_json, state, head, content) ROWS (?,?,?,?,?,?,?,?,?,?)`,
+	`INSERT OR IGNORE INTO tags (tag, key) ROWS (?,?)`,
+	`INSERT INTO changes (seq, at, op, version, key) ROWS (?,?,?,?,?)`,
 }
 
 var sqliteTexts = [...]string{
