@@ -50,7 +50,7 @@ fi
 if have go; then
 	for x in $go_examples; do
 		(cd "$x" && GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -ldflags='-s -w -buildid=' -o "../$build/$x.wasm" .)
-		(cd "$root" && go run ./hooks/guest/edgemanifest -manifest "wasm-examples/$x/manifest.json" "wasm-examples/$build/$x.wasm")
+		(cd "$root" && go run ./hooks/edgemanifest -manifest "wasm-examples/$x/manifest.json" "wasm-examples/$build/$x.wasm")
 		cp "$build/$x.wasm" "$x/$x.wasm"
 		echo "$x: built with $(go env GOVERSION)"
 	done

@@ -4,7 +4,7 @@
 //
 // and then the manifest, which Go cannot put into a module itself:
 //
-//	go run github.com/edgenode/edgenode/hooks/guest/edgemanifest -manifest manifest.json x.wasm
+//	go run github.com/edgenode/edgenode/hooks/edgemanifest -manifest manifest.json x.wasm
 //
 // A hook is a function set in init:
 //
