@@ -20,9 +20,9 @@ import (
 	"modernc.org/sqlite"
 )
 
-// Every connection has the settings on which durability rests, read back from
-// it (A18).
-func TestSettingsOfEveryConnection(t *testing.T) {
+// TestA18_SettingsOfEveryConnection: every connection has the settings on which
+// durability rests, read back from it.
+func TestA18_SettingsOfEveryConnection(t *testing.T) {
 	o := options(filepath.Join(t.TempDir(), "l3.db"))
 	o.ReadConns = 5
 	s, err := l3.Open(context.Background(), o)
