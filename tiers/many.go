@@ -2,9 +2,10 @@ package tiers
 
 import (
 	"context"
-	"sync"
+	"fmt"
 
 	"github.com/edgenode/edgenode/tiers/item"
+	"github.com/edgenode/edgenode/tiers/pressure"
 )
 
 // GetMany calls fn with the answer for each key, in order. Hits are valid until
@@ -103,39 +104,107 @@ func (e *Engine) useFetched(hash uint64, key item.Key, f fetchedRow) (Hit, bool)
 }
 
 // SubmitMany stores every item of ws and fills out, which has their length, in
-// order. Items of one call wait together for the disk.
+// order; out[i].Err says what became of ws[i]. Writes without condition wait
+// together for the disk.
 func (e *Engine) SubmitMany(ctx context.Context, ws []*Write, out []Receipt) {
-	e.together(func(i int) item.Key { return ws[i].Key },
-		func(i int) (Receipt, error) { return e.Submit(ctx, ws[i]) }, out)
+	g := group{e: e, ctx: ctx, out: out}
+	g.run(len(ws), func(i int) (underway, Receipt, error) {
+		it, err := e.itemOf(ws[i])
+		if err != nil {
+			return underway{}, Receipt{}, err
+		}
+		if !ws[i].If.None() {
+			g.settle() // what came before may be the same id
+			r, err := e.submitIf(ctx, it, ws[i].If)
+			return underway{}, r, err
+		}
+		if err := e.admit(pressure.Put); err != nil {
+			return underway{}, Receipt{}, err
+		}
+		if livesInMemory(it) {
+			r, err := e.cache(it)
+			return underway{}, r, err
+		}
+		wr, err := e.begin(it)
+		return wr, Receipt{}, err
+	})
 }
 
-// DeleteMany deletes every key and fills out, which has their length, in order.
+// DeleteMany deletes every key and fills out, which has their length, in order;
+// out[i].Err says what became of keys[i].
 func (e *Engine) DeleteMany(ctx context.Context, keys []item.Key, d item.Durability, out []Receipt) {
-	e.together(func(i int) item.Key { return keys[i] },
-		func(i int) (Receipt, error) { return e.Delete(ctx, keys[i], nil, d) }, out)
+	existed := make([]Existence, len(keys))
+	e.GetMany(ctx, keys, ReadOptions{}, func(i int, _ *Hit, ok bool, err error) {
+		switch {
+		case err != nil:
+		case ok:
+			existed[i] = ExistedYes
+		default:
+			existed[i] = ExistedNo
+		}
+	})
+	g := group{e: e, ctx: ctx, out: out}
+	g.run(len(keys), func(i int) (underway, Receipt, error) {
+		if err := keys[i].Check(); err != nil {
+			return underway{}, Receipt{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+		wr, err := e.begin(e.tombstone(keys[i], d))
+		return wr, Receipt{}, err
+	})
+	for i := range out {
+		if out[i].Existed == ExistedUnknown {
+			out[i].Existed = existed[i]
+		}
+	}
 }
 
-// togetherWorkers is how many writes of one call wait for the disk at a time.
-const togetherWorkers = 64
+// A group is many writes of one call. They are stamped one after the other and
+// wait together, so that one fdatasync serves all; at most groupBytes of
+// records wait at a time.
+type group struct {
+	e   *Engine
+	ctx context.Context
+	out []Receipt
 
-// together runs n writes, at most togetherWorkers at a time, so that one
-// fdatasync serves many. Writes of the same key stay in order: one worker does
-// them one after the other.
-func (e *Engine) together(key func(i int) item.Key, do func(i int) (Receipt, error), out []Receipt) {
-	lanes := make([][]int, min(togetherWorkers, len(out)))
-	for i := range out {
-		lane := e.hash(key(i)) % uint64(len(lanes))
-		lanes[lane] = append(lanes[lane], i)
+	waiting []waitingWrite
+	bytes   int
+}
+
+type waitingWrite struct {
+	i  int
+	wr underway
+}
+
+const groupBytes = 4 << 20
+
+// run calls begin for each of n writes; what it leaves under way is completed.
+func (g *group) run(n int, begin func(i int) (underway, Receipt, error)) {
+	if err := g.e.enterWrite(); err != nil {
+		for i := range g.out {
+			g.out[i].Err = err
+		}
+		return
 	}
-	var wg sync.WaitGroup
-	for _, lane := range lanes {
-		wg.Go(func() {
-			for _, i := range lane {
-				r, err := do(i)
-				r.Err = err
-				out[i] = r
-			}
-		})
+	defer g.e.leave()
+	for i := range n {
+		wr, r, err := begin(i)
+		if err != nil || wr.it == nil {
+			g.out[i], g.out[i].Err = r, err
+			continue
+		}
+		g.waiting = append(g.waiting, waitingWrite{i: i, wr: wr})
+		if g.bytes += len(wr.record); g.bytes >= groupBytes {
+			g.settle()
+		}
 	}
-	wg.Wait()
+	g.settle()
+}
+
+// settle completes what waits.
+func (g *group) settle() {
+	for _, w := range g.waiting {
+		r, err := g.e.complete(g.ctx, w.wr)
+		g.out[w.i], g.out[w.i].Err = r, err
+	}
+	g.waiting, g.bytes = g.waiting[:0], 0
 }

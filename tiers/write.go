@@ -34,11 +34,19 @@ func (e *Engine) Submit(ctx context.Context, w *Write) (Receipt, error) {
 	if err := e.admit(pressure.Put); err != nil {
 		return Receipt{}, err
 	}
-	it.Version = w.Version
-	if it.Key.Namespace() != item.NamespaceItem && it.Tiers&item.L3 == 0 {
+	if livesInMemory(it) {
 		return e.cache(it)
 	}
-	return e.put(ctx, it)
+	wr, err := e.begin(it)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return e.complete(ctx, wr)
+}
+
+// livesInMemory reports whether it is a stored answer without a place in L3.
+func livesInMemory(it *item.Item) bool {
+	return it.Key.Namespace() != item.NamespaceItem && it.Tiers&item.L3 == 0
 }
 
 // cache stores an answer that lives in memory only. It does not become pending:
@@ -105,19 +113,28 @@ func (e *Engine) Delete(ctx context.Context, key item.Key, c *Condition, d item.
 	if err := key.Check(); err != nil {
 		return Receipt{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	it := &item.Item{Kind: item.KindTombstone, Key: key, Tiers: item.AllTiers, Durability: e.durability(d)}
-	if key.Namespace() != item.NamespaceItem {
-		it.Durability = item.DurabilityMemory
-	}
+	it := e.tombstone(key, d)
 	if !c.None() {
 		return e.submitIf(ctx, it, c)
 	}
 	existed := e.existed(ctx, key)
-	r, err := e.put(ctx, it)
+	wr, err := e.begin(it)
+	if err != nil {
+		return Receipt{}, err
+	}
+	r, err := e.complete(ctx, wr)
 	if r.Existed == ExistedUnknown {
 		r.Existed = existed
 	}
 	return r, err
+}
+
+func (e *Engine) tombstone(key item.Key, d item.Durability) *item.Item {
+	it := &item.Item{Kind: item.KindTombstone, Key: key, Tiers: item.AllTiers, Durability: e.durability(d)}
+	if key.Namespace() != item.NamespaceItem {
+		it.Durability = item.DurabilityMemory
+	}
+	return it
 }
 
 // existed asks every tier, L3 with little patience.
@@ -144,7 +161,7 @@ func (e *Engine) itemOf(w *Write) (*item.Item, error) {
 	}
 	site := w.Key.Namespace() != item.NamespaceItem
 	it := &item.Item{
-		Kind: item.KindPut, Key: w.Key, Content: w.Content, MIME: w.MIME, State: w.State, Tags: w.Tags,
+		Kind: item.KindPut, Key: w.Key, Version: w.Version, Content: w.Content, MIME: w.MIME, State: w.State, Tags: w.Tags,
 		Response: w.Response, Tiers: w.Tiers, Durability: w.Durability,
 		L1TTL: w.L1TTL.Milliseconds(), L2TTL: w.L2TTL.Milliseconds(),
 		BatchID: w.BatchID, TraceParent: w.TraceParent, TraceState: w.TraceState, HomeInstance: e.identity.ID,
@@ -218,20 +235,16 @@ func (e *Engine) admit(op pressure.Operation) error {
 	}
 }
 
-// put carries it through the write path without a condition.
-func (e *Engine) put(ctx context.Context, it *item.Item) (Receipt, error) {
+// begin carries it, which has no condition, to where it waits for its level.
+func (e *Engine) begin(it *item.Item) (underway, error) {
 	if err := e.l3Writable(it.Durability); err != nil {
-		return Receipt{}, err
+		return underway{}, err
 	}
 	hash := e.hash(it.Key)
 	s := e.pending.stripe(hash)
 	s.mu.Lock()
-	wr, err := e.stampLocked(s, hash, it)
-	s.mu.Unlock()
-	if err != nil {
-		return Receipt{}, err
-	}
-	return e.complete(ctx, wr)
+	defer s.mu.Unlock()
+	return e.stampLocked(s, hash, it)
 }
 
 // l3Writable refuses durability l3 at once while L3 is down.
