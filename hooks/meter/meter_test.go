@@ -227,6 +227,43 @@ func TestLongWayIsPaid(t *testing.T) {
 	}
 }
 
+// TestFuelCoversInstructions counts what programs really execute and holds that
+// they paid for it: fuel is never less than the number of instructions, and for
+// these programs never more than a few times as much.
+func TestFuelCoversInstructions(t *testing.T) {
+	compiler, _ := engines(t)
+	f := func(what string, code []byte, arg uint64) {
+		t.Helper()
+		m, err := meter.Parse(code)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.CountEach()
+		exact, _, err := m.Rewrite(options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		counted, paid := compiler.run(t, exact, arg), compiler.run(t, rewrite(t, code), arg)
+		if counted.fuel < 0 || paid.fuel < 0 || counted.trap != "" {
+			return // it did not come to its end
+		}
+		executed, cost := options.InitialFuel-counted.fuel, options.InitialFuel-paid.fuel
+		if cost < executed {
+			t.Errorf("%s: executed %d instructions, paid %d", what, executed, cost)
+		}
+		if strings.HasPrefix(what, "seed") && cost > 20*executed+20_000 { // others pay by size
+			t.Errorf("%s: executed %d instructions, paid %d: far too much", what, executed, cost)
+		}
+	}
+	for name, p := range programs() {
+		f(name, p.m.Bytes(), p.arg)
+	}
+	for seed := range uint64(120) {
+		g := generator{r: rand.New(rand.NewPCG(seed, 2))}
+		f(fmt.Sprint("seed ", seed), run1(g.block(5), []byte{0x20, 1, 0xad}).Bytes(), seed)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	f := func(what string, code []byte, want string) {
 		t.Helper()
