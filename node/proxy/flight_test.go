@@ -279,3 +279,31 @@ func TestSpillKeepsToTheWindow(t *testing.T) {
 		t.Errorf("%d fill bytes left", got)
 	}
 }
+
+// Waiters whose fields select another variant do not get the leader's.
+func TestWaitersOfOtherVariants(t *testing.T) {
+	w := newWorld(t)
+	began, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	w.does(func(c net.Conn, r *http.Request) {
+		once.Do(func() { close(began); <-release })
+		io.WriteString(c, w.ok("Cache-Control: max-age=60\nVary: Foo", "for "+r.Header.Get("Foo")))
+	})
+	out := make(chan *exchange, 7)
+	go func() { out <- w.get("/a", "Foo: 0") }()
+	<-began
+	for i := range 6 {
+		go func() { out <- w.get("/a", fmt.Sprintf("Foo: %d", i%3)) }()
+	}
+	w.untilWaiters(6)
+	close(release)
+	for range 7 {
+		x := <-out
+		if got, want := x.out.String(), "for "+string(x.Header("Foo")); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	if got, want := w.requests(), 3; got != want {
+		t.Errorf("origin saw %d requests, want %d", got, want)
+	}
+}

@@ -285,3 +285,25 @@ func TestInvalidationWithoutClient(t *testing.T) {
 	w.always(w.ok("Cache-Control: max-age=60", "new"))
 	w.expect(w.get("/a"), 200, "new", "fwd=")
 }
+
+// A 304 that brings other tags does not save an answer whose own were purged.
+func TestC23_OldTagsCoverA304(t *testing.T) {
+	w := newWorld(t)
+	w.always(w.ok("Cache-Control: max-age=10\nETag: \"e\"\nSurrogate-Key: k1", "old"))
+	w.get("/a")
+	w.pass(20 * time.Second)
+	began, release := make(chan struct{}), make(chan struct{})
+	w.does(func(c net.Conn, _ *http.Request) {
+		close(began)
+		<-release
+		io.WriteString(c, w.status(304, "Cache-Control: max-age=10\nETag: \"e\"\nSurrogate-Key: k2", ""))
+	})
+	done := make(chan *exchange)
+	go func() { done <- w.get("/a") }()
+	<-began
+	w.purge(item.MatchTag, []string{"k1"}, nil)
+	close(release)
+	w.expect(<-done, 200, "old", "fwd=stale;fwd-status=304")
+	w.always(w.ok("Cache-Control: max-age=10", "new"))
+	w.expect(w.get("/a"), 200, "new", "fwd=")
+}
