@@ -30,6 +30,7 @@ type Engine struct {
 	clockFile *clockFile
 	dir       *journal.DirLock
 	journal   *journal.Journal
+	dead      *journal.Journal // dead letters
 	l1        *l1.Cache
 	l3        Store
 	l3State   backendState
@@ -54,8 +55,9 @@ type Engine struct {
 	thresholds        atomic.Pointer[pressure.Thresholds]
 	batch             atomic.Pointer[batchLimits]
 
-	maxWaiters int
-	l3Timeout  time.Duration
+	maxWaiters      int
+	l3Timeout       time.Duration
+	deadLetterTries int
 
 	state   stateMachine
 	gate    sync.RWMutex // held for reading by every call under way below L1
@@ -82,7 +84,8 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		options: o, logger: o.Logger, seed: maphash.MakeSeed(), maxWaiters: o.MaxWaiters, l3Timeout: o.L3Timeout,
-		closing: make(chan struct{}), sweep: make(chan struct{}, 1),
+		deadLetterTries: o.DeadLetterTries,
+		closing:         make(chan struct{}), sweep: make(chan struct{}, 1),
 	}
 	e.pending.init()
 	e.applyReloadable(o)
@@ -122,6 +125,9 @@ func (e *Engine) open(ctx context.Context) error {
 		return err
 	}
 	e.metrics = newEngineMetrics(o.Metrics, e)
+	if err := e.openDeadLetters(); err != nil {
+		return err
+	}
 	if err := e.replay(); err != nil {
 		return err
 	}
@@ -194,6 +200,11 @@ func (e *Engine) replayRecord(pos journal.Pos, record []byte) error {
 	if err == nil && kind == item.KindRule {
 		return e.replayRule(pos, record)
 	}
+	return e.replayItem(pos, record, false)
+}
+
+// replayItem makes a record found at start pending.
+func (e *Engine) replayItem(pos journal.Pos, record []byte, dead bool) error {
 	v, err := item.Parse(record)
 	if err != nil {
 		return fmt.Errorf("record at %v: %w", pos, err)
@@ -205,7 +216,7 @@ func (e *Engine) replayRecord(pos journal.Pos, record []byte) error {
 	defer s.mu.Unlock()
 	p := e.pending.addLocked(s, hash, v.Key(), pendingRecord{
 		version: v.Version(), content: v.ContentVersion(), pos: pos, size: uint32(len(record)),
-		kind: v.Kind(), tiers: v.Tiers(), phase: visible,
+		kind: v.Kind(), tiers: v.Tiers(), phase: visible, dead: dead,
 	})
 	p.replayed = true
 	e.enqueueLocked(p)
@@ -258,8 +269,10 @@ func (e *Engine) Close(ctx context.Context) error {
 // rightly; the directory's lock last.
 func (e *Engine) closeParts() error {
 	var errs []error
-	if e.journal != nil {
-		errs = append(errs, e.journal.Close())
+	for _, j := range []*journal.Journal{e.journal, e.dead} {
+		if j != nil {
+			errs = append(errs, j.Close())
+		}
 	}
 	if e.l3 != nil {
 		errs = append(errs, e.l3.Close())

@@ -29,7 +29,7 @@ type flusherState struct {
 	// mu is held while a batch is under way. Whoever holds it sees L3 and
 	// pending agree.
 	mu    sync.Mutex
-	stuck atomic.Int64 // ids that L3 refuses; read by health
+	stuck atomic.Int64 // ids that L3 refuses and that are tried again; read by health
 
 	items []flushItem
 	ops   []l3.Op
@@ -163,7 +163,7 @@ func (e *Engine) plan(p *pendingID) (flushItem, bool) {
 	s.mu.Lock()
 	p.queued = false
 	r := p.newestLocked(awaitingL3)
-	if r == nil || p.flushing {
+	if r == nil || p.flushing || r.dead && p.tries >= e.deadLetterTries {
 		s.mu.Unlock()
 		return flushItem{}, false
 	}
@@ -316,20 +316,14 @@ func (e *Engine) settleFlushed(it *flushItem) {
 	s := e.pending.stripe(p.hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p.tries > 0 {
-		p.tries = 0
-		e.flusher.stuck.Add(-1)
-	}
+	e.unstickLocked(p)
 	p.flushing, p.replayed = false, false
 	if r := p.newestLocked(awaitingL3); r != nil && r.version == it.upTo && r.phase == awaitingL3 {
 		e.publishFlushedLocked(p, it)
 	}
 	upTo := it.upTo
 	e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version <= upTo }, func(r pendingRecord) {
-		if done := s.waiters[r.version]; done != nil {
-			close(done)
-			delete(s.waiters, r.version)
-		}
+		s.tellLocked(r.version, nil)
 		e.release(r)
 	})
 	s.settled.Broadcast()
@@ -368,17 +362,6 @@ func (e *Engine) requeue(it *flushItem, front bool) {
 	e.dirty.unpop(it.p)
 }
 
-// refusedAlone notes that L3 refuses this one row.
-func (e *Engine) refusedAlone(it *flushItem, err error) {
-	if it.p.tries == 0 {
-		e.flusher.stuck.Add(1)
-		e.logger.Error("L3 refuses a row; it stays in the journal and is tried again",
-			"id", item.Key(it.p.key).ID(), "version", it.upTo, "err", err)
-	}
-	it.p.tries++
-	e.requeue(it, false)
-}
-
 // Flush returns when everything that was acknowledged before the call is in L3.
 func (e *Engine) Flush(ctx context.Context) error {
 	if err := e.enterRead(); err != nil {
@@ -397,12 +380,8 @@ func (e *Engine) flushAll(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("tiers: flush: %d items pending: %w", e.pending.ids.Load(), err)
 		}
-		n, err := e.flushBatch(ctx)
-		if err != nil {
+		if _, err := e.flushBatch(ctx); err != nil {
 			return fmt.Errorf("tiers: flush: %w: %w", ErrUnavailable, err)
-		}
-		if n > 0 && e.flusher.stuck.Load() >= e.pending.ids.Load() && e.flusher.stuck.Load() > 0 {
-			return fmt.Errorf("tiers: flush: L3 refuses %d items", e.flusher.stuck.Load())
 		}
 	}
 	return nil

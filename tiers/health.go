@@ -125,7 +125,10 @@ func (e *Engine) Health(context.Context) Health {
 		degraded("pressure %.2f, level %s: writes are refused", p, level)
 	}
 	if n := e.flusher.stuck.Load(); n > 0 {
-		degraded("%d items are refused by L3 again and again; see the log", n)
+		degraded("%d items are refused by L3 and tried again; see the log", n)
+	}
+	if n := e.dead.Backlog().Records; n > 0 {
+		degraded("%d dead letters: L3 refuses these items; see the log, write them anew, or restart to try again", n)
 	}
 	if !e.Ready() {
 		h.Verdict = "down"
@@ -153,7 +156,10 @@ func (e *Engine) Status(ctx context.Context, key item.Key) (Status, error) {
 		}
 		st.Version, st.Tombstone = c.newest.version, c.newest.kind == item.KindTombstone
 		st.Where = StatusJournaled
-		if c.newest.memory {
+		switch {
+		case c.newest.dead:
+			st.Where = StatusDeadLetter
+		case c.newest.memory:
 			st.Where = StatusPending
 		}
 		return st, nil

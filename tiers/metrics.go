@@ -77,6 +77,7 @@ func newEngineMetrics(set *metrics.Set, e *Engine) *engineMetrics {
 	gauge("edgenode_pending_items", func() float64 { return float64(e.pending.ids.Load()) })
 	gauge("edgenode_pending_bytes", func() float64 { return float64(e.pending.bytes()) })
 	gauge("edgenode_rules_unswept", func() float64 { return float64(len(e.rules.which(notSweptInL3))) })
+	gauge("edgenode_dead_letters", func() float64 { return float64(e.dead.Backlog().Records) })
 	gauge("edgenode_l3_up", func() float64 {
 		if e.l3Up() {
 			return 1

@@ -33,6 +33,7 @@ const (
 	DefaultExpirySweep        = time.Second
 	DefaultL3Timeout          = 5 * time.Second
 	DefaultMaxWaiters         = 50_000
+	DefaultDeadLetterTries    = 5
 )
 
 // Options configure an engine. The zero value of a field stands for the
@@ -62,6 +63,7 @@ type Options struct {
 	ExpirySweep        time.Duration // 1 s between two sweeps for expired rows
 	L3Timeout          time.Duration // 5 s for one read of L3
 	MaxWaiters         int           // 50,000 readers waiting for one item
+	DeadLetterTries    int           // 5; how often L3 may refuse a row before it is set aside
 
 	Now     func() int64 // Unix ms; the process's start time plus its monotonic clock
 	Logger  *slog.Logger // slog.Default()
@@ -92,6 +94,7 @@ func (o *Options) fillDefaults() {
 	setDefault(&o.ExpirySweep, DefaultExpirySweep)
 	setDefault(&o.L3Timeout, DefaultL3Timeout)
 	setDefault(&o.MaxWaiters, DefaultMaxWaiters)
+	setDefault(&o.DeadLetterTries, DefaultDeadLetterTries)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}

@@ -33,6 +33,7 @@ type pendingRecord struct {
 	tiers   item.Tiers
 	phase   phase
 	memory  bool // the bytes are in the stripe's memory, not in the journal
+	dead    bool // pos is in the dead-letter journal
 }
 
 // pendingID is an id with writes that L3 does not hold yet, oldest first. One
@@ -46,7 +47,8 @@ type pendingID struct {
 	queued   bool // stands in the dirty queue
 	flushing bool // is part of the batch under way
 	replayed bool // found at start: L3 may hold something newer
-	tries    int  // how often L3 refused its row
+	stuck    bool // L3 refuses its row; counted in flusherState.stuck
+	tries    int  // how often it did; only the flusher looks at both
 }
 
 // Accounted bytes of one pending id beside its key, and of each record after
@@ -67,8 +69,8 @@ type stripe struct {
 	mu      sync.Mutex
 	settled *sync.Cond // on mu: a record left phase inFlight
 	ids     map[string]*pendingID
-	memory  map[item.Version][]byte        // records of memory durability
-	waiters map[item.Version]chan struct{} // closed when L3 holds the version
+	memory  map[item.Version][]byte     // records of memory durability
+	waiters map[item.Version]chan error // told once when L3 holds the version, or never will
 }
 
 // pendingTable is all stripes. The zero value is not ready; see init.
@@ -114,7 +116,11 @@ func (t *pendingTable) addLocked(s *stripe, hash uint64, key item.Key, r pending
 	} else if len(p.records) > 0 {
 		t.indexBytes.Add(pendingRecordBytes)
 	}
-	p.records = append(p.records, r)
+	i := len(p.records)
+	for i > 0 && p.records[i-1].version > r.version {
+		i-- // only a replay finds records out of order
+	}
+	p.records = slices.Insert(p.records, i, r)
 	t.records.Add(1)
 	return p
 }

@@ -247,7 +247,11 @@ func (e *Engine) recordBytes(dst []byte, r pendingRecord, memory []byte) (item.V
 		b := append(dst, memory...)
 		return item.View(b[len(dst):]), nil
 	}
-	b, err := e.journal.ReadAt(dst, r.pos)
+	from := e.journal
+	if r.dead {
+		from = e.dead
+	}
+	b, err := from.ReadAt(dst, r.pos)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errMoved, err)
 	}

@@ -160,6 +160,9 @@ func (e *Engine) itemOf(w *Write) (*item.Item, error) {
 		return nil, fmt.Errorf("%w: %d bytes, the limit is %d (max_payload_bytes)", ErrTooLarge, len(w.Content), limit)
 	}
 	site := w.Key.Namespace() != item.NamespaceItem
+	if !site && w.Version != 0 {
+		return nil, fmt.Errorf("%w: only answers of origins bring their version", ErrInvalid)
+	}
 	it := &item.Item{
 		Kind: item.KindPut, Key: w.Key, Version: w.Version, Content: w.Content, MIME: w.MIME, State: w.State, Tags: w.Tags,
 		Response: w.Response, Tiers: w.Tiers, Durability: w.Durability,
@@ -261,8 +264,8 @@ type underway struct {
 	it     *item.Item
 	record []byte // for L1: always with content
 	entry  pendingRecord
-	done   chan struct{} // closed when L3 holds it; nil unless asked for
-	pooled *[]byte       // what record is part of, to be given back
+	done   chan error // told once when L3 holds it, or never will; nil unless asked for
+	pooled *[]byte    // what record is part of, to be given back
 }
 
 // stampLocked gives it the next version, writes it to the journal or to memory,
@@ -292,9 +295,9 @@ func (e *Engine) stampLocked(s *stripe, hash uint64, it *item.Item) (underway, e
 	}
 	e.pending.addLocked(s, hash, it.Key, wr.entry)
 	if it.Durability == item.DurabilityL3 {
-		wr.done = make(chan struct{})
+		wr.done = make(chan error, 1)
 		if s.waiters == nil {
-			s.waiters = make(map[item.Version]chan struct{})
+			s.waiters = make(map[item.Version]chan error)
 		}
 		s.waiters[it.Version] = wr.done
 	}
@@ -362,8 +365,8 @@ func (e *Engine) complete(ctx context.Context, wr underway) (Receipt, error) {
 	}
 	signal(e.dirty.now)
 	select {
-	case <-wr.done:
-		return r, nil
+	case err := <-wr.done:
+		return r, err
 	case <-ctx.Done():
 		return Receipt{}, fmt.Errorf("%w: it is in the journal and will be flushed, but L3 does not have it yet: %w", ErrUnknownFate, context.Cause(ctx))
 	case <-e.closing:
@@ -456,9 +459,13 @@ func (e *Engine) publishLocked(hash uint64, it *item.Item, record []byte) {
 	e.l1PutLocked(hash, it.Key, item.View(record))
 }
 
-// release lets go of the journal's copy of a record that left pending.
+// release lets go of what a journal holds of a record that left pending.
 func (e *Engine) release(r pendingRecord) {
-	if !r.memory {
+	switch {
+	case r.memory:
+	case r.dead:
+		e.dead.Release(r.pos)
+	default:
 		e.journal.Release(r.pos)
 	}
 }

@@ -1,0 +1,116 @@
+package tiers
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/edgenode/edgenode/tiers/item"
+	"github.com/edgenode/edgenode/tiers/journal"
+)
+
+// A row that L3 refuses for what is in it would hold up its journal segment for
+// ever. After a few tries its record moves to the dead letters: a journal of
+// their own beside the first. It stays readable there, is shown by Status and
+// Health, and is superseded by a newer write of its id. At the next start it is
+// tried again.
+
+// ErrRefused is returned by a write of durability l3 that L3 refuses for what is
+// in it. It was not stored.
+var ErrRefused = errors.New("tiers: L3 refuses this item")
+
+// openDeadLetters opens the journal of dead letters and makes what it holds
+// pending. It has a quota of an eighth of the first journal's.
+func (e *Engine) openDeadLetters() error {
+	var err error
+	e.dead, err = journal.Open(journal.Options{
+		Dir: filepath.Join(e.options.DataDir, "dead-letters"), FS: e.options.JournalFS,
+		MaxBytes: max(e.options.JournalMaxBytes/8, 4*e.options.MaxPayloadBytes), SegmentBytes: 1 << 20, Logger: e.logger,
+	})
+	if err != nil {
+		return err
+	}
+	return e.dead.Replay(func(pos journal.Pos, record []byte) error {
+		return e.replayItem(pos, record, true)
+	})
+}
+
+// refusedAlone counts that L3 refuses this one row, and buries it when it has
+// been tried often enough.
+func (e *Engine) refusedAlone(it *flushItem, cause error) {
+	p := it.p
+	if !p.stuck {
+		p.stuck = true
+		e.flusher.stuck.Add(1)
+		e.logger.Error("L3 refuses a row", "id", item.Key(p.key).ID(), "version", it.upTo, "err", cause)
+	}
+	p.tries++
+	if p.tries < e.deadLetterTries {
+		e.requeue(it, false)
+		return
+	}
+	if err := e.bury(it, cause); err != nil {
+		e.logger.Error("dead letter not written; the row is tried again", "id", item.Key(p.key).ID(), "err", err)
+		p.tries--
+		e.requeue(it, false)
+	}
+}
+
+// bury moves the record of it to the dead letters: it is on disk there before
+// the first journal lets go of it. A write that waits for L3 was never
+// acknowledged: it is told and dropped.
+func (e *Engine) bury(it *flushItem, cause error) error {
+	p := it.p
+	s := e.pending.stripe(p.hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.settled.Broadcast()
+	r := p.findLocked(it.upTo)
+	switch {
+	case r == nil:
+	case r.dead: // found at start, and refused again
+		e.unstickLocked(p)
+		p.tries = e.deadLetterTries
+	case r.phase == awaitingL3:
+		s.tellLocked(it.upTo, fmt.Errorf("%w: %w", ErrRefused, cause))
+		e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version == it.upTo }, e.release)
+		e.unstickLocked(p)
+	default:
+		pos, err := e.dead.Append(it.record)
+		if err == nil {
+			err = e.dead.Sync(pos)
+		}
+		if err != nil {
+			return err
+		}
+		e.unstickLocked(p)
+		p.tries = e.deadLetterTries
+		buried := *r
+		buried.pos, buried.dead, buried.memory = pos, true, false
+		buried.kind, buried.content, buried.size = it.record.Kind(), it.record.ContentVersion(), uint32(len(it.record))
+		e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version <= it.upTo }, e.release)
+		e.pending.addLocked(s, p.hash, item.Key(p.key), buried)
+	}
+	p.flushing = false
+	if newest := p.newestLocked(awaitingL3); newest != nil && newest.version > it.upTo {
+		e.enqueueLocked(p)
+	}
+	return nil
+}
+
+// unstickLocked ends the count of refusals of p.
+func (e *Engine) unstickLocked(p *pendingID) {
+	p.tries = 0
+	if p.stuck {
+		p.stuck = false
+		e.flusher.stuck.Add(-1)
+	}
+}
+
+// tellLocked ends the wait of the writer of version, if it waits for L3.
+func (s *stripe) tellLocked(version item.Version, err error) {
+	if done := s.waiters[version]; done != nil {
+		done <- err
+		delete(s.waiters, version)
+	}
+}
