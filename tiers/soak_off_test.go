@@ -1,0 +1,5 @@
+//go:build !soak
+
+package tiers_test
+
+const soak = false
