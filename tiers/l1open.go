@@ -5,18 +5,19 @@ import (
 	"github.com/edgenode/edgenode/tiers/l1"
 )
 
+// rankings are the built-in rankings by name.
+var rankings = map[string]l1.Scorer{
+	"auto":    eviction.Auto{},
+	"objects": eviction.Auto{},
+	"bytes":   eviction.Auto{Bytes: 1},
+	"tan":     eviction.Tan{},
+}
+
 // openL1 makes the memory tier with the configured ranking.
 func (e *Engine) openL1() *l1.Cache {
 	o := &e.options
-	opt := l1.Options{
-		MaxBytes: o.L1MaxBytes, Hook: o.Scorer, Metrics: o.Metrics, Now: e.clock.UnixMilli,
-		Seed: uint64(e.clock.Last()),
-	}
-	switch o.Eviction {
-	case "tan":
-		opt.Scorer, opt.TimeIdle = eviction.Tan{}, true
-	default:
-		opt.Scorer = eviction.Auto{}
-	}
-	return l1.New(opt)
+	return l1.New(l1.Options{
+		MaxBytes: o.L1MaxBytes, Scorer: rankings[o.Eviction], Hook: o.Scorer, TimeIdle: o.Eviction == "tan",
+		Seed: uint64(e.clock.Last()), Now: e.clock.UnixMilli, Metrics: o.Metrics,
+	})
 }

@@ -46,7 +46,7 @@ type Options struct {
 	Durability      item.Durability // sync; for writes that do not say
 	L1MaxBytes      int64           // 256 MiB; everything that L1 and the pending index hold
 	MaxPayloadBytes int64           // 16 MiB; content of one item
-	Eviction        string          // auto; or tan
+	Eviction        string          // auto; objects, bytes or tan
 	Scorer          l1.Scorer       // ranks candidates beside the built-in score; nil is none
 
 	BatchFlush      time.Duration // 100 ms; longest time that a write waits for its batch
@@ -121,7 +121,8 @@ func (o *Options) validate() error {
 		"max_payload_bytes = %d must be at most an eighth of journal_max_bytes = %d", o.MaxPayloadBytes, o.JournalMaxBytes)
 	f(o.BatchFlush > 0 && o.BatchFlushCount > 0 && o.BatchFlushBytes > 0, "batch_flush_* must be above zero")
 	f(o.Durability > item.DurabilityDefault && o.Durability <= item.DurabilityL3, "unknown durability %d", o.Durability)
-	f(o.Eviction == "auto" || o.Eviction == "tan", "unknown eviction %q, allowed are auto and tan", o.Eviction)
+	_, known := rankings[o.Eviction]
+	f(known, "unknown eviction %q, allowed are auto, objects, bytes and tan", o.Eviction)
 	return errors.Join(errs...)
 }
 
