@@ -37,7 +37,9 @@ type Outcome struct {
 	New bool
 	// Version is what the row or tombstone holds after the batch, read back from
 	// it inside the transaction; 0 means neither is there. ContentVersion is its
-	// content's.
+	// content's. If it is less than the op's and the op was not refused and is
+	// no metadata change, the database did not store what it was told: the op
+	// must be applied again.
 	Version, ContentVersion item.Version
 }
 

@@ -183,7 +183,18 @@ func winners(t *testing.T, s *l3.Store) {
 	}
 	f(put("k", 7, high), true, true, false, 7, high)
 	f(put("k", 7, low), false, true, false, 7, high)
-	if got, want := changes(t, s, 0), []string{"1 k 5", "1 k 6", "1 k 7"}; !slices.Equal(got, want) {
+	for _, order := range [][2]string{{low, high}, {high, low}} { // the metadata goes with the content that wins
+		for _, st := range []string{"a", "z"} {
+			id := order[0] + st
+			states := map[string]string{low: "m", high: st}
+			apply(t, s, put(id, 7, order[0], state(states[order[0]])))
+			apply(t, s, put(id, 7, order[1], state(states[order[1]])))
+			if got := get(t, s, idKey(id)); string(got.Content()) != high || got.State() != st {
+				t.Errorf("two puts of a version are mixed: %q in state %q", got.Content(), got.State())
+			}
+		}
+	}
+	if got, want := changes(t, s, 0)[:3], []string{"1 k 5", "1 k 6", "1 k 7"}; !slices.Equal(got, want) {
 		t.Errorf("changes: got %q, want %q", got, want)
 	}
 }

@@ -260,6 +260,30 @@ func TestForeignReader(t *testing.T) {
 	apply(t, s, put("a", 200, "again"))
 }
 
+// A database that drops a row without an error is found out by reading back
+// (A5): the op has not won, the others have.
+func TestSwallowedRow(t *testing.T) {
+	s := newStore(t)
+	apply(t, s, put("old", 1, "x"))
+	err := l3.Exec(s, `CREATE TRIGGER t1 BEFORE INSERT ON items WHEN NEW.key = CAST('inew2' AS BLOB) BEGIN SELECT RAISE(IGNORE); END;
+		CREATE TRIGGER t2 BEFORE UPDATE ON items BEGIN SELECT RAISE(IGNORE); END`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := apply(t, s, put("old", 5, "y"), put("new1", 5, "y"), put("new2", 5, "y"), put("new3", 5, "y"))
+	for i, want := range []item.Version{1, 5, 0, 5} {
+		if out[i].Version != want || out[i].Won != (want == 5) {
+			t.Errorf("%d: %+v, want version %s", i, out[i], want)
+		}
+	}
+	if err := l3.Exec(s, "DROP TRIGGER t1; DROP TRIGGER t2"); err != nil {
+		t.Fatal(err)
+	}
+	if out := apply(t, s, put("old", 5, "y"), put("new2", 5, "y")); !out[0].Won || !out[1].Won {
+		t.Errorf("again: %+v", out)
+	}
+}
+
 func TestVerifyFindsDamage(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "l3.db")
 	s := openSQLite(t, path)
