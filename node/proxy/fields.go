@@ -47,6 +47,9 @@ func (p *Proxy) upstreamFields(st *state, r *request) http.Header {
 	for _, name := range []string{"Host", "Content-Length", "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Real-Ip"} {
 		delete(h, name)
 	}
+	if r.length == 0 {
+		delete(h, "Expect") // there is no body to wait with
+	}
 	if client := r.client; client.IsValid() {
 		h["X-Forwarded-For"] = []string{client.String()}
 	}

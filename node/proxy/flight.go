@@ -51,6 +51,7 @@ type flight struct {
 	readers int
 	leader  bool // the leader is still there
 	behind  bool // nobody need wait: a background refresh
+	dead    bool // given up by its last reader; nobody joins any more
 
 	phase phase
 	infos []interim
@@ -128,10 +129,14 @@ func (p *Proxy) join(st *state, f *found, class string) (fl *flight, leads bool,
 			p.mu.Unlock()
 			break
 		}
-		full := !fl.enter(st.site.WaitersMax)
+		entered, full := fl.enter(st.site.WaitersMax)
 		p.mu.Unlock()
 		if full {
 			return nil, false, errWaiters
+		}
+		if !entered {
+			p.detach(fl)
+			continue
 		}
 		if !p.o.Engine.CoveredSince(fl.r.key, fl.r.tags, fl.stamp) {
 			return fl, false, nil
@@ -178,16 +183,20 @@ func (p *Proxy) detach(fl *flight) {
 	p.mu.Unlock()
 }
 
-// enter counts a waiter in. It reports false if there are enough.
-func (fl *flight) enter(limit int) bool {
+// enter counts a waiter in. It does not if there are enough, or if the flight
+// was given up.
+func (fl *flight) enter(limit int) (entered, full bool) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
+	if fl.dead {
+		return false, false
+	}
 	if fl.readers >= limit {
-		return false
+		return false, true
 	}
 	fl.refs++
 	fl.readers++
-	return true
+	return true, false
 }
 
 // leave counts a reader out. When the last has left, the fetch is ended unless
@@ -203,6 +212,7 @@ func (fl *flight) leave(leader bool) {
 		}
 	}
 	unwanted := fl.readers == 0 && !fl.behind && (fl.phase < phaseBody || fl.phase == phaseBody && !fl.nearlyWhole())
+	fl.dead = fl.dead || unwanted
 	fl.cond.Broadcast()
 	fl.mu.Unlock()
 	if unwanted || fl.phaseNow() == phaseHanded && leader {

@@ -154,6 +154,8 @@ func TestHammerNeverLeaks(t *testing.T) {
 		switch {
 		case strings.HasSuffix(who, "3"):
 			return w.ok("Cache-Control: max-age=1\nVary: Foo\nETag: \"p\"", "public")
+		case strings.HasSuffix(who, "5"): // Authorization is sent with these
+			return w.ok("Cache-Control: max-age=60", who)
 		case strings.HasSuffix(who, "7"):
 			return w.ok("Cache-Control: no-store", who)
 		case strings.HasSuffix(who, "9"):
@@ -169,7 +171,11 @@ func TestHammerNeverLeaks(t *testing.T) {
 			defer wg.Done()
 			for j := range rounds {
 				who := fmt.Sprintf("id=%d-%d", i, (i+j)%10)
-				x := w.get(fmt.Sprintf("/%d", j%3), "Cookie: "+who, fmt.Sprintf("Foo: %d", j%2))
+				lines := []string{"Cookie: " + who, fmt.Sprintf("Foo: %d", j%2)}
+				if strings.HasSuffix(who, "5") {
+					lines = append(lines, "Authorization: Basic "+who)
+				}
+				x := w.get(fmt.Sprintf("/%d", j%3), lines...)
 				if got := x.out.String(); got != who && got != "public" {
 					t.Errorf("%s got %d %q", who, x.status, got)
 				}
@@ -275,6 +281,7 @@ func TestSpillKeepsToTheWindow(t *testing.T) {
 	if x.out.Len() != 4<<20 || most > window+64<<10 {
 		t.Errorf("got %d bytes, read ahead %d", x.out.Len(), most)
 	}
+	w.p.tasks.Wait()
 	if got := w.p.fillBytes.Load(); got != 0 {
 		t.Errorf("%d fill bytes left", got)
 	}

@@ -58,12 +58,20 @@ func splitHost(dst, host []byte, scheme string) (full, name []byte) {
 // port (RFC 3986 §3.2.2): nothing that could end the authority in a key or URL.
 func validHost(host []byte) bool {
 	for _, c := range host {
-		if !isLower(c) && !isDigit(c) && bytes.IndexByte([]byte("-._~%!$&'()*+,;=:[]"), c) < 0 {
+		if c < 64 && hostLow>>c&1 == 0 || c >= 64 && hostHigh>>(c-64)&1 == 0 || c >= 128 {
 			return false
 		}
 	}
 	return len(host) > 0
 }
+
+// The bytes of a host as sets of bits: digits and -.%!$&'()*+,;=: below 64,
+// lower-case letters and _~[] from 64 on.
+const (
+	hostLow uint64 = 0x3ff<<'0' | 1<<'-' | 1<<'.' | 1<<'%' | 1<<'!' | 1<<'$' | 1<<'&' | 1<<'\'' | 1<<'(' | 1<<')' |
+		1<<'*' | 1<<'+' | 1<<',' | 1<<';' | 1<<'=' | 1<<':'
+	hostHigh uint64 = (1<<26-1)<<('a'-64) | 1<<('_'-64) | 1<<('~'-64) | 1<<('['-64) | 1<<(']'-64)
+)
 
 // appendTarget appends path and query by the rules of the site: parameters that
 // it ignores are dropped, the rest is sorted if it says so. Nothing is decoded;
