@@ -2,25 +2,19 @@ package tiers
 
 import (
 	"errors"
-	"runtime"
 
 	"github.com/edgenode/edgenode/tiers/item"
 )
 
-// AwaitWaiters returns when n callers wait for the read of key that is under
-// way.
-func (e *Engine) AwaitWaiters(key item.Key, n int) {
+// Waiters returns how many callers wait for the read of key that is under way.
+func (e *Engine) Waiters(key item.Key) int {
 	k := flightKey{key: string(key), epoch: e.pending.epoch(e.hash(key)).Load()}
-	for {
-		e.fills.mu.Lock()
-		f := e.fills.flying[k]
-		enough := f != nil && f.waiters >= n
-		e.fills.mu.Unlock()
-		if enough {
-			return
-		}
-		runtime.Gosched()
+	e.fills.mu.Lock()
+	defer e.fills.mu.Unlock()
+	if f := e.fills.flying[k]; f != nil {
+		return f.waiters
 	}
+	return 0
 }
 
 // CloseAbruptly ends the engine as kill -9 does, as far as a test in the same
