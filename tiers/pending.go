@@ -73,6 +73,12 @@ type stripe struct {
 	waiters map[item.Version]chan error // told once when L3 holds the version, or never will
 }
 
+// pass waits until whoever holds the lock now has let it go.
+func (s *stripe) pass() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+}
+
 // pendingTable is all stripes. The zero value is not ready; see init.
 type pendingTable struct {
 	stripes [stripeCount]stripe

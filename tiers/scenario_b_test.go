@@ -146,12 +146,11 @@ func TestB4_LatePromotionIsThrownAway(t *testing.T) {
 
 // An op is one call on a single id, for the linearizability check.
 type op struct {
-	kind     string // put, get, delete, cas
-	content  string // written, or of the condition
-	next     string // cas: written
-	got      string
-	failed   bool // cas: the condition did not hold
-	definite bool // the outcome is known
+	kind    string // put, get, delete, cas
+	content string // written, or of the condition
+	next    string // cas: written
+	got     string
+	failed  bool // cas: the condition did not hold
 }
 
 // register is the sequential behaviour of one id; the state is its content.

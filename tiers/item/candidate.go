@@ -7,12 +7,12 @@ package item
 // hit); its logarithm is given as of now, so that it falls by one for each
 // half-life H without a hit. Being a logarithm it never underflows.
 type Candidate struct {
-	Hash         uint64  // of the key, as the caller of the memory tier hashes
-	Size         uint32  // bytes that leaving frees, rounding included
-	Age          uint32  // seconds since the version was stamped; only for hooks, else 0
-	Idle         uint32  // ms since the last hit; 0 where the tier measures idleness in accesses
-	Hits         uint32  // since it came into memory, the first included
-	Lifetime     uint32  // seconds left; NoLifetime if it does not expire
+	Hash         uint64 // of the key, as the caller of the memory tier hashes
+	Size         uint32 // bytes that leaving frees, rounding included
+	Age          uint32 // seconds since the version was stamped; only for hooks, else 0
+	Idle         uint32 // ms since the last hit; 0 where the tier measures idleness in accesses
+	Hits         uint32 // since it came into memory, the first included
+	Lifetime     uint32 // seconds left; NoLifetime if it does not expire
 	Flags        CandidateFlags
 	TagClass     uint16  // as given on entry; 0 means none
 	LogFrequency float32 // log2 of the decayed frequency, as of now
