@@ -123,6 +123,22 @@ func TestRecordVectors(t *testing.T) {
 	}
 }
 
+func TestPath(t *testing.T) {
+	f := func(flags abi.Flags, key, want string) {
+		t.Helper()
+		b := abi.AppendInput(make([]byte, 0, 256), &abi.Input{Flags: flags}, []byte(key), nil, nil)
+		if got := string(guest.NewRequest(b).Path()); got != want {
+			t.Errorf("path of %q is %q, want %q", key, got, want)
+		}
+	}
+	f(abi.FlagSite, "https://a.example/b?c", "/b?c")
+	f(abi.FlagSite, "https://a.example:80/", "/")
+	f(abi.FlagSite, "https://a.example", "")
+	f(abi.FlagSite, "https:", "")
+	f(abi.FlagSite, "", "")
+	f(0, "uk/1", "uk/1")
+}
+
 // TestAnswers holds the methods against the parser of the node.
 func TestAnswers(t *testing.T) {
 	f := func(hook abi.Hook, want abi.Result, types string, decide func(a *guest.Answer)) {

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"github.com/edgenode/edgenode/hooks/abi"
@@ -59,15 +60,15 @@ func (r *Request) Path() []byte {
 	if !r.Is(abi.FlagSite) {
 		return k
 	}
-	slashes := 0
-	for i, c := range k {
-		if c == '/' {
-			if slashes++; slashes == 3 {
-				return k[i:]
-			}
-		}
+	host := bytes.IndexByte(k, ':') + len("://")
+	if host > len(k) {
+		return nil
 	}
-	return k[len(k):]
+	path := bytes.IndexByte(k[host:], '/')
+	if path < 0 {
+		return nil
+	}
+	return k[host+path:]
 }
 
 // Header is the first line of request header number name in the manifest's list.
@@ -79,10 +80,17 @@ func (r *Request) ResponseHeader(name int) ([]byte, bool) {
 }
 
 func (r *Request) find(name uint16) ([]byte, bool) {
-	for i := range r.Headers() {
-		if n, v := r.Line(i); n == name {
-			return v, true
+	n := int(le.Uint16(r.b[abi.OffCount:]))
+	if n == 0 {
+		return nil, false
+	}
+	table := r.b[le.Uint32(r.b[abi.OffHeaders:]):]
+	for ; n > 0; n-- {
+		if e := le.Uint64(table); uint16(e) == name {
+			off := uint32(e >> 32)
+			return r.b[off : off+uint32(uint16(e>>16))], true
 		}
+		table = table[abi.HeaderBytes:]
 	}
 	return nil, false
 }

@@ -83,15 +83,16 @@ func firstSegment(path []byte) []byte {
 		return nil
 	}
 	path = path[1:]
-	for i, c := range path {
-		switch {
-		case c == '/':
-			return path[:i]
-		case c == '?', c == ',', c <= ' ', c >= 0x7f:
+	end := bytes.IndexByte(path, '/')
+	if end < 0 {
+		return nil
+	}
+	for _, c := range path[:end] {
+		if c == '?' || c == ',' || c <= ' ' || c >= 0x7f {
 			return nil
 		}
 	}
-	return nil
+	return path[:end]
 }
 
 func main() {}
