@@ -21,8 +21,8 @@ type verdict struct {
 	out hooks.Decision
 	key []byte
 
-	fields   func(yield func(name, value []byte) bool) // of the request
-	request  http.Header                               // instead of fields
+	fields   fielder     // of the request
+	request  http.Header // instead of fields
 	response http.Header
 
 	// What AppendHeader looks for, and the method value that looks, bound once.
@@ -32,6 +32,11 @@ type verdict struct {
 }
 
 var _ hooks.Headers = (*verdict)(nil)
+
+// A fielder has header lines.
+type fielder interface {
+	Fields(yield func(name, value []byte) bool)
+}
 
 func newVerdict() *verdict {
 	v := &verdict{}
@@ -52,7 +57,7 @@ func (v *verdict) AppendHeader(dst [][]byte, name string, response bool) [][]byt
 		return dst
 	}
 	v.want, v.got = name, dst
-	v.fields(v.scan)
+	v.fields.Fields(v.scan)
 	dst, v.got = v.got, nil
 	return dst
 }
@@ -145,7 +150,7 @@ func (p itemPolicy) Route(x api.Exchange, op api.Op, id []byte, size int64, d *a
 	defer p.verdicts.Put(v)
 	defer v.end()
 	req := v.begin(p.hooks, x.Method(), x.Client(), x.Scheme())
-	v.fields = x.Fields
+	v.fields = x
 	req.Operation, req.Key, req.ContentBytes, req.Tiers = abi.Operation(op), id, bytesLeft(size), tiersOr(d.Tiers)
 	if !p.hooks.host.Route(req, &v.out) {
 		return
@@ -169,7 +174,7 @@ func (p itemPolicy) TTL(x api.Exchange, id []byte, size int64, d *api.Decision) 
 	defer p.verdicts.Put(v)
 	defer v.end()
 	req := v.begin(p.hooks, x.Method(), x.Client(), x.Scheme())
-	v.fields = x.Fields
+	v.fields = x
 	v.response = contentFields(x)
 	req.Operation, req.Key, req.ContentBytes, req.Tiers = abi.Write, id, bytesLeft(size), tiersOr(d.Tiers)
 	if d.TTL > 0 {
@@ -235,7 +240,7 @@ func (p sitePolicy) Route(in *proxy.RouteInput, out *proxy.RouteDecision) {
 	defer v.end()
 	x := in.Request
 	req := v.begin(p.hooks, x.Method(), x.Client(), in.Scheme)
-	v.fields = x.Fields
+	v.fields = x
 	v.key = append(append(append(append(v.key[:0], in.Scheme...), "://"...), in.Host...), in.Target...)
 	req.Operation, req.Site, req.Key = operationOf(req.Method), in.Site, v.key
 	req.ContentBytes, req.Tiers, req.Flags = bytesLeft(x.ContentLength()), tiersOr(in.Tiers), req.Flags|abi.FlagSite
