@@ -249,7 +249,12 @@ var errRequestBody = errors.New("proxy: request body")
 // A guardedBody hands a client's body to the transport, whose goroutine may
 // read on after the answer came. release ends that: it waits for a read under
 // way, and none comes after it.
+//
+// The exchange is for one goroutine at a time, so whoever writes an answer while
+// the body may still be read holds mu (see state.take). A client that sends
+// nothing then delays its own answer, as long as the body's time limits let it.
 type guardedBody struct {
+	// mu is held for each use of the exchange.
 	mu     sync.Mutex
 	r      io.Reader
 	closed bool

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -148,6 +149,7 @@ type exchange struct {
 	ended   bool
 	aborted bool
 	onWrite func(total int)
+	busy    atomic.Int32 // uses of the exchange at this moment
 	t       testing.TB
 }
 
@@ -171,11 +173,33 @@ func (x *exchange) Fields(yield func(name, value []byte) bool) {
 	}
 }
 func (x *exchange) ContentLength() int64     { return x.length }
-func (x *exchange) Body() io.Reader          { return x.body }
+func (x *exchange) Body() io.Reader          { return readAlone{x, x.body} }
 func (x *exchange) Client() netip.Addr       { return x.client }
 func (x *exchange) HTTP10() bool             { return x.http10 }
 func (x *exchange) Context() context.Context { return x.ctx }
+
+// only notes a use of the exchange: there is one at a time.
+func (x *exchange) only() func() {
+	if x.busy.Add(1) > 1 {
+		x.t.Errorf("%s %s: the exchange is used by two goroutines at once", x.method, x.target)
+	}
+	return func() { x.busy.Add(-1) }
+}
+
+// readAlone is a request body that counts as a use of the exchange.
+type readAlone struct {
+	x *exchange
+	r io.Reader
+}
+
+func (b readAlone) Read(p []byte) (int, error) {
+	defer b.x.only()()
+	runtime.Gosched()
+	return b.r.Read(p)
+}
+
 func (x *exchange) Informational(code int, block []byte) error {
+	defer x.only()()
 	if x.status != 0 {
 		x.t.Errorf("interim answer %d after the status", code)
 	}
@@ -183,6 +207,7 @@ func (x *exchange) Informational(code int, block []byte) error {
 	return nil
 }
 func (x *exchange) Status(code int) {
+	defer x.only()()
 	if x.status != 0 {
 		x.t.Errorf("second status %d after %d", code, x.status)
 	}
@@ -206,6 +231,7 @@ func (x *exchange) Stream(length int64) (io.Writer, error) {
 	return x, nil
 }
 func (x *exchange) Write(b []byte) (int, error) {
+	defer x.only()()
 	n, err := x.out.Write(b)
 	if x.onWrite != nil {
 		x.onWrite(x.out.Len())
@@ -216,6 +242,7 @@ func (x *exchange) Flush() error { return nil }
 func (x *exchange) Abort()       { x.aborted = true }
 func (x *exchange) CloseAfter()  {}
 func (x *exchange) end() {
+	defer x.only()()
 	if x.ended || x.status == 0 {
 		x.t.Errorf("answer sent twice or without status (%d)", x.status)
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -367,4 +368,44 @@ func TestBadHosts(t *testing.T) {
 			t.Errorf("host %q: status %d, want 200", host, x.status)
 		}
 	}
+}
+
+// An origin that answers while the body is still coming: the exchange is used by
+// one goroutine at a time, and both directions go on.
+func TestAnswerDuringUpload(t *testing.T) {
+	w := newWorld(t)
+	const size = 1 << 20
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	if err := w.p.Configure([]Site{{Name: "shop", Hosts: []string{"shop.example"}, Pool: "echo"}},
+		[]Pool{{Name: "echo", Origins: []string{"http://" + raw.Addr().String()}}}); err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		c, err := raw.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		in := bufio.NewReader(c)
+		req, err := http.ReadRequest(in)
+		if err != nil {
+			return
+		}
+		fmt.Fprintf(c, "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", size)
+		io.Copy(c, req.Body) // echo
+	}()
+	body := strings.Repeat("0123456789abcdef", size/16)
+	x := w.request("POST", "/a")
+	x.body, x.length = strings.NewReader(body), size
+	w.serve(x)
+	if x.status != 200 || x.out.String() != body || x.aborted {
+		t.Errorf("got %d, %d bytes, aborted %v", x.status, x.out.Len(), x.aborted)
+	}
+	<-served
 }

@@ -31,11 +31,13 @@ func (p *Proxy) pass(st *state, fwd string) {
 	f := fetch{p: p, r: r, header: r.header, info: informer.inform}
 	if r.length != 0 {
 		f.body = &guardedBody{r: st.x.Body()}
+		st.body = f.body
 		defer f.body.release()
 	}
 	oa, err := f.do(st.x.Context())
 	informer.end()
 	if err != nil {
+		st.endBody()
 		if !safe(r.method) && failureOf(err) != failUnreachable {
 			p.invalidate(st, r, nil, false) // it may have been done all the same
 		}
@@ -52,6 +54,14 @@ func (p *Proxy) pass(st *state, fwd string) {
 		p.invalidate(st, r, oa.Header, false)
 	}
 	p.relay(st, oa, &h, r)
+}
+
+// endBody waits until no origin reads the request's body any more.
+func (st *state) endBody() {
+	if st.body != nil {
+		st.body.release()
+		st.body = nil
+	}
 }
 
 // safe reports methods that change nothing (RFC 9110 §9.2.1). Unknown ones may.
@@ -76,7 +86,9 @@ func (i *informer) inform(code int, h http.Header) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if !i.done {
+		i.st.take()
 		i.p.inform(i.st, interim{code, infoBlock(h)})
+		i.st.give()
 	}
 }
 
@@ -90,6 +102,17 @@ func (i *informer) end() {
 // breaks off is cut for the client too.
 func (p *Proxy) relay(st *state, oa *originAnswer, h *how, r *request) {
 	defer oa.Close()
+	st.take()
+	w := p.relayHead(st, oa, h, r)
+	st.give()
+	if w != nil {
+		p.copyFrom(st, oa, w)
+	}
+}
+
+// relayHead sends everything but the body, and returns where the body goes; nil
+// if there is none.
+func (p *Proxy) relayHead(st *state, oa *originAnswer, h *how, r *request) io.Writer {
 	x := st.x
 	x.Status(oa.StatusCode)
 	block, _, _ := appendBlock(nil, oa.Header, notSent...)
@@ -99,17 +122,17 @@ func (p *Proxy) relay(st *state, oa *originAnswer, h *how, r *request) {
 	switch {
 	case x.Method() == http.MethodHead:
 		p.sent(x.SendSized(oa.ContentLength))
-		return
+		return nil
 	case oa.StatusCode == http.StatusNoContent, oa.StatusCode == http.StatusNotModified, oa.ContentLength == 0:
 		p.sent(x.Send(nil))
-		return
+		return nil
 	}
 	w, err := x.Stream(oa.ContentLength)
 	if err != nil {
 		p.sent(err)
-		return
+		return nil
 	}
-	p.copyFrom(st, oa, w)
+	return w
 }
 
 func (p *Proxy) copyFrom(st *state, oa *originAnswer, w io.Writer) {
@@ -117,9 +140,12 @@ func (p *Proxy) copyFrom(st *state, oa *originAnswer, w io.Writer) {
 	for {
 		n, err := oa.Read(buf)
 		if n > 0 {
-			if werr := writeThrough(w, buf[:n]); werr != nil {
+			st.take()
+			werr := writeThrough(w, buf[:n])
+			st.give()
+			if werr != nil {
 				p.sent(werr)
-				st.x.Abort()
+				p.abort(st)
 				return
 			}
 		}
@@ -129,10 +155,16 @@ func (p *Proxy) copyFrom(st *state, oa *originAnswer, w io.Writer) {
 		if err != nil {
 			p.m.originBroken.Inc()
 			p.m.cut.Inc()
-			st.x.Abort()
+			p.abort(st)
 			return
 		}
 	}
+}
+
+func (p *Proxy) abort(st *state) {
+	st.take()
+	st.x.Abort()
+	st.give()
 }
 
 // postable reports whether the answer to a POST may serve later GETs: it has
@@ -154,7 +186,9 @@ func (p *Proxy) postable(r *request, oa *originAnswer) bool {
 func (p *Proxy) passAndStore(st *state, oa *originAnswer, h *how, r *request, stamp item.Version) {
 	defer oa.Close()
 	var body bytes.Buffer
-	if _, err := io.Copy(&body, oa); err != nil {
+	_, err := io.Copy(&body, oa)
+	st.endBody()
+	if err != nil {
 		p.invalidate(st, r, oa.Header, false)
 		p.refuse(st, failureOf(err), *h)
 		return

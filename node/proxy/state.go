@@ -26,6 +26,8 @@ type state struct {
 	// Found by one pass over the request's fields.
 	ranged, authorization, cacheControl bool
 
+	body *guardedBody // the request's, while an origin reads it; nil if there is none
+
 	refetch bool // the request's directives refuse what is stored
 	alone   bool // do not wait for another's fetch again
 
@@ -55,6 +57,20 @@ func (st *state) end() {
 		buffers = seeker{}
 	}
 	*st = state{host: host, seeker: buffers, scanFn: st.scanFn, fieldFn: st.fieldFn}
+}
+
+// take makes the exchange this goroutine's alone while an origin may be reading
+// the request's body through it; give ends that.
+func (st *state) take() {
+	if st.body != nil {
+		st.body.mu.Lock()
+	}
+}
+
+func (st *state) give() {
+	if st.body != nil {
+		st.body.mu.Unlock()
+	}
 }
 
 // scan notes the fields that decide how a request is handled.
