@@ -171,6 +171,9 @@ func (p *process) ask(ctx context.Context, method, path, body string, header ...
 	}
 	req.GetBody = nil // never sent twice: a ledger must know what was asked
 	for i := 0; i < len(header); i += 2 {
+		if header[i] == "Host" {
+			req.Host = header[i+1]
+		}
 		req.Header.Set(header[i], header[i+1])
 	}
 	resp, err := p.client.Do(req)
