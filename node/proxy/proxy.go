@@ -171,7 +171,7 @@ func (p *Proxy) Serve(x Exchange) {
 func (p *Proxy) serve(st *state) {
 	x := st.x
 	st.target = x.Target()
-	st.host, st.name = splitHost(st.host[:0], x.Host(), x.Scheme())
+	st.host, st.name = splitHost(st.host[:0], x.Host(), st.scheme)
 	if st.site = p.table.Load().find(st.name, st.target); st.site == nil {
 		p.refuse(st, failMisdirected, how{neither: true})
 		return
@@ -192,7 +192,7 @@ func (p *Proxy) serve(st *state) {
 		return
 	}
 	var at, end int
-	st.key, at, end = st.site.appendKey(st.key[:0], x.Scheme(), st.host, st.target, st.out.Key)
+	st.key, at, end = st.site.appendKey(st.key[:0], st.scheme, st.host, st.target, st.out.Key)
 	st.url = st.key[at:end]
 	switch {
 	case method != http.MethodGet && method != http.MethodHead:
@@ -207,7 +207,7 @@ func (p *Proxy) serve(st *state) {
 // route asks the policy. It reports false if the request was refused.
 func (p *Proxy) route(st *state) bool {
 	st.in = RouteInput{
-		Site: st.site.Name, Request: st.x, Scheme: st.x.Scheme(), Host: st.host, Target: st.target, Tiers: st.site.Tiers,
+		Site: st.site.Name, Request: st.x, Scheme: st.scheme, Host: st.host, Target: st.target, Tiers: st.site.Tiers,
 	}
 	out := &st.out
 	p.o.Policy.Route(&st.in, out)

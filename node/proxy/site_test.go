@@ -323,3 +323,54 @@ func TestBalance(t *testing.T) {
 		t.Errorf("hash: one key went to %v", got)
 	}
 }
+
+// Behind a proxy that is trusted, its word on the scheme holds: a redirect from
+// http to https must not be given to https.
+func TestSchemeOfTrustedProxy(t *testing.T) {
+	w := newWorld(t)
+	w.says(func(r *http1) string {
+		proto := r.Header.Get("X-Forwarded-Proto")
+		return w.ok("Cache-Control: max-age=60\nVary: X-Forwarded-Proto, X-Forwarded-Host", proto)
+	})
+	w.expect(w.get("/a"), 200, "http", "fwd=uri-miss")
+	w.expect(w.get("/a", "X-Forwarded-Proto: HTTPS"), 200, "https", "fwd=uri-miss")
+	w.expect(w.get("/a", "X-Forwarded-Proto: https"), 200, "https", "hit")
+	w.expect(w.get("/a", "X-Forwarded-Proto: odd"), 200, "http", "hit")
+}
+
+// A policy may give stale windows where nothing forbids stale answers.
+func TestPolicyWindows(t *testing.T) {
+	f := func(answer string, d TTLDecision, want string) {
+		t.Helper()
+		w := newWorld(t, policy(rules{ttl: func(_ *TTLInput, out *TTLDecision) { *out = d }}))
+		w.says(func(*http1) string { return w.ok(answer, "x") })
+		w.get("/a")
+		w.pass(20 * time.Second)
+		x := w.get("/a")
+		w.p.tasks.Wait()
+		if got := x.cache(); !strings.HasPrefix(got, want) {
+			t.Errorf("%q, %+v: %q, want %q", answer, d, got, want)
+		}
+	}
+	give := TTLDecision{HasStale: true, Revalidate: time.Minute, IfError: -1}
+	f("Cache-Control: max-age=10", give, "hit;ttl=-10")
+	f("Cache-Control: max-age=10, must-revalidate", give, "fwd=stale")
+	f("Cache-Control: max-age=10, stale-while-revalidate=60", TTLDecision{HasStale: true, Revalidate: 0, IfError: -1}, "fwd=stale")
+	f("Cache-Control: max-age=10, stale-while-revalidate=60", TTLDecision{HasStale: true, Revalidate: -1, IfError: 0}, "hit;ttl=-10")
+}
+
+// A policy that says it never adds to keys spares rules.
+type quietPolicy struct{ rules }
+
+func (quietPolicy) Routes() bool { return false }
+
+func TestQuietPolicyNeedsNoRules(t *testing.T) {
+	for want, p := range []Policy{quietPolicy{}, rules{}} {
+		w := newWorld(t, func(o *Options) { o.Policy = p })
+		w.always(w.ok("", "x"))
+		w.serve(w.request("POST", "/never"))
+		if got := w.engine.ruleCount(); got != want {
+			t.Errorf("%T: %d rules, want %d", p, got, want)
+		}
+	}
+}

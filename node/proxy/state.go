@@ -15,6 +15,7 @@ type state struct {
 	site *site
 
 	host, name []byte // normalised; name is host without its port
+	scheme     string // as the client meant it, see scan
 	target     []byte // path and query for key and origin
 	url        []byte // a part of seeker.key
 	seeker
@@ -45,7 +46,7 @@ func newState() *state {
 }
 
 func (st *state) begin(x Exchange) {
-	st.x = x
+	st.x, st.scheme = x, x.Scheme()
 	x.Fields(st.scanFn)
 }
 
@@ -73,7 +74,8 @@ func (st *state) give() {
 	}
 }
 
-// scan notes the fields that decide how a request is handled.
+// scan notes the fields that decide how a request is handled. The exchange shows
+// X-Forwarded-Proto only if a trusted proxy sent it: then that is the scheme.
 func (st *state) scan(name, value []byte) bool {
 	c := &st.cond
 	switch len(name) {
@@ -99,6 +101,8 @@ func (st *state) scan(name, value []byte) bool {
 	case 17:
 		if equalFold(name, "if-modified-since") {
 			c.modifiedSince, c.any = joined(c.modifiedSince, value), true
+		} else if equalFold(name, "x-forwarded-proto") {
+			st.believe(value)
 		}
 	case 19:
 		if equalFold(name, "if-unmodified-since") {
@@ -106,6 +110,15 @@ func (st *state) scan(name, value []byte) bool {
 		}
 	}
 	return true
+}
+
+func (st *state) believe(proto []byte) {
+	switch {
+	case equalFold(proto, "https"):
+		st.scheme = "https"
+	case equalFold(proto, "http"):
+		st.scheme = "http"
+	}
 }
 
 // joined returns value, or both joined by a comma if the field came before.
@@ -133,7 +146,7 @@ func (st *state) takeField(name, value []byte) bool {
 
 // appendField implements fieldSource for the request of the exchange.
 func (st *state) appendField(dst []byte, name string) ([]byte, bool) {
-	if out, ok, known := st.site.generated(dst, name, st.x.Client(), st.x.Scheme(), st.x.Host()); known {
+	if out, ok, known := st.site.generated(dst, name, st.x.Client(), st.scheme, st.x.Host()); known {
 		return out, ok
 	}
 	at := len(dst)
@@ -203,7 +216,7 @@ func (r *request) appendField(dst []byte, name string) ([]byte, bool) {
 func (p *Proxy) snapshot(st *state) *request {
 	x := st.x
 	r := &request{
-		site: st.site, pool: st.site.pool, method: strings.Clone(x.Method()), scheme: x.Scheme(), rawHost: string(x.Host()),
+		site: st.site, pool: st.site.pool, method: strings.Clone(x.Method()), scheme: st.scheme, rawHost: string(x.Host()),
 		target: string(st.target), url: string(st.url), key: append(item.Key(nil), st.key...),
 		client: x.Client(), ranged: st.ranged, authorized: st.authorization, length: x.ContentLength(),
 		writeTiers: orDefault(st.out.WriteTiers, st.site.Tiers),
