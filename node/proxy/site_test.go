@@ -354,7 +354,7 @@ func TestPolicyWindows(t *testing.T) {
 	}
 	give := TTLDecision{HasStale: true, Revalidate: time.Minute, IfError: -1}
 	f("Cache-Control: max-age=10", give, "hit;ttl=-10")
-	f("Cache-Control: max-age=10, must-revalidate", give, "fwd=stale")
+	f("Cache-Control: max-age=10, must-revalidate\nETag: \"e\"", give, "fwd=stale")
 	f("Cache-Control: max-age=10, stale-while-revalidate=60", TTLDecision{HasStale: true, Revalidate: 0, IfError: -1}, "fwd=stale")
 	f("Cache-Control: max-age=10, stale-while-revalidate=60", TTLDecision{HasStale: true, Revalidate: -1, IfError: 0}, "hit;ttl=-10")
 }

@@ -19,7 +19,8 @@ type tap struct {
 	inBody bool
 	left   int64 // announced body bytes still to come; -1 not announced
 	chunks *chunks
-	came   bool // a byte of an answer, interim ones included
+	pushed []byte // read beyond what was asked for, and noted already
+	came   bool   // a byte of an answer, interim ones included
 	wrong  bool
 }
 
@@ -30,7 +31,7 @@ func newTap(c net.Conn) *tap { return &tap{Conn: c} }
 func (t *tap) begin() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.wrong || !t.inBody && len(t.head) > 0 {
+	if t.wrong || len(t.pushed) > 0 || !t.inBody && len(t.head) > 0 {
 		return false
 	}
 	t.head, t.inBody, t.left, t.chunks, t.came = t.head[:0], false, 0, nil, false
@@ -51,15 +52,45 @@ func (t *tap) broken() bool {
 	return t.wrong
 }
 
-// Read implements net.Conn.
+// Read implements net.Conn. A read that may bring the last announced byte asks
+// for one more: only so is it seen whether more came.
 func (t *tap) Read(b []byte) (int, error) {
-	n, err := t.Conn.Read(b)
-	if n > 0 {
-		t.mu.Lock()
-		t.see(b[:n])
+	t.mu.Lock()
+	if len(t.pushed) > 0 {
+		n := copy(b, t.pushed)
+		t.pushed = t.pushed[n:]
 		t.mu.Unlock()
+		return n, nil
+	}
+	last := t.inBody && t.left > 0 && t.left == int64(len(b))
+	t.mu.Unlock()
+	if last {
+		return t.readLast(b)
+	}
+	n, err := t.Conn.Read(b)
+	t.note(b[:n])
+	return n, err
+}
+
+func (t *tap) readLast(b []byte) (int, error) {
+	more := make([]byte, len(b)+1)
+	n, err := t.Conn.Read(more)
+	t.note(more[:n])
+	if copy(b, more[:n]) < n {
+		t.mu.Lock()
+		t.pushed = more[len(b):n]
+		t.mu.Unlock()
+		return len(b), err
 	}
 	return n, err
+}
+
+func (t *tap) note(b []byte) {
+	if len(b) > 0 {
+		t.mu.Lock()
+		t.see(b)
+		t.mu.Unlock()
+	}
 }
 
 // see follows the bytes of an answer.
