@@ -218,8 +218,8 @@ func (p itemPolicy) decide(out *hooks.Decision, d *api.Decision) {
 // shortest there is: zero would be for ever.
 func lifetimes(out *hooks.Decision, d *api.Decision) {
 	set := func(to *time.Duration, s uint32) {
-		if s != abi.AsComputed {
-			*to = max(time.Duration(s)*time.Second, time.Millisecond)
+		if d := copyLifetime(s); d > 0 {
+			*to = d
 		}
 	}
 	if out.LifetimeSet {
@@ -312,7 +312,21 @@ func (p sitePolicy) TTL(in *proxy.TTLInput, out *proxy.TTLDecision) {
 	if revalidate != abi.AsComputed || ifError != abi.AsComputed {
 		out.HasStale, out.Revalidate, out.IfError = true, window(revalidate), window(ifError)
 	}
+	out.L1TTL, out.L2TTL = copyLifetime(v.out.TierLifetimes[0]), copyLifetime(v.out.TierLifetimes[1])
 	out.Tags = appendTags(nil, v.out.Tags)
+}
+
+// Routes reports whether a key may have an addition, or another target, by a
+// route hook.
+func (p sitePolicy) Routes() bool { return p.hooks.has(abi.Route) }
+
+// copyLifetime returns the lifetime of a copy; 0 is as long as the object, and
+// so not what a hook means by 0.
+func copyLifetime(s uint32) time.Duration {
+	if s == abi.AsComputed {
+		return 0
+	}
+	return max(time.Duration(s)*time.Second, time.Millisecond)
 }
 
 func window(s uint32) time.Duration {
