@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -133,6 +134,20 @@ type clock struct{ ns atomic.Int64 }
 func (c *clock) now() time.Time          { return time.Unix(1_700_000_000, c.ns.Load()) }
 func (c *clock) advance(d time.Duration) { c.ns.Add(int64(d)) }
 
+// failSegmentSync has the next sync of a segment fail, and no sync of what the
+// housekeeper prepares meanwhile.
+func failSegmentSync(fs *crashfs.FS, number uint32) {
+	failed := false
+	fs.OnCall(func(op crashfs.Op, name string) *crashfs.Fault {
+		// A file keeps the name under which it was prepared.
+		if failed || op != crashfs.Sync || !strings.Contains(name, fmt.Sprintf("%010d.", number)) {
+			return nil
+		}
+		failed = true
+		return &crashfs.Fault{Err: syscall.EIO}
+	})
+}
+
 // TestSyncErrorMovesRecords checks the steps after an fsync error: who waits
 // gets ErrUnknown, the file is never written to again, the records are in a new
 // one before the next acknowledgement, and positions stay.
@@ -141,7 +156,7 @@ func TestSyncErrorMovesRecords(t *testing.T) {
 	j := mustOpen(t, smallOptions(fs))
 	first := mustAppend(t, j, payload(1, 300))
 	mustSync(t, j, first)
-	fs.Fail(crashfs.Sync, 1, crashfs.Fault{Err: syscall.EIO})
+	failSegmentSync(fs, first.Segment)
 	unknown := mustAppend(t, j, payload(2, 300))
 	if err := j.Sync(unknown); !errors.Is(err, journal.ErrUnknown) || !errors.Is(err, syscall.EIO) || errors.Is(err, journal.ErrReadOnly) {
 		t.Fatalf("Sync = %v, want ErrUnknown for EIO", err)
