@@ -268,6 +268,8 @@ func siteDecision(v *hooks.Decision, out *proxy.RouteDecision) {
 	switch v.Verdict {
 	case hooks.Deny:
 		out.Deny, out.Reason = v.Status, string(v.Reason)
+	case hooks.Answer:
+		out.Answer = &proxy.Ready{Status: v.AnswerStatus, Block: fieldBlock(v.AnswerFields), Body: clone(v.AnswerBody)}
 	case hooks.Pass:
 		out.Pass = true
 	}

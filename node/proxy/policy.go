@@ -37,6 +37,7 @@ type RouteInput struct {
 type RouteDecision struct {
 	Deny       int        // status of a refusal, 400 to 599; 0 lets the request pass
 	Reason     string     // of the refusal, shown to the client
+	Answer     *Ready     // answer with this; ignored when Deny is set
 	Pass       bool       // neither look up, store nor wait
 	Pool       string     // name of another pool
 	Key        []byte     // added to the key, at most 256 bytes
@@ -44,6 +45,13 @@ type RouteDecision struct {
 	ReadTiers  item.Tiers // 0 leaves the site's
 	WriteTiers item.Tiers // 0 leaves the site's
 	Tags       []string   // added to what is stored
+}
+
+// A Ready is an answer that a policy gives by itself. It is never stored.
+type Ready struct {
+	Status int
+	Block  []byte // header lines, each ended by CRLF
+	Body   []byte
 }
 
 // TTLInput is what TTL sees.

@@ -204,7 +204,7 @@ func (p *Proxy) serve(st *state) {
 	}
 }
 
-// route asks the policy. It reports false if the request was refused.
+// route asks the policy. It reports false if the request has had its answer.
 func (p *Proxy) route(st *state) bool {
 	st.in = RouteInput{
 		Site: st.site.Name, Request: st.x, Scheme: st.scheme, Host: st.host, Target: st.target, Tiers: st.site.Tiers,
@@ -220,6 +220,10 @@ func (p *Proxy) route(st *state) bool {
 		p.refuse(st, no, how{neither: true, detail: "denied"})
 		return false
 	}
+	if out.Answer != nil {
+		p.reply(st, out.Answer)
+		return false
+	}
 	if len(out.Key) > maxKeyAddition {
 		out.Key, out.Pass = nil, true // two keys might become one
 	}
@@ -231,6 +235,20 @@ func (p *Proxy) route(st *state) bool {
 		}
 	}
 	return true
+}
+
+// reply answers with what the policy gave.
+func (p *Proxy) reply(st *state, a *Ready) {
+	x := st.x
+	x.Status(a.Status)
+	x.AddBlock(a.Block)
+	st.scratch = p.appendStatus(st.scratch[:0], st.site, &how{neither: true, detail: "policy"}, nil)
+	x.AddBlock(st.scratch)
+	if x.Method() == http.MethodHead {
+		p.sent(x.SendSized(int64(len(a.Body))))
+		return
+	}
+	p.sent(x.Send(a.Body))
 }
 
 // serveCached answers GET and HEAD: from the store if it may, else by a fetch.

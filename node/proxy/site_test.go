@@ -148,6 +148,8 @@ func TestPolicyRoute(t *testing.T) {
 		switch q := string(in.Target); {
 		case q == "/deny":
 			out.Deny, out.Reason = 451, "not here"
+		case q == "/answer":
+			out.Answer = &Ready{Status: 302, Block: []byte("Location: /new\r\n"), Body: []byte("there\n")}
 		case q == "/pass":
 			out.Pass = true
 		case q == "/other":
@@ -163,6 +165,11 @@ func TestPolicyRoute(t *testing.T) {
 	}}))
 	w.always(w.ok("Cache-Control: max-age=60", "x"))
 	w.expect(w.get("/deny"), 451, "451 Unavailable For Legal Reasons: not here\n", "detail=denied")
+	moved := w.get("/answer")
+	w.expect(moved, 302, "there\n", "detail=policy")
+	if got := moved.line("Location"); got != "/new" || w.requests() != 0 {
+		t.Errorf("Location %q after %d requests", got, w.requests())
+	}
 	w.expect(w.get("/pass"), 200, "x", "fwd=bypass")
 	w.expect(w.get("/pass"), 200, "x", "fwd=bypass")
 	w.expect(w.get("/bad"), 200, "x", "fwd=bypass")
