@@ -62,6 +62,7 @@ func (e *Engine) Change(ctx context.Context, key item.Key, c MetadataChange) (Re
 			return nil, ErrNoItem
 		}
 		it := h.View.Item()
+		it.Key = key // outlives the view
 		it.Kind = item.KindMetadata
 		it.Version = 0
 		it.Durability = e.durability(c.Durability)
