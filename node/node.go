@@ -30,6 +30,9 @@ type Options struct {
 	Log *slog.Logger
 	// Level is set from log_level at the start and on reload; may be nil.
 	Level *slog.LevelVar
+	// Applied is called with each configuration that is in force from then on;
+	// may be nil.
+	Applied func(*config.Config)
 }
 
 // A Node serves. Its methods may be called by any goroutine.
@@ -67,11 +70,19 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{o: o, log: o.Log, now: processClock()}
-	n.last.Store(o.Config)
+	n.inForce(o.Config)
 	if err := n.open(ctx, o.Config); err != nil {
 		return nil, errors.Join(err, n.abandon())
 	}
 	return n, nil
+}
+
+// inForce notes the configuration in force and tells who wants to know.
+func (n *Node) inForce(cfg *config.Config) {
+	n.last.Store(cfg)
+	if n.o.Applied != nil {
+		n.o.Applied(cfg)
+	}
 }
 
 // processClock returns Unix milliseconds that never jump: the time at which the

@@ -144,7 +144,7 @@ func (n *Node) apply(ctx context.Context, cfg *config.Config) (err error) {
 	n.data.SetTrustedProxies(prefixes(cfg.Listen.Data.TrustedProxies))
 	n.ctl.SetTrustedProxies(prefixes(cfg.Listen.Admin.TrustedProxies))
 	n.table.Store(newTable(cfg))
-	n.last.Store(cfg)
+	n.inForce(cfg)
 	return nil
 }
 

@@ -48,7 +48,10 @@ func Run(ctx context.Context, o RunOptions) error {
 	}
 	log.Info("starting", "configuration", from, "data_dir", cfg.DataDir, "pid", os.Getpid())
 	r := &runner{o: o, log: log, notify: newNotifier(o.Environ)}
-	n, err := r.start(ctx, Options{Config: cfg, Load: o.Load, Log: log, Level: level})
+	n, err := r.start(ctx, Options{
+		Config: cfg, Load: o.Load, Log: log, Level: level,
+		Applied: func(cfg *config.Config) { limitMemory(cfg, o.Environ, log) },
+	})
 	if n == nil || err != nil {
 		return err
 	}
