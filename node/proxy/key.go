@@ -160,9 +160,9 @@ func (p *Proxy) PurgePrefix(raw string) (item.Predicate, []string, error) {
 
 // PurgeHost is PurgeURL for everything stored for a host name, on all ports.
 func PurgeHost(host string) (item.Predicate, []string, error) {
-	_, name := splitHost(nil, []byte(host), "")
-	if len(name) == 0 || bytes.ContainsAny(name, "/?# \t") {
-		return 0, nil, fmt.Errorf("%w: host %q", ErrBadURL, host)
+	full, name := splitHost(nil, []byte(host), "")
+	if len(name) == 0 || !validHost(full) {
+		return 0, nil, fmt.Errorf("%w: %q is no host; write a name without scheme and path, as in shop.example", ErrBadURL, host)
 	}
 	return item.MatchTag, []string{tagHost + string(name)}, nil
 }

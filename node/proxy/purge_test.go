@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -32,6 +33,14 @@ var purges = map[string]func(w *world){
 	"host":   func(w *world) { p, v, err := PurgeHost("shop.example"); w.purge(p, v, err) },
 	"tag":    func(w *world) { w.purge(item.MatchTag, []string{"k1"}, nil) },
 	"all":    func(w *world) { w.purge(item.MatchAll, nil, nil) },
+}
+
+func TestPurgeHostRefuses(t *testing.T) {
+	for _, host := range []string{"", "http://shop.example/", "http://shop.example", "shop.example/a", "shop example", "shop.example?", "*/", "a\nb"} {
+		if p, v, err := PurgeHost(host); !errors.Is(err, ErrBadURL) {
+			t.Errorf("PurgeHost(%q) = %v %q %v, want ErrBadURL", host, p, v, err)
+		}
+	}
 }
 
 func TestPurgeOfWhatIsStored(t *testing.T) {
