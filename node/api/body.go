@@ -75,7 +75,11 @@ func (c *call) bodyProblem(err error, limit int64) *problem.Problem {
 	c.x.CloseAfter()
 	var slow interface{ Timeout() bool }
 	if errors.As(err, &slow) && slow.Timeout() {
-		return &problem.Problem{Kind: problem.RequestTimeout}
+		return problem.New(problem.RequestTimeout, "the body came slower than min_body_rate")
+	}
+	var malformed interface{ BodyMalformed() bool }
+	if errors.As(err, &malformed) && malformed.BodyMalformed() {
+		return problem.New(problem.BadRequest, "the chunks of the body cannot be read; nothing was written")
 	}
 	return &problem.Problem{Kind: problem.IncompleteBody}
 }

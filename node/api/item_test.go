@@ -136,12 +136,13 @@ func TestPutLimits(t *testing.T) {
 }
 
 // errReader fails in the ways in which the front's body fails.
-type errReader struct{ large, slow bool }
+type errReader struct{ large, slow, malformed bool }
 
 func (e errReader) Read([]byte) (int, error) { return 0, e }
 func (e errReader) Error() string            { return "test" }
 func (e errReader) BodyTooLarge() bool       { return e.large }
 func (e errReader) Timeout() bool            { return e.slow }
+func (e errReader) BodyMalformed() bool      { return e.malformed }
 
 func TestPutBrokenBody(t *testing.T) {
 	h := newHarness(t)
@@ -156,6 +157,7 @@ func TestPutBrokenBody(t *testing.T) {
 	}
 	f(413, "content-too-large", errReader{large: true})
 	f(408, "request-timeout", errReader{slow: true})
+	f(400, "bad-request", errReader{malformed: true})
 	f(400, "incomplete-body", errReader{})
 	if len(h.items) != 0 {
 		t.Error("a part was written")

@@ -18,13 +18,18 @@ var (
 	// MinBodyRate, or stalls. It has a method Timeout() bool.
 	ErrBodySlow error = tooSlow{}
 	// ErrBodyMalformed is returned when the chunks cannot be read.
-	ErrBodyMalformed = errors.New("front: malformed chunked body")
+	ErrBodyMalformed error = malformed{}
 )
 
 type tooLarge struct{}
 
 func (tooLarge) Error() string      { return "front: request body larger than max_payload_bytes" }
 func (tooLarge) BodyTooLarge() bool { return true }
+
+type malformed struct{}
+
+func (malformed) Error() string       { return "front: malformed chunked body" }
+func (malformed) BodyMalformed() bool { return true }
 
 type tooSlow struct{}
 
