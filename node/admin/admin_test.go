@@ -352,7 +352,7 @@ func TestProfiles(t *testing.T) {
 		t.Errorf("heap: %q", x.head)
 	}
 	h.want(request("GET /debug/pprof/cmdline"), 200, "")
-	h.want(request("GET /debug/pprof/nothing"), 404, "")
+	h.want(request("GET /debug/pprof/nothing"), 404, "unknown-path")
 	for _, seconds := range []string{"11", "-1", "x", "NaN", "1e9"} {
 		for _, page := range []string{"profile", "trace", "heap"} {
 			h.want(request(fmt.Sprintf("GET /debug/pprof/%s?seconds=%s", page, seconds)), 400, "bad-parameter")

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/url"
+	runtimepprof "runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,13 +38,18 @@ func (a *Admin) profile(x Exchange) {
 		query.Set("seconds", strconv.Itoa(int(max(min(limit, 30), 1)))) // pprof's own default is 30
 		target.RawQuery = query.Encode()
 	}
+	h := handler(name)
+	if h == nil {
+		sent(problem.Write(x, problem.Newf(problem.UnknownPath, "there is no profile %q, %s lists them", name, profilePath)))
+		return
+	}
 	r := (&http.Request{Method: "GET", URL: target, Header: http.Header{}, Body: http.NoBody, Host: string(x.Host())}).WithContext(x.Context())
 	w := &responseWriter{x: x, header: http.Header{}}
-	handler(name)(w, r)
+	h(w, r)
 	w.WriteHeader(http.StatusOK) // if nothing was written
 }
 
-// handler returns what serves a profile.
+// handler returns what serves a profile; nil if there is none of that name.
 func handler(name string) http.HandlerFunc {
 	switch name {
 	case "cmdline":
@@ -54,6 +60,9 @@ func handler(name string) http.HandlerFunc {
 		return pprof.Symbol
 	case "trace":
 		return pprof.Trace
+	}
+	if name != "" && runtimepprof.Lookup(name) == nil {
+		return nil
 	}
 	return pprof.Index
 }
