@@ -35,7 +35,7 @@ func LockDir(dir, owner string) (*DirLock, error) {
 	name := filepath.Join(dir, "LOCK")
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("journal: lock %s: %w", dir, err)
+		return nil, fmt.Errorf("journal: lock %s: %w; let this user write there, or set another data_dir", dir, err)
 	}
 	if err := flock(f); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
