@@ -53,7 +53,7 @@ func (n *Node) listenOptions(name string, cfg *config.Config, l *config.Listener
 		MaxConnections: l.MaxConnections, MaxConnectionsPerAddress: l.MaxConnectionsPerAddress,
 		MaxRequestsPerConnection: orNone(l.MaxRequestsPerConnection),
 		TrustedProxies:           prefixes(l.TrustedProxies),
-		Problem:                  frontProblem,
+		Problem:                  frontProblem(int64(l.MaxHeaderBytes), int64(l.MaxURLBytes), int64(cfg.MaxPayloadBytes)),
 		Logger:                   n.log.With("listener", name), Metrics: set,
 	}
 }
@@ -79,12 +79,23 @@ func prefixes(networks []string) []netip.Prefix {
 	return list
 }
 
-// frontProblem renders what the listener refuses like every other problem. The
-// listener's status stays where it is more exact than the table's.
-func frontProblem(code int, name, detail string) (contentType string, body []byte) {
-	p := problem.New(frontKind(name), detail)
-	p.Status = code
-	return problem.ContentType, append(p.AppendJSON(nil), '\n')
+// frontProblem renders what the listener refuses like every other problem, with
+// the limit that was passed. The listener's status stays where it is more exact
+// than the table's.
+func frontProblem(header, url, body int64) func(code int, name, detail string) (string, []byte) {
+	return func(code int, name, detail string) (contentType string, text []byte) {
+		p := problem.New(frontKind(name), detail)
+		p.Status = code
+		switch p.Kind {
+		case problem.HeaderTooLarge:
+			p.Limit = header
+		case problem.TargetTooLong:
+			p.Limit = url
+		case problem.ContentTooLarge:
+			p.Limit = body
+		}
+		return problem.ContentType, append(p.AppendJSON(nil), '\n')
+	}
 }
 
 func frontKind(name string) problem.Kind {
@@ -261,6 +272,7 @@ func proxySites(cfg *config.Config) []proxy.Site {
 			TargetedFields: s.TargetedFields, DefaultLifetime: s.DefaultLifetime,
 			StaleOnError: orNegative(s.StaleOnError.Std()), StaleOn5xx: s.StaleOn5xx, Keep: orNegative(s.Keep.Std()),
 			IgnoreQuery: s.IgnoreQuery, SortQuery: s.SortQuery, HonourRequestDirectives: s.HonourRequestDirectives,
+			AllowOverride: s.AllowOverride,
 			RawAcceptEncoding: !s.NormaliseAcceptEncoding, VariantsMax: s.VariantsMax, WaitersMax: s.WaitersMax,
 		})
 	}
