@@ -46,6 +46,19 @@ func TestShares(t *testing.T) {
 	f(128, 128, 128, 1)  // 0 would be the default
 }
 
+// TestSiteLists: the lists of a site reach the proxy.
+func TestSiteLists(t *testing.T) {
+	s := config.Site{
+		HonourRequestDirectives: []string{"max-age"}, AllowOverride: []string{"no-cache"}, IgnoreQuery: []string{"utm_*"},
+		TargetedFields: []string{"X-CC"},
+	}
+	got := proxySites(&config.Config{Sites: []config.Site{s}})[0]
+	if !slices.Equal(got.HonourRequestDirectives, s.HonourRequestDirectives) || !slices.Equal(got.AllowOverride, s.AllowOverride) ||
+		!slices.Equal(got.IgnoreQuery, s.IgnoreQuery) || !slices.Equal(got.TargetedFields, s.TargetedFields) {
+		t.Errorf("got %+v, want the lists of %+v", got, s)
+	}
+}
+
 func TestInflightLimit(t *testing.T) {
 	f := inflight{limit: 10}
 	if !f.take(6) || f.take(5) || !f.take(4) {

@@ -189,7 +189,9 @@ func (k *checker) siteCache(path string, s *Site) {
 		k.words(path+".tiers", s.Tiers, "l1", "l3")
 	}
 	k.words(path+".honour_request_directives", s.HonourRequestDirectives,
-		"no-cache", "no-store", "max-age", "max-stale", "min-fresh", "no-transform")
+		"no-cache", "no-store", "max-age", "max-stale", "min-fresh")
+	k.words(path+".allow_override", s.AllowOverride,
+		"no-cache", "no-store", "s-maxage", "must-revalidate", "proxy-revalidate")
 	if !k.isSet(path + ".max_object_bytes") {
 		s.MaxObjectBytes = min(s.MaxObjectBytes, k.c.L1MaxBytes/4)
 	}

@@ -71,8 +71,8 @@ const (
 	DefaultWaitersMax     = 50_000
 )
 
-// Defaults of a hook. Fuel is counted in units of the metering: one per
-// function entry and loop turn, bulk memory operations by size.
+// Defaults of a hook. Fuel is counted in units of the metering: about one per
+// wasm instruction, bulk memory operations by size.
 const (
 	DefaultFuelRoute     = 20_000
 	DefaultFuelTTL       = 20_000

@@ -118,6 +118,7 @@ func TestFaults(t *testing.T) {
 	f(site+"ignore_query = [\"a*b\"]", "9: site[0].ignore_query[0]", "not a parameter")
 	f(site+"targeted_fields = [\"a b\"]", "9: site[0].targeted_fields[0]", "not a field name")
 	f(site+"honour_request_directives = [\"nocache\"]", "9: site[0].honour_request_directives[0]", `did you mean "no-cache"?`)
+	f(site+"allow_override = [\"private\"]", "9: site[0].allow_override[0]", "allowed are no-cache, no-store, s-maxage")
 	f(site+"tiers = [\"l1\", \"l1\"]", "9: site[0].tiers[1]", "stands twice")
 	f(site+"tiers = []", "9: site[0].tiers", "no tiers")
 	f("api_hosts = [\"a b\"]", "1: api_hosts[0]", "not a host pattern")

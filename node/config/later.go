@@ -24,7 +24,6 @@ var laterKeys = []struct{ name, reason string }{
 	{"listen.admin.proxy_protocol", "it does not read the PROXY protocol"},
 	{"site.chunk_bytes", "objects are stored whole (max_object_bytes)"},
 	{"site.finish_fill_bytes", "objects are stored whole (max_object_bytes)"},
-	{"site.allow_override", "a hook cannot override the origin's directives"},
 	{"site.upgrades", "it does not pass upgrades through"},
 	{"site.error_pages", "error answers are built in"},
 	{"site.headers", "fields are not rewritten by configuration, a route hook can"},

@@ -70,13 +70,16 @@ type Site struct {
 	// HonourRequestDirectives are the request Cache-Control directives that are
 	// obeyed. only-if-cached always is.
 	HonourRequestDirectives []string `toml:"honour_request_directives" reload:"yes"`
+	// AllowOverride are the directives of an answer that a ttl hook may override
+	// with a longer lifetime.
+	AllowOverride []string `toml:"allow_override" reload:"yes"`
 	// NormaliseAcceptEncoding reduces Accept-Encoding to zstd, br and gzip
 	// before origin and variants see it.
 	NormaliseAcceptEncoding bool `toml:"normalise_accept_encoding" reload:"yes"`
 	// VariantsMax bounds the variants of one key.
 	VariantsMax int `toml:"variants_max" reload:"yes" range:"1..10000"`
 	// WaitersMax bounds the requests that wait for one fill.
-	WaitersMax int `toml:"waiters_max" reload:"yes" range:"0..1000000"`
+	WaitersMax int `toml:"waiters_max" reload:"yes" range:"1..1000000"`
 }
 
 // DefaultLifetime returns the operator's lifetime for an answer of status that

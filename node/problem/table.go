@@ -69,9 +69,11 @@ const (
 	ShuttingDown
 	HookFault
 	OriginTimeout
+	NotCached
 	HTTPVersion
 	Full
 	ReadOnly
+	Loop
 
 	kinds // their number
 )
@@ -167,7 +169,9 @@ var table = [kinds]Entry{
 	ShuttingDown:      {"shutting-down", 503, "The node is shutting down or not yet ready; nothing was done.", "Try again, on another node if there is one."},
 	HookFault:         {"hook-fault", 503, "A hook failed, and it is configured to deny then.", "Look at /hooks, or set on_fault."},
 	OriginTimeout:     {"origin-timeout", 504, "The origin did not answer in time.", "Look at the origin, or raise the pool's limits."},
+	NotCached:         {"not-cached", 504, "The request takes only what is cached (only-if-cached), and nothing is that may be used.", "Ask without only-if-cached."},
 	HTTPVersion:       {"http-version", 505, "This version of HTTP is not spoken here.", "Use HTTP/1.1."},
 	Full:              {"full", 507, "The journal's quota or the disk is exhausted; nothing was written.", "Free disk space, raise journal_max_bytes, or bring the SQL backend back so that the journal drains."},
 	ReadOnly:          {"read-only", 507, "The node takes no writes after a failed write to its disk; nothing was written.", "Replace or repair the disk and restart."},
+	Loop:              {"loop", 508, "The request came through this node too often.", "Look at which pools lead back to this node: an origin of one of them forwards here."},
 }

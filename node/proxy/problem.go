@@ -26,12 +26,12 @@ var (
 	failTarget      = failure{kind: problem.BadRequest, text: "the request target is not in origin form, or Host is no host"}
 	failMethod      = failure{kind: problem.MethodNotAllowed, text: "this method is not passed on"}
 	failConnect     = failure{kind: problem.NotImplemented, text: "CONNECT is not implemented"}
-	failNotCached   = failure{problem.Unavailable, http.StatusGatewayTimeout, "only-if-cached, and there is no answer that may be used"}
+	failNotCached   = failure{kind: problem.NotCached, text: "only-if-cached, and there is no answer that may be used"}
 	failUnreachable = failure{kind: problem.OriginUnreachable, text: "the origin could not be reached"}
 	failBroken      = failure{kind: problem.OriginAnswerBad, text: "the origin's answer was not a valid one"}
 	failTimeout     = failure{kind: problem.OriginTimeout, text: "the origin did not answer in time"}
 	failWaiters     = failure{kind: problem.Busy, text: "too many requests wait for the same answer"}
-	failLoop        = failure{problem.Misdirected, http.StatusLoopDetected, "the request went through this node too often"}
+	failLoop        = failure{kind: problem.Loop, text: "the request went through this node too often"}
 	failBody        = failure{kind: problem.ContentTooLarge, text: "the request body is larger than allowed"}
 	failRequest     = failure{kind: problem.IncompleteBody, text: "the request body could not be read"}
 	failClosing     = failure{kind: problem.ShuttingDown, text: "the node is shutting down"}
