@@ -93,6 +93,17 @@ func (v *verdict) begin(h *hookSet, method string, client netip.Addr, scheme str
 	return &v.req
 }
 
+// A certified exchange knows whether its client has shown a certificate.
+type certified interface{ ClientCertificate() bool }
+
+// asked takes over what only a request itself tells.
+func (v *verdict) asked(x fielder) {
+	v.fields = x
+	if c, ok := x.(certified); ok && c.ClientCertificate() {
+		v.req.Flags |= abi.FlagClientCert
+	}
+}
+
 func methodOf(method string) abi.Method {
 	switch method {
 	case "GET":
@@ -150,7 +161,7 @@ func (p itemPolicy) Route(x api.Exchange, op api.Op, id []byte, size int64, d *a
 	defer p.verdicts.Put(v)
 	defer v.end()
 	req := v.begin(p.hooks, x.Method(), x.Client(), x.Scheme())
-	v.fields = x
+	v.asked(x)
 	req.Operation, req.Key, req.ContentBytes, req.Tiers = abi.Operation(op), id, bytesLeft(size), tiersOr(d.Tiers)
 	if !p.hooks.host.Route(req, &v.out) {
 		return
@@ -174,7 +185,7 @@ func (p itemPolicy) TTL(x api.Exchange, id []byte, size int64, d *api.Decision) 
 	defer p.verdicts.Put(v)
 	defer v.end()
 	req := v.begin(p.hooks, x.Method(), x.Client(), x.Scheme())
-	v.fields = x
+	v.asked(x)
 	v.response = contentFields(x)
 	req.Operation, req.Key, req.ContentBytes, req.Tiers = abi.Write, id, bytesLeft(size), tiersOr(d.Tiers)
 	if d.TTL > 0 {
@@ -240,7 +251,7 @@ func (p sitePolicy) Route(in *proxy.RouteInput, out *proxy.RouteDecision) {
 	defer v.end()
 	x := in.Request
 	req := v.begin(p.hooks, x.Method(), x.Client(), in.Scheme)
-	v.fields = x
+	v.asked(x)
 	v.key = append(append(append(append(v.key[:0], in.Scheme...), "://"...), in.Host...), in.Target...)
 	req.Operation, req.Site, req.Key = operationOf(req.Method), in.Site, v.key
 	req.ContentBytes, req.Tiers, req.Flags = bytesLeft(x.ContentLength()), tiersOr(in.Tiers), req.Flags|abi.FlagSite

@@ -24,7 +24,13 @@ func newTable(cfg *config.Config) *table {
 func (n *Node) serveData(x *front.Exchange) {
 	t := n.table.Load()
 	if t.sites {
-		if _, claimed := t.Match(x.Host(), x.Target()); claimed {
+		site, claimed := t.Match(x.Host(), x.Target())
+		if name := x.ServerName(); name != "" && !t.sameSite(name, x.Target(), site, claimed) {
+			n.metrics.misdirected.Inc()
+			n.problem(x, problem.New(problem.Misdirected, "the TLS handshake named the host of another site (RFC 9110 section 7.4)"))
+			return
+		}
+		if claimed {
 			n.proxy.Serve(x)
 			return
 		}
@@ -46,6 +52,14 @@ func (n *Node) serveData(x *front.Exchange) {
 		defer n.inflight.give(length)
 	}
 	n.api.Serve(x)
+}
+
+// sameSite reports whether the name of a TLS handshake belongs to the site that
+// was found by Host: a client whose connection was made for one site, and vetted
+// for it, must not reach another one over it.
+func (t *table) sameSite(name string, target []byte, site int, claimed bool) bool {
+	s, c := t.Match([]byte(name), target)
+	return s == site && c == claimed
 }
 
 // problem answers with p.

@@ -272,7 +272,7 @@ func proxySites(cfg *config.Config) []proxy.Site {
 			TargetedFields: s.TargetedFields, DefaultLifetime: s.DefaultLifetime,
 			StaleOnError: orNegative(s.StaleOnError.Std()), StaleOn5xx: s.StaleOn5xx, Keep: orNegative(s.Keep.Std()),
 			IgnoreQuery: s.IgnoreQuery, SortQuery: s.SortQuery, HonourRequestDirectives: s.HonourRequestDirectives,
-			AllowOverride: s.AllowOverride,
+			AllowOverride:     s.AllowOverride,
 			RawAcceptEncoding: !s.NormaliseAcceptEncoding, VariantsMax: s.VariantsMax, WaitersMax: s.WaitersMax,
 		})
 	}

@@ -27,6 +27,9 @@ type conn struct {
 	counted  bool            // in Server.byAddress
 	index    int             // in Server.conns, under Server.mu
 
+	serverName string // of the TLS handshake
+	certified  bool   // the client's certificate was verified
+
 	// deadline is a deadline for the coarse clock. The connection sets it; the
 	// clock and Shutdown take it away when they wake the connection.
 	deadline deadlineCell
@@ -97,6 +100,7 @@ func (c *conn) open(nc net.Conn, peer netip.Addr, believed bool) {
 	c.trusted, c.believed, c.counted = c.s.trusted.Load(), believed, !believed
 	c.served, c.since = 0, 0
 	c.sealed, c.sent, c.broken = nil, false, nil
+	c.serverName, c.certified = "", false
 	c.deadline.Store(0)
 }
 
@@ -137,6 +141,8 @@ func (c *conn) handshake() bool {
 		c.s.m.refused[refusedHandshake].Inc()
 		return false
 	}
+	state := t.ConnectionState()
+	c.serverName, c.certified = state.ServerName, len(state.VerifiedChains) > 0
 	return true
 }
 

@@ -74,6 +74,14 @@ func (x *Exchange) Scheme() string {
 	return "http"
 }
 
+// ServerName returns the host name that the client asked for in its TLS
+// handshake (SNI); "" without TLS, or if it named none.
+func (x *Exchange) ServerName() string { return x.c.serverName }
+
+// ClientCertificate reports whether the client has shown a certificate that was
+// verified.
+func (x *Exchange) ClientCertificate() bool { return x.c.certified }
+
 // Header returns the value of the first field of this name, in any case, or nil
 // if there is none. The value of an empty field is empty and not nil.
 func (x *Exchange) Header(name string) []byte {
