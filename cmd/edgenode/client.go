@@ -157,7 +157,7 @@ func (c *client) refused(resp *http.Response) error {
 	}
 	code := exitRefused
 	switch {
-	case resp.StatusCode == http.StatusNotFound:
+	case resp.StatusCode == http.StatusNotFound && r.Type == "urn:edgenode:problem:not-found": // of the item, not of the path
 		code = exitMissing
 	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests:
 		code = exitUnavailable

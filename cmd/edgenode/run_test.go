@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -140,6 +141,7 @@ func TestItems(t *testing.T) {
 	cli("", "put", "a/c", name, "--if-match", strings.Repeat("0", 32)).exits(t, exitRefused)
 	cli("", "put", "a/c", filepath.Join(t.TempDir(), "none")).exits(t, exitFailed)
 	cli("x", "put", "a/d", "--ttl", "soon").exits(t, exitRefused).says(t, "bad-ttl", "15m")
+	cli("x", "put", "a/d", "--tiers", "l2").exits(t, exitRefused).says(t, "invalid-write", "add l1 or l3")
 	cli("x", "put", "a/d", "--durability", "often").exits(t, exitUsage)
 
 	cli("", "status", "a/b").exits(t, exitDone).says(t, "in l1")
@@ -148,6 +150,10 @@ func TestItems(t *testing.T) {
 	cli("", "delete", "a/c").exits(t, exitDone).says(t, "existed true")
 	cli("", "get", "a/c").exits(t, exitMissing)
 	cli("", "status", "a/c").exits(t, exitMissing)
+
+	other := httptest.NewServer(http.NotFoundHandler()) // no edgenode: nothing is known of the item
+	defer other.Close()
+	command("", "get", "a/b", "--url", other.URL).exits(t, exitRefused)
 }
 
 func decode(t testing.TB, text string, into any) {
