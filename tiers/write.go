@@ -206,6 +206,8 @@ func (e *Engine) fillDefaults(it *item.Item, site bool) error {
 		}
 	}
 	switch {
+	case it.Tiers == item.L2 && !site: // there is no L2 behind this engine
+		return fmt.Errorf("%w: tier l2 alone, which this node does not have: the item would be nowhere; add l1 or l3", ErrInvalid)
 	case it.Tiers&item.L3 == 0 && it.Durability > item.DurabilityMemory:
 		return fmt.Errorf("%w: durability %s needs tier l3; an item without it is cache and has durability memory", ErrInvalid, it.Durability)
 	case it.Tiers&item.L3 == 0 || site && it.Durability == item.DurabilityDefault:
