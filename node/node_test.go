@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -477,6 +478,28 @@ func TestInflight(t *testing.T) {
 		t.Errorf("the refusal: %v %s", refused.header, refused.body)
 	}
 	r.put("b", strings.Repeat("x", 100_000))
+
+	// A chunked body counts as it comes.
+	chunked := func(size int) int {
+		t.Helper()
+		// Not a strings.Reader, whose length the client would announce.
+		req, err := http.NewRequest("PUT", r.data+"/v1/items/c", io.MultiReader(strings.NewReader(strings.Repeat("x", size))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	if got := chunked(100_000); got != 201 && got != 204 {
+		t.Errorf("a small chunked body: %d", got)
+	}
+	if got := chunked(400_000); got != 503 {
+		t.Errorf("a large chunked body: %d, want 503", got)
+	}
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}

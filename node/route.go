@@ -1,9 +1,11 @@
 package node
 
 import (
+	"io"
 	"sync/atomic"
 	"time"
 
+	"github.com/edgenode/edgenode/node/api"
 	"github.com/edgenode/edgenode/node/config"
 	"github.com/edgenode/edgenode/node/front"
 	"github.com/edgenode/edgenode/node/problem"
@@ -40,17 +42,30 @@ func (n *Node) serveData(x *front.Exchange) {
 		n.problem(x, problem.New(problem.Misdirected, "no site has this host, and api_hosts leaves it out"))
 		return
 	}
-	if length := x.ContentLength(); length != 0 {
-		if length < 0 {
-			length = int64(n.o.Config.MaxPayloadBytes)
-		}
-		if !n.inflight.take(length) {
-			n.metrics.bodiesRefused.Inc()
-			n.problem(x, n.inflight.refusal(length))
-			return
-		}
-		defer n.inflight.give(length)
+	if x.ContentLength() != 0 {
+		n.serveBody(x)
+		return
 	}
+	n.api.Serve(x)
+}
+
+// serveBody lets the items API answer a request with a body, within
+// inflight_max_bytes: an announced length counts from the beginning, a chunked
+// body as it comes.
+func (n *Node) serveBody(x *front.Exchange) {
+	length := x.ContentLength()
+	if length < 0 {
+		counted := &countedExchange{Exchange: x, body: countedBody{n: n, r: x.Body()}}
+		defer func() { n.inflight.give(counted.body.held) }()
+		n.api.Serve(counted)
+		return
+	}
+	if !n.inflight.take(length) {
+		n.metrics.bodiesRefused.Inc()
+		n.problem(x, n.inflight.refusal(length))
+		return
+	}
+	defer n.inflight.give(length)
 	n.api.Serve(x)
 }
 
@@ -93,3 +108,38 @@ func (f *inflight) refusal(size int64) *problem.Problem {
 		Limit: f.limit, Value: f.used.Load() + size, RetryAfter: time.Second,
 	}
 }
+
+// A countedExchange is an exchange whose body counts as it comes.
+type countedExchange struct {
+	*front.Exchange
+	body countedBody
+}
+
+var _ api.Exchange = (*countedExchange)(nil)
+
+// Body returns the counted body.
+func (x *countedExchange) Body() io.Reader { return &x.body }
+
+// A countedBody takes room for what is read of a body.
+type countedBody struct {
+	n    *Node
+	r    io.Reader
+	held int64
+}
+
+// Read fails with errNoRoom when the bytes under way would pass their limit.
+func (b *countedBody) Read(p []byte) (int, error) {
+	got, err := b.r.Read(p)
+	if !b.n.inflight.take(int64(got)) {
+		b.n.metrics.bodiesRefused.Inc()
+		return 0, errNoRoom{}
+	}
+	b.held += int64(got)
+	return got, err
+}
+
+// errNoRoom says that there is no room for a body now.
+type errNoRoom struct{}
+
+func (errNoRoom) Error() string { return "node: bodies under way fill inflight_max_bytes" }
+func (errNoRoom) Busy() bool    { return true }

@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"io"
+	"time"
 
 	"github.com/edgenode/edgenode/node/problem"
 )
@@ -80,6 +81,10 @@ func (c *call) bodyProblem(err error, limit int64) *problem.Problem {
 	var malformed interface{ BodyMalformed() bool }
 	if errors.As(err, &malformed) && malformed.BodyMalformed() {
 		return problem.New(problem.BadRequest, "the chunks of the body cannot be read; nothing was written")
+	}
+	var busy interface{ Busy() bool }
+	if errors.As(err, &busy) && busy.Busy() {
+		return &problem.Problem{Kind: problem.Busy, Detail: "there is no room for this body beside those under way", RetryAfter: time.Second}
 	}
 	return &problem.Problem{Kind: problem.IncompleteBody}
 }

@@ -20,7 +20,7 @@ type Exchange interface {
 	Scheme() string
 	Fields(yield func(name, value []byte) bool) // every header line in order
 	ContentLength() int64                       // -1 unknown, 0 none
-	Body() io.Reader                            // errors may have BodyTooLarge() bool, Timeout() bool
+	Body() io.Reader                            // errors may have BodyTooLarge, Timeout, BodyMalformed or Busy, each () bool
 	Client() netip.Addr
 	Local() bool // the peer is loopback and nothing was forwarded
 	Context() context.Context
