@@ -145,6 +145,7 @@ func (r *request) Fields(yield func(name, value []byte) bool) {
 func (r *request) ContentLength() int64            { return r.length }
 func (r *request) Body() io.Reader                 { return nil }
 func (r *request) Client() netip.Addr              { return netip.AddrFrom4([4]byte{192, 0, 2, 1}) }
+func (r *request) Peer() netip.Addr                { return r.Client() }
 func (r *request) Local() bool                     { return false }
 func (r *request) HTTP10() bool                    { return false }
 func (r *request) Context() context.Context        { return context.Background() }

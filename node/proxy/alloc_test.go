@@ -34,6 +34,7 @@ func (x *quietExchange) Fields(yield func(name, value []byte) bool) {
 func (x *quietExchange) ContentLength() int64            { return 0 }
 func (x *quietExchange) Body() io.Reader                 { return nil }
 func (x *quietExchange) Client() netip.Addr              { return netip.Addr{} }
+func (x *quietExchange) Peer() netip.Addr                { return netip.Addr{} }
 func (x *quietExchange) HTTP10() bool                    { return false }
 func (x *quietExchange) Context() context.Context        { return context.Background() }
 func (x *quietExchange) Informational(int, []byte) error { return nil }

@@ -22,7 +22,8 @@ type Exchange interface {
 	Fields(yield func(name, value []byte) bool)
 	ContentLength() int64 // -1 unknown, 0 none
 	Body() io.Reader
-	Client() netip.Addr
+	Client() netip.Addr // as trusted proxies tell it
+	Peer() netip.Addr   // at the other end of the connection
 	HTTP10() bool
 	Context() context.Context
 

@@ -44,15 +44,15 @@ func (p *Proxy) upstreamFields(st *state, r *request) http.Header {
 		return true
 	})
 	removeHopByHop(h)
+	// The exchange shows what came before only if a trusted proxy sent it.
+	forwarded := append(h["X-Forwarded-For"], st.x.Peer().String())
 	for _, name := range []string{"Host", "Content-Length", "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Real-Ip"} {
 		delete(h, name)
 	}
 	if r.length == 0 {
 		delete(h, "Expect") // there is no body to wait with
 	}
-	if client := r.client; client.IsValid() {
-		h["X-Forwarded-For"] = []string{client.String()}
-	}
+	h["X-Forwarded-For"] = []string{strings.Join(forwarded, ", ")}
 	h["X-Forwarded-Proto"] = []string{r.scheme}
 	h["X-Forwarded-Host"] = []string{r.rawHost}
 	version := "1.1 "

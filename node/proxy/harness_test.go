@@ -136,7 +136,7 @@ type exchange struct {
 	fields                       [][2]string
 	body                         io.Reader
 	length                       int64
-	client                       netip.Addr
+	client, peer                 netip.Addr
 	http10                       bool
 	ctx                          context.Context
 
@@ -175,6 +175,7 @@ func (x *exchange) Fields(yield func(name, value []byte) bool) {
 func (x *exchange) ContentLength() int64     { return x.length }
 func (x *exchange) Body() io.Reader          { return readAlone{x, x.body} }
 func (x *exchange) Client() netip.Addr       { return x.client }
+func (x *exchange) Peer() netip.Addr         { return x.peer }
 func (x *exchange) HTTP10() bool             { return x.http10 }
 func (x *exchange) Context() context.Context { return x.ctx }
 
@@ -395,7 +396,7 @@ func (w *world) status(code int, lines, body string) string {
 // request makes an exchange; lines are "Name: value".
 func (w *world) request(method, target string, lines ...string) *exchange {
 	x := &exchange{
-		method: method, target: target, host: "shop.example", scheme: "http", client: netip.MustParseAddr("192.0.2.7"),
+		method: method, target: target, host: "shop.example", scheme: "http", client: netip.MustParseAddr("192.0.2.7"), peer: netip.MustParseAddr("192.0.2.7"),
 		ctx: context.Background(), body: strings.NewReader(""), t: w, sized: -2, stream: -2,
 	}
 	for _, l := range lines {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -34,12 +35,30 @@ func TestRFC9110Section76RequestFields(t *testing.T) {
 	}
 	f("X-End", "1 | 2")
 	f("Via", "1.0 front | 1.1 edgenode")
-	f("X-Forwarded-For", "192.0.2.7")
+	f("X-Forwarded-For", "203.0.113.9, 192.0.2.7")
 	f("X-Forwarded-Proto", "http")
 	f("X-Forwarded-Host", "shop.example")
 	f("Cookie", "a=b")
 	if r.Host != "shop.example" {
 		t.Errorf("Host = %q", r.Host)
+	}
+}
+
+// A variant is chosen by the list that the origin saw, the peer at its end.
+func TestForwardedForAsVariant(t *testing.T) {
+	w := newWorld(t)
+	w.says(func(r *http.Request) string {
+		return w.ok("Cache-Control: max-age=60\nVary: X-Forwarded-For", r.Header.Get("X-Forwarded-For"))
+	})
+	from := func(peer string, lines ...string) *exchange {
+		x := w.request("GET", "/a", lines...)
+		x.peer = netip.MustParseAddr(peer)
+		return w.serve(x)
+	}
+	for _, cache := range []string{"fwd=", "hit"} {
+		w.expect(from("192.0.2.1"), 200, "192.0.2.1", cache)
+		w.expect(from("192.0.2.2"), 200, "192.0.2.2", cache)
+		w.expect(from("192.0.2.2", "X-Forwarded-For: 1.1.1.1,2.2.2.2", "X-Forwarded-For: 3.3.3.3"), 200, "1.1.1.1,2.2.2.2, 3.3.3.3, 192.0.2.2", cache)
 	}
 }
 

@@ -146,7 +146,7 @@ func (st *state) takeField(name, value []byte) bool {
 
 // appendField implements fieldSource for the request of the exchange.
 func (st *state) appendField(dst []byte, name string) ([]byte, bool) {
-	if out, ok, known := st.site.generated(dst, name, st.x.Client(), st.scheme, st.x.Host()); known {
+	if out, ok, known := st.site.generated(dst, name, st.scheme, st.x.Host()); known {
 		return out, ok
 	}
 	at := len(dst)
@@ -154,15 +154,22 @@ func (st *state) appendField(dst []byte, name string) ([]byte, bool) {
 	st.x.Fields(st.fieldFn)
 	dst = st.got
 	st.got = nil
+	if name == forwardedFor {
+		if st.present {
+			dst = append(dst, ',')
+		}
+		return st.x.Peer().AppendTo(dst), true
+	}
 	return st.site.reduce(dst, at, name), st.present
 }
 
+// forwardedFor is the field to which the node appends its peer.
+const forwardedFor = "x-forwarded-for"
+
 // generated gives the value of fields that the node makes itself, and of those
 // that never reach an origin.
-func (s *Site) generated(dst []byte, name string, client netip.Addr, scheme string, host []byte) (out []byte, present, known bool) {
+func (s *Site) generated(dst []byte, name string, scheme string, host []byte) (out []byte, present, known bool) {
 	switch name {
-	case "x-forwarded-for":
-		return client.AppendTo(dst), true, true
 	case "x-forwarded-proto":
 		return append(dst, scheme...), true, true
 	case "x-forwarded-host", "host":
@@ -204,7 +211,7 @@ type request struct {
 
 // appendField implements fieldSource.
 func (r *request) appendField(dst []byte, name string) ([]byte, bool) {
-	if out, ok, known := r.site.generated(dst, name, r.client, r.scheme, []byte(r.rawHost)); known {
+	if out, ok, known := r.site.generated(dst, name, r.scheme, []byte(r.rawHost)); known {
 		return out, ok
 	}
 	at := len(dst)
