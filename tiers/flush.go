@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -203,21 +204,23 @@ func (e *Engine) readForFlush(c *pendingCopy) (item.View, error) {
 	return mergeMetadata(base, newest), nil
 }
 
+// readSlack is how many bytes beyond the record the journal wants for a read
+// without an allocation.
+const readSlack = 16
+
 // readIntoArena reads a record into the batch's arena. Where the arena has no
 // room a new one is begun; views into the old one stay valid.
 func (e *Engine) readIntoArena(r pendingRecord, memory []byte) (item.View, error) {
 	f := &e.flusher
-	if cap(f.arena)-len(f.arena) < int(r.size) {
-		f.arena = make([]byte, 0, max(int(r.size), DefaultBatchFlushBytes+DefaultBatchFlushBytes/2))
+	if need := int(r.size) + readSlack; cap(f.arena)-len(f.arena) < need {
+		f.arena = make([]byte, 0, max(need, DefaultBatchFlushBytes+DefaultBatchFlushBytes/2))
 	}
 	v, err := e.recordBytes(f.arena, r, memory)
 	if err != nil {
 		return nil, err
 	}
-	n := len(v)
-	v = item.View(f.arena[len(f.arena) : len(f.arena)+n : len(f.arena)+n])
-	f.arena = f.arena[:len(f.arena)+n]
-	return v, nil
+	f.arena = f.arena[:len(f.arena)+len(v)]
+	return slices.Clip(v), nil // v itself: were the room too small, it is elsewhere
 }
 
 // sendItems applies items to L3 and settles each. A batch that L3 refuses for
