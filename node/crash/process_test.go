@@ -158,6 +158,7 @@ type answer struct {
 	status int
 	header http.Header
 	body   string
+	close  bool // the connection ends with it
 }
 
 // ask sends a request to the data listener, or, when path has a scheme, there.
@@ -184,7 +185,7 @@ func (p *process) ask(ctx context.Context, method, path, body string, header ...
 	if err := resp.Body.Close(); err != nil {
 		return nil, err
 	}
-	a := &answer{resp.StatusCode, resp.Header, string(text)}
+	a := &answer{resp.StatusCode, resp.Header, string(text), resp.Close}
 	return a, err // with an error, a.body is as far as it came
 }
 

@@ -134,6 +134,7 @@ func TestA3_WritesDuringShutdown(t *testing.T) {
 	}
 	acks.Wait()
 	p.signal(termination)
+	p.awaitDraining()
 	half.finish(l)
 	wg.Wait()
 	if code := p.end(); code != 0 {
@@ -146,6 +147,18 @@ func TestA3_WritesDuringShutdown(t *testing.T) {
 	if err := l.check(p); err != nil {
 		t.Fatalf("after the restart: %v\n%s", err, p.log())
 	}
+}
+
+// awaitDraining returns when both listeners know of the shutdown: the admin
+// listener is told last, and then ends its connections.
+func (p *process) awaitDraining() {
+	p.tb.Helper()
+	for begin := time.Now(); time.Since(begin) < patience; {
+		if a := p.must("GET", p.admin+"/readyz", "", []int{200, 503}); a.status == 503 && a.close {
+			return
+		}
+	}
+	p.tb.Fatalf("the node does not drain after %v:\n%s", patience, p.log())
 }
 
 // A half is a write of which the node has the header and the first byte.
