@@ -42,6 +42,7 @@ func Run(ctx context.Context, o RunOptions) error {
 	}
 	level := new(slog.LevelVar)
 	log := slog.New(slog.NewTextHandler(o.Log, &slog.HandlerOptions{Level: level}))
+	defer divertStray(log)()
 	from := o.ConfigFile
 	if from == "" {
 		from = "defaults"
