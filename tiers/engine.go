@@ -35,6 +35,9 @@ type Engine struct {
 	l3        Store
 	l3State   backendState
 
+	loadMu sync.Mutex
+	loaded atomic.Bool // what L3 knows has been taken over
+
 	pending  pendingTable
 	dirty    *dirtyQueue
 	rules    ruleSet
@@ -152,15 +155,24 @@ func (e *Engine) openL3(ctx context.Context) error {
 		e.l3 = o.WrapStore(store)
 	}
 	e.l3State.set(true, "", e.clock.UnixMilli())
-	if err := e.loadFromL3(ctx); err != nil {
+	if err := e.load(ctx); err != nil {
 		// Down at start: the journal and the clock file are enough to serve.
 		e.l3Failed(err)
 	}
 	return nil
 }
 
-// loadFromL3 takes over what L3 knows: the clock's floor and the rules.
-func (e *Engine) loadFromL3(ctx context.Context) error {
+// load takes over what L3 knows, once: the clock's floor and the rules. Nothing
+// may be read from L3 before: a rule that has not reached all rows hides some.
+func (e *Engine) load(ctx context.Context) error {
+	if e.loaded.Load() {
+		return nil
+	}
+	e.loadMu.Lock()
+	defer e.loadMu.Unlock()
+	if e.loaded.Load() {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, e.l3Timeout)
 	defer cancel()
 	highest := e.l3.MaxVersion()
@@ -173,8 +185,11 @@ func (e *Engine) loadFromL3(ctx context.Context) error {
 		return err
 	}
 	for _, r := range rules {
-		e.rules.add(&liveRule{Rule: r.Rule, inL3: true, sweptL1: true, sweptL3: r.Swept})
+		// While L1 is empty, nothing in it is covered.
+		e.rules.add(&liveRule{Rule: r.Rule, inL3: true, sweptL1: e.l1 == nil, sweptL3: r.Swept})
 	}
+	e.loaded.Store(true)
+	signal(e.sweep)
 	return nil
 }
 

@@ -69,6 +69,9 @@ func (e *Engine) probeL3() {
 	defer cancel()
 	start := time.Now()
 	err := e.l3.Ping(ctx)
+	if err == nil {
+		err = e.load(ctx)
+	}
 	latency := time.Since(start)
 	if e.ctx.Err() != nil {
 		return // closing

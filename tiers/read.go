@@ -361,6 +361,9 @@ func (e *Engine) fill(hash uint64, k flightKey, f *flight) {
 func (e *Engine) readL3(ctx context.Context, key item.Key) (item.View, bool, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.l3Timeout)
 	defer cancel()
+	if err := e.load(ctx); err != nil {
+		return nil, false, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
 	b, ok, err := e.l3.Get(ctx, key, nil)
 	if err != nil {
 		e.l3Failed(err)

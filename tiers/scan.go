@@ -234,6 +234,9 @@ func (e *Engine) overlay(ctx context.Context, q *Query, after item.Key) ([]overl
 func (e *Engine) scanL3(ctx context.Context, q *Query, after item.Key, limit int, content bool, fn func(item.View) error) (more bool, err error) {
 	lq := e.l3Query(q)
 	lq.After, lq.Limit, lq.WithContent = after, limit, content
+	if err := e.load(ctx); err != nil {
+		return false, e.l3Error(ctx, err)
+	}
 	rows := 0
 	err = e.l3.Scan(ctx, lq, func(v item.View) error {
 		rows++
@@ -279,6 +282,9 @@ func (e *Engine) Count(ctx context.Context, q Query) (n int64, exact bool, err e
 	if err := q.check(); err != nil || q.disjoint() {
 		return 0, err == nil, err
 	}
+	if err := e.load(ctx); err != nil {
+		return 0, false, e.l3Error(ctx, err)
+	}
 	if len(e.rules.which(deleteNotInL3)) > 0 {
 		// Rows that are deleted already would be counted: make them go first.
 		if err := e.sweepAll(ctx); err != nil {
@@ -320,6 +326,9 @@ func (e *Engine) overlayDelta(ctx context.Context, q *Query, over []overlayItem)
 func (e *Engine) readManyL3(ctx context.Context, keys []item.Key, fn func(i int, v item.View)) error {
 	if len(keys) == 0 {
 		return nil
+	}
+	if err := e.load(ctx); err != nil {
+		return e.l3Error(ctx, err)
 	}
 	err := e.l3.GetMany(ctx, keys, func(i int, v item.View) error {
 		fn(i, v)

@@ -20,6 +20,7 @@ type Store struct {
 
 	mu      sync.Mutex
 	down    bool
+	noSweep bool
 	swallow func(op l3.Op) bool
 	onGet   func(key item.Key)
 	onApply func(ops []l3.Op)
@@ -41,6 +42,13 @@ func (s *Store) SetDown(down bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.down = down
+}
+
+// FailSweeps makes the sweeps of rules fail as an outage does, or ends that.
+func (s *Store) FailSweeps(fail bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.noSweep = fail
 }
 
 // Swallow makes Apply lose the operations for which f is true: they are not
@@ -180,6 +188,12 @@ func (s *Store) apply(ctx context.Context, ops []l3.Op, rules []item.Rule, out [
 
 // SweepRule is Store.SweepRule.
 func (s *Store) SweepRule(ctx context.Context, rule item.Rule, limit int) (int, bool, error) {
+	s.mu.Lock()
+	noSweep := s.noSweep
+	s.mu.Unlock()
+	if noSweep {
+		return 0, false, fmt.Errorf("tiertest: %w", l3.ErrUnavailable)
+	}
 	if err := s.fail(); err != nil {
 		return 0, false, err
 	}
