@@ -160,7 +160,7 @@ func (n *Node) engineOptions(cfg *config.Config) tiers.Options {
 			Warn: cfg.Pressure.Warn, Throttle: cfg.Pressure.Throttle, Critical: cfg.Pressure.Critical,
 			Emergency: cfg.Pressure.Emergency, Shutdown: cfg.Pressure.Shutdown,
 		},
-		JournalMaxBytes: int64(cfg.JournalMaxBytes), SQLiteWALMax: int64(cfg.SQLiteWALMax),
+		DeadLetterTries: cfg.DeadLetterTries, JournalMaxBytes: int64(cfg.JournalMaxBytes), SQLiteWALMax: int64(cfg.SQLiteWALMax),
 		TombstoneRetention: cfg.TombstoneRetention.Std(), MaxLifetime: cfg.MaxLifetime.Std(),
 		ClockSkewMax: cfg.ClockSkewMax.Std(), ExpirySweep: cfg.ExpirySweep.Std(),
 		Now: n.now, Logger: n.log,
