@@ -200,6 +200,11 @@ func (e *Engine) ruleToL3(ctx context.Context, r *liveRule) error {
 	if e.ruleInL3(r) {
 		return nil
 	}
+	if r.Match == item.MatchTag || r.Match == item.MatchTagPrefix {
+		if err := e.flushOlder(ctx, r.Version); err != nil {
+			return fmt.Errorf("tiers: rule %s to L3: %w", r.Version, err)
+		}
+	}
 	if _, err := e.l3.Apply(ctx, nil, []item.Rule{r.Rule}, nil); err != nil {
 		if ctx.Err() == nil {
 			e.l3Failed(err)
@@ -211,6 +216,38 @@ func (e *Engine) ruleToL3(ctx context.Context, r *liveRule) error {
 		e.journal.Release(r.pos)
 	}
 	return nil
+}
+
+// flushOlder flushes what is older than a version. A rule by tag speaks of the
+// tags that items had at its version: before L3 looks at its rows, they must
+// have them. Else a row that lost the tag since would become a tombstone, newer
+// than the write that is pending.
+func (e *Engine) flushOlder(ctx context.Context, than item.Version) error {
+	for i := range e.pending.stripes {
+		for e.awaitOlder(&e.pending.stripes[i], than) {
+			if _, err := e.flushBatch(context.WithoutCancel(ctx)); err != nil {
+				return err
+			}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// awaitOlder reports whether anything older than a version is to be flushed. It
+// waits for what is in flight.
+func (e *Engine) awaitOlder(s *stripe, than item.Version) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		found, inFlight := s.olderLocked(than)
+		if !inFlight {
+			return found
+		}
+		s.settled.Wait()
+	}
 }
 
 // sweepL1 removes from L1 what r covers. Before it begins it passes every

@@ -70,6 +70,11 @@ func (e *Engine) Change(ctx context.Context, key item.Key, c MetadataChange) (Re
 			it.Durability = item.DurabilityMemory
 		}
 		c.apply(&it, e.clock.UnixMilli())
+		if c.Tags != nil && e.rules.coversFetch(key, it.Tags, it.ContentVersion) {
+			// A bulk delete of one of the new tags, older than this change, would
+			// cover the content: it gets a version of its own.
+			it.Kind = item.KindPut
+		}
 		return &it, nil
 	})
 }

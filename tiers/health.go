@@ -165,6 +165,9 @@ func (e *Engine) Status(ctx context.Context, key item.Key) (Status, error) {
 		case c.newest.memory:
 			st.Where = StatusPending
 		}
+		if !st.Tombstone && e.hiddenPending(&c) {
+			st.Where = StatusMissing
+		}
 		return st, nil
 	}
 	v, ok, err := e.readL3(ctx, key)
@@ -184,6 +187,17 @@ func (e *Engine) Status(ctx context.Context, key item.Key) (Status, error) {
 		st.Where = StatusMissing
 	}
 	return st, nil
+}
+
+// hiddenPending reports whether the newest pending record is over or covered by
+// a rule.
+func (e *Engine) hiddenPending(c *pendingCopy) bool {
+	v, err := e.recordBytes(nil, c.newest, c.memory)
+	if err != nil {
+		return false // flushed meanwhile
+	}
+	_, found := e.answer(v, FromPending, everyRule)
+	return !found
 }
 
 // hiddenBelow reports whether v, a row of L3, is over or covered by a rule.

@@ -175,6 +175,34 @@ func (p *pendingID) busyLocked() bool {
 	return false
 }
 
+// olderLocked reports whether there are writes older than a version that are not
+// dead letters, and whether one of them is in flight.
+func (s *stripe) olderLocked(than item.Version) (found, waits bool) {
+	for _, p := range s.ids {
+		for i := range p.records {
+			r := &p.records[i]
+			older := r.version < than && !r.dead
+			found, waits = found || older, waits || older && r.phase == inFlight
+		}
+	}
+	return found, waits
+}
+
+// anyOlder reports whether there are writes older than a version that are not
+// dead letters.
+func (t *pendingTable) anyOlder(than item.Version) bool {
+	for i := range t.stripes {
+		s := &t.stripes[i]
+		s.mu.Lock()
+		found, _ := s.olderLocked(than)
+		s.mu.Unlock()
+		if found {
+			return true
+		}
+	}
+	return false
+}
+
 // dropLocked takes the records for which gone is true from p, and p from the
 // table when none is left. It calls released for each, so that its bytes can be
 // let go; released is called with the stripe's lock held.
