@@ -50,5 +50,8 @@ func (n *Node) reloadPage(ctx context.Context) admin.Outcome {
 	for _, f := range r.Faults {
 		out.Faults = append(out.Faults, f.Error())
 	}
+	if out.Err != nil && !out.Running && len(out.Faults) == 0 {
+		out.Faults = []string{out.Err.Error()} // of a hook's module, for instance
+	}
 	return out
 }

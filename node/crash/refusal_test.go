@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -50,4 +51,25 @@ func TestRefusalsOfTheListener(t *testing.T) {
 	f(fmt.Sprintf("PUT /v1/items/a HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n", host, 64<<10+1), 413, "content-too-large", 64<<10)
 	f("PUT /v1/items/a HTTP/1.1\r\n"+host+"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "bad-request", 0)
 	f("GET /v1/items/a HTTP/1.1\r\n\r\n", 400, "bad-request", 0)
+}
+
+// TestReloadListsFaults: a reload that is refused lists why, be it a line of the
+// file or a module, and the node goes on as it was.
+func TestReloadListsFaults(t *testing.T) {
+	dir := t.TempDir()
+	config := writeFile(t, dir, "edgenode.toml", "")
+	writeFile(t, dir, "broken.wasm", "no module")
+	p := start(t, filepath.Join(dir, "data"), "EDGENODE_CONFIG="+config)
+	f := func(text, want string) {
+		t.Helper()
+		writeFile(t, dir, "edgenode.toml", text)
+		a := p.must("POST", p.admin+"/reload", "", []int{422}, "Content-Type", "application/json")
+		var got struct{ Faults []string }
+		if err := json.Unmarshal([]byte(a.body), &got); err != nil || len(got.Faults) != 1 || !strings.Contains(got.Faults[0], want) {
+			t.Errorf("reload of %q: %v %s, want a fault with %q", text, err, a.body, want)
+		}
+	}
+	f("data_dirr = \"x\"\n", `did you mean "data_dir"?`)
+	f("[[hook]]\nname = \"guard\"\nmodule = \"broken.wasm\"\nhooks = [\"route\"]\n", `load hook "guard"`)
+	p.must("PUT", "/v1/items/a", "1", written)
 }
