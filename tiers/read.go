@@ -137,6 +137,9 @@ func (e *Engine) demand(hash uint64, h Hit, o ReadOptions) (Hit, bool, error) {
 func (e *Engine) below(ctx context.Context, hash uint64, key item.Key, o ReadOptions) (Hit, bool, error) {
 	var err error
 	for range 4 {
+		// Noted before the look at pending: what is published after that look
+		// must count as published since.
+		epoch := e.pending.epoch(hash).Load()
 		var h Hit
 		var found, pending bool
 		h, found, pending, err = e.fromPending(ctx, hash, key)
@@ -148,7 +151,7 @@ func (e *Engine) below(ctx context.Context, hash uint64, key item.Key, o ReadOpt
 		case !readsL3(key, o):
 			return Hit{}, false, nil
 		}
-		return e.fromL3(ctx, hash, key)
+		return e.fromL3(ctx, hash, key, epoch)
 	}
 	return Hit{}, false, fmt.Errorf("tiers: pending record of %q: %w", key.Own(), err)
 }
@@ -313,9 +316,10 @@ func refetchable(v item.View) bool {
 	return v.Key().Namespace() != item.NamespaceItem || v.Tiers()&item.L3 == 0
 }
 
-// fromL3 reads L3, once for all who ask for key in the same epoch.
-func (e *Engine) fromL3(ctx context.Context, hash uint64, key item.Key) (Hit, bool, error) {
-	k := flightKey{key: string(key), epoch: e.pending.epoch(hash).Load()}
+// fromL3 reads L3, once for all who ask for key in the same epoch: that of a
+// moment before key was found not to be pending.
+func (e *Engine) fromL3(ctx context.Context, hash uint64, key item.Key, epoch uint32) (Hit, bool, error) {
+	k := flightKey{key: string(key), epoch: epoch}
 	f, leader := e.fills.join(k, e.maxWaiters)
 	switch {
 	case f == nil:

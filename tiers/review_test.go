@@ -3,6 +3,8 @@ package tiers_test
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/edgenode/edgenode/tiers"
@@ -32,5 +34,48 @@ func TestG1_LargeItemsAreFlushedAsTheyAre(t *testing.T) {
 	}
 	if st, err := e.Status(t.Context(), key(t, "c")); err != nil || st.Where != tiers.StatusSynced {
 		t.Errorf("status %+v, %v, want synced", st, err)
+	}
+}
+
+// TestG3_NoPromotionAcrossAPublish: a read of L3 that begins between the look
+// at pending and a write that is published then must not bring the old row
+// into L1.
+func TestG3_NoPromotionAcrossAPublish(t *testing.T) {
+	e := open(t, t.TempDir(), nil)
+	n := scale(200_000, 10_000)
+	ids := make([]string, n)
+	ws, out := make([]*tiers.Write, n), make([]tiers.Receipt, n)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("p/%d", i)
+		ws[i] = &tiers.Write{Key: key(t, ids[i]), Content: []byte("v1"), Durability: item.DurabilityMemory}
+	}
+	e.SubmitMany(t.Context(), ws, out)
+	flush(t, e)
+	if _, err := e.Purge(t.Context(), tiers.Purge{Namespaces: item.InItems, Match: item.MatchAll}); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids {
+		k := key(t, id)
+		var ready, done sync.WaitGroup
+		ready.Add(2)
+		done.Go(func() {
+			ready.Done()
+			ready.Wait()
+			if h, ok, err := e.Get(t.Context(), k, tiers.ReadOptions{}); err != nil || !ok {
+				t.Errorf("get %s: %v, %v", id, ok, err)
+			} else {
+				h.Release()
+			}
+		})
+		done.Go(func() {
+			ready.Done()
+			ready.Wait()
+			w := tiers.Write{Key: k, Content: []byte("v2"), Durability: item.DurabilityMemory, Tiers: item.L3}
+			if _, err := e.Submit(t.Context(), &w); err != nil {
+				t.Error(err)
+			}
+		})
+		done.Wait()
+		want(t, e, id, "v2")
 	}
 }
