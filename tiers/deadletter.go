@@ -19,13 +19,17 @@ import (
 // in it. It was not stored.
 var ErrRefused = errors.New("tiers: L3 refuses this item")
 
+// journalQuota and deadLetterQuota share JournalMaxBytes.
+func (o *Options) journalQuota() int64    { return o.JournalMaxBytes - o.deadLetterQuota() }
+func (o *Options) deadLetterQuota() int64 { return o.JournalMaxBytes / 8 }
+
 // openDeadLetters opens the journal of dead letters and makes what it holds
-// pending. It has a quota of an eighth of the first journal's.
+// pending.
 func (e *Engine) openDeadLetters() error {
 	var err error
 	e.dead, err = journal.Open(journal.Options{
 		Dir: filepath.Join(e.options.DataDir, "dead-letters"), FS: e.options.JournalFS,
-		MaxBytes: max(e.options.JournalMaxBytes/8, 4*e.options.MaxPayloadBytes), SegmentBytes: 1 << 20, Logger: e.logger,
+		MaxBytes: e.options.deadLetterQuota(), SegmentBytes: 1 << 20, ReserveBytes: -1, Logger: e.logger,
 	})
 	if err != nil {
 		return err
@@ -36,8 +40,8 @@ func (e *Engine) openDeadLetters() error {
 }
 
 // refusedAlone counts that L3 refuses this one row, and buries it when it has
-// been tried often enough.
-func (e *Engine) refusedAlone(it *flushItem, cause error) {
+// been tried often enough. If that fails too, the error makes the flusher wait.
+func (e *Engine) refusedAlone(it *flushItem, cause error) error {
 	p := it.p
 	if !p.stuck {
 		p.stuck = true
@@ -47,13 +51,14 @@ func (e *Engine) refusedAlone(it *flushItem, cause error) {
 	p.tries++
 	if p.tries < e.deadLetterTries {
 		e.requeue(it, false)
-		return
+		return nil
 	}
-	if err := e.bury(it, cause); err != nil {
+	err := e.bury(it, cause)
+	if err != nil {
 		e.logger.Error("dead letter not written; the row is tried again", "id", item.Key(p.key).ID(), "err", err)
-		p.tries--
 		e.requeue(it, false)
 	}
+	return err
 }
 
 // bury moves the record of it to the dead letters: it is on disk there before

@@ -121,7 +121,7 @@ func (e *Engine) open(ctx context.Context) error {
 	e.l1 = e.openL1()
 	e.state.set(StateDrainingJournal)
 	e.journal, err = journal.Open(journal.Options{
-		Dir: filepath.Join(o.DataDir, "journal"), FS: o.JournalFS, MaxBytes: o.JournalMaxBytes,
+		Dir: filepath.Join(o.DataDir, "journal"), FS: o.JournalFS, MaxBytes: o.journalQuota(),
 		Logger: o.Logger, Metrics: o.Metrics,
 	})
 	if err != nil {

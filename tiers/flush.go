@@ -235,8 +235,7 @@ func (e *Engine) sendItems(ctx context.Context, items []flushItem) error {
 		half := len(items) / 2
 		return errors.Join(e.sendItems(ctx, items[:half]), e.sendItems(ctx, items[half:]))
 	case errors.Is(err, l3.ErrRejected):
-		e.refusedAlone(&items[0], err)
-		return nil
+		return e.refusedAlone(&items[0], err)
 	}
 	e.metrics.flushErrors.Inc()
 	if ctx.Err() == nil {
