@@ -23,9 +23,11 @@ func (w *world) untilWaiters(n int64) {
 	}
 }
 
-func TestG10_OneFetchForMany(t *testing.T) {
+func TestG10_OneFetchForMany(t *testing.T) { eachEngine(t, testG10_OneFetchForMany) }
+
+func testG10_OneFetchForMany(t *testing.T, on opener) {
 	for _, size := range []int{10, 300_000} {
-		w := newWorld(t)
+		w := newWorld(t, on(t))
 		release := make(chan struct{})
 		body := strings.Repeat("z", size)
 		w.does(func(c net.Conn, _ *http.Request) {
@@ -56,8 +58,10 @@ func TestG10_OneFetchForMany(t *testing.T) {
 }
 
 // A leader that leaves does not take the fetch with it.
-func TestLeaderLeaves(t *testing.T) {
-	w := newWorld(t)
+func TestLeaderLeaves(t *testing.T) { eachEngine(t, testLeaderLeaves) }
+
+func testLeaderLeaves(t *testing.T, on opener) {
+	w := newWorld(t, on(t))
 	began, release := make(chan struct{}), make(chan struct{})
 	w.does(func(c net.Conn, _ *http.Request) {
 		close(began)
@@ -98,8 +102,10 @@ func TestAbandonedFetchIsCancelled(t *testing.T) {
 
 // What may not be shared is fetched by each for itself, and the next such
 // requests do not wait for each other.
-func TestPrivateIsNotCoalesced(t *testing.T) {
-	w := newWorld(t)
+func TestPrivateIsNotCoalesced(t *testing.T) { eachEngine(t, testPrivateIsNotCoalesced) }
+
+func testPrivateIsNotCoalesced(t *testing.T, on opener) {
+	w := newWorld(t, on(t))
 	var mu sync.Mutex
 	n := 0
 	release := make(chan struct{})
@@ -147,8 +153,10 @@ func TestPrivateIsNotCoalesced(t *testing.T) {
 
 // Never leak: many clients, public and private answers of one URL mixed, under
 // purge and invalidation. Nobody gets a private answer of another.
-func TestHammerNeverLeaks(t *testing.T) {
-	w := newWorld(t)
+func TestHammerNeverLeaks(t *testing.T) { eachEngine(t, testHammerNeverLeaks) }
+
+func testHammerNeverLeaks(t *testing.T, on opener) {
+	w := newWorld(t, on(t))
 	w.says(func(r *http.Request) string {
 		who := r.Header.Get("Cookie")
 		switch {
@@ -288,8 +296,10 @@ func TestSpillKeepsToTheWindow(t *testing.T) {
 }
 
 // Waiters whose fields select another variant do not get the leader's.
-func TestWaitersOfOtherVariants(t *testing.T) {
-	w := newWorld(t)
+func TestWaitersOfOtherVariants(t *testing.T) { eachEngine(t, testWaitersOfOtherVariants) }
+
+func testWaitersOfOtherVariants(t *testing.T, on opener) {
+	w := newWorld(t, on(t))
 	began, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	w.does(func(c net.Conn, r *http.Request) {

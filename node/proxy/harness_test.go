@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -271,7 +272,8 @@ func (x *exchange) cache() string {
 type world struct {
 	testing.TB
 	p      *Proxy
-	engine *fakeEngine
+	store  Engine      // that of p
+	engine *fakeEngine // the store, unless onReal
 	clock  atomic.Int64
 	ln     net.Listener
 
@@ -305,6 +307,7 @@ func newWorld(t testing.TB, change ...func(o *Options)) *world {
 	for _, f := range change {
 		f(&o)
 	}
+	w.store = o.Engine
 	if w.p, err = New(o); err != nil {
 		t.Fatal(err)
 	}
@@ -316,6 +319,37 @@ func newWorld(t testing.TB, change ...func(o *Options)) *world {
 		w.conns.Wait()
 	})
 	return w
+}
+
+// An opener gives a world its engine.
+type opener func(t testing.TB) func(o *Options)
+
+// eachEngine runs a test twice: with the engine in a map, and with the real one,
+// in a folder of its own for each world.
+func eachEngine(t *testing.T, test func(t *testing.T, on opener)) {
+	t.Run("fake", func(t *testing.T) { test(t, func(testing.TB) func(*Options) { return func(*Options) {} }) })
+	t.Run("real", func(t *testing.T) {
+		test(t, func(t testing.TB) func(*Options) {
+			return func(o *Options) { o.Engine = realEngine(t, t.TempDir(), o.Now) }
+		})
+	})
+}
+
+// realEngine opens the engine that serve wires, with little memory.
+func realEngine(t testing.TB, dir string, now func() int64) *tiers.Engine {
+	t.Helper()
+	e, err := tiers.Open(context.Background(), tiers.Options{
+		DataDir: dir, L1MaxBytes: 16 << 20, MaxPayloadBytes: 2 << 20, JournalMaxBytes: 16 << 20, Now: now, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
 }
 
 func site1(f func(s *Site)) func(o *Options) { return func(o *Options) { f(&o.Sites[0]) } }

@@ -18,7 +18,7 @@ import (
 func (w *world) purge(p item.Predicate, values []string, err error) {
 	w.Helper()
 	if err == nil {
-		_, err = w.engine.Purge(context.Background(), tiers.Purge{Namespaces: item.InSites, Match: p, Values: values})
+		_, err = w.store.Purge(context.Background(), tiers.Purge{Namespaces: item.InSites, Match: p, Values: values})
 	}
 	if err != nil {
 		w.Fatal(err)
@@ -43,10 +43,12 @@ func TestPurgeHostRefuses(t *testing.T) {
 	}
 }
 
-func TestPurgeOfWhatIsStored(t *testing.T) {
+func TestPurgeOfWhatIsStored(t *testing.T) { eachEngine(t, testPurgeOfWhatIsStored) }
+
+func testPurgeOfWhatIsStored(t *testing.T, on opener) {
 	for name, purge := range purges {
 		for _, vary := range []string{"", "\nVary: Foo"} {
-			w := newWorld(t)
+			w := newWorld(t, on(t))
 			w.always(w.ok("Cache-Control: max-age=60\nSurrogate-Key: k1 k2"+vary, "x"))
 			w.get("/a/b?c=d")
 			w.get("/z")
@@ -66,12 +68,14 @@ func TestPurgeOfWhatIsStored(t *testing.T) {
 
 // C23: an origin's answer is held back, a purge comes, the answer arrives; the
 // next request goes to the origin.
-func TestC23_PurgeDuringFetch(t *testing.T) {
+func TestC23_PurgeDuringFetch(t *testing.T) { eachEngine(t, testC23_PurgeDuringFetch) }
+
+func testC23_PurgeDuringFetch(t *testing.T, on opener) {
 	const target = "/a/b?c=d"
 	for name, purge := range purges {
 		for _, through := range []string{"answer", "304", "background", "variant", "stream"} {
 			t.Run(name+"/"+through, func(t *testing.T) {
-				w := newWorld(t)
+				w := newWorld(t, on(t))
 				lines := "Cache-Control: max-age=10, stale-while-revalidate=1000\nSurrogate-Key: k1\nETag: \"e\""
 				if through == "variant" {
 					lines += "\nVary: Foo"
@@ -131,8 +135,10 @@ func TestC23_PurgeDuringFetch(t *testing.T) {
 }
 
 // A waiter that joined after a purge by a tag that only the answer names.
-func TestC23_WaiterAfterTagPurge(t *testing.T) {
-	w := newWorld(t)
+func TestC23_WaiterAfterTagPurge(t *testing.T) { eachEngine(t, testC23_WaiterAfterTagPurge) }
+
+func testC23_WaiterAfterTagPurge(t *testing.T, on opener) {
+	w := newWorld(t, on(t))
 	lines := "Cache-Control: max-age=10\nCache-Tag: k9"
 	began, release := make(chan struct{}), make(chan struct{})
 	w.does(func(c net.Conn, r *http.Request) {
@@ -176,10 +182,12 @@ func TestSoftPurge(t *testing.T) {
 }
 
 // RFC 9111 §4.4.
-func TestRFC9111Section44Invalidation(t *testing.T) {
+func TestRFC9111Section44Invalidation(t *testing.T) { eachEngine(t, testRFC9111Section44Invalidation) }
+
+func testRFC9111Section44Invalidation(t *testing.T, on opener) {
 	f := func(method string, status int, lines string, gone ...string) {
 		t.Helper()
-		w := newWorld(t)
+		w := newWorld(t, on(t))
 		w.says(func(r *http.Request) string {
 			if r.Method == "GET" {
 				return w.ok("Cache-Control: max-age=60\nVary: Foo", "x")
@@ -229,8 +237,10 @@ func TestInvalidationWithoutNeed(t *testing.T) {
 }
 
 // RFC 9110 §9.3.3: the answer to a POST serves later GETs.
-func TestPostAnswerServesGet(t *testing.T) {
-	w := newWorld(t)
+func TestPostAnswerServesGet(t *testing.T) { eachEngine(t, testPostAnswerServesGet) }
+
+func testPostAnswerServesGet(t *testing.T, on opener) {
+	w := newWorld(t, on(t))
 	n := 0
 	w.says(func(r *http.Request) string {
 		n++
@@ -252,8 +262,10 @@ func TestPostAnswerServesGet(t *testing.T) {
 }
 
 // RFC 9875: groups of one origin are invalidated together.
-func TestRFC9875CacheGroups(t *testing.T) {
-	w := newWorld(t)
+func TestRFC9875CacheGroups(t *testing.T) { eachEngine(t, testRFC9875CacheGroups) }
+
+func testRFC9875CacheGroups(t *testing.T, on opener) {
+	w := newWorld(t, on(t))
 	w.says(func(r *http.Request) string {
 		if r.Method == "POST" {
 			return w.ok(`Cache-Group-Invalidation: "g 1", "other";x=1`, "")
@@ -296,8 +308,10 @@ func TestInvalidationWithoutClient(t *testing.T) {
 }
 
 // A 304 that brings other tags does not save an answer whose own were purged.
-func TestC23_OldTagsCoverA304(t *testing.T) {
-	w := newWorld(t)
+func TestC23_OldTagsCoverA304(t *testing.T) { eachEngine(t, testC23_OldTagsCoverA304) }
+
+func testC23_OldTagsCoverA304(t *testing.T, on opener) {
+	w := newWorld(t, on(t))
 	w.always(w.ok("Cache-Control: max-age=10\nETag: \"e\"\nSurrogate-Key: k1", "old"))
 	w.get("/a")
 	w.pass(20 * time.Second)
