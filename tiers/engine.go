@@ -128,6 +128,7 @@ func (e *Engine) open(ctx context.Context) error {
 		return err
 	}
 	e.metrics = newEngineMetrics(o.Metrics, e)
+	e.maxPayload.Store(e.payloadLimit(o.MaxPayloadBytes))
 	if err := e.openDeadLetters(); err != nil {
 		return err
 	}

@@ -9,10 +9,25 @@ import (
 
 func (e *Engine) applyReloadable(o Options) {
 	e.defaultDurability.Store(int32(o.Durability))
-	e.maxPayload.Store(o.MaxPayloadBytes)
+	e.maxPayload.Store(e.payloadLimit(o.MaxPayloadBytes))
 	e.thresholds.Store(&o.Pressure)
 	e.batch.Store(&batchLimits{wait: o.BatchFlush, count: o.BatchFlushCount, bytes: o.BatchFlushBytes})
 }
+
+// recordSlack is what a record may need beside its content.
+const recordSlack = 256 << 10
+
+// payloadLimit returns the greatest content that both the configuration and the
+// journal, if it is open, take.
+func (e *Engine) payloadLimit(configured int64) int64 {
+	if e.journal == nil {
+		return configured
+	}
+	return min(configured, e.journal.MaxPayload()-recordSlack)
+}
+
+// MaxPayload returns the greatest content of an item that is taken now.
+func (e *Engine) MaxPayload() int64 { return e.maxPayload.Load() }
 
 // Reload takes over the fields of o that can change while the engine runs:
 // Durability, L1MaxBytes, MaxPayloadBytes, BatchFlush, BatchFlushCount,

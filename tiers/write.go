@@ -342,6 +342,8 @@ func journalError(err error) error {
 		return nil
 	case errors.Is(err, journal.ErrFull):
 		return fmt.Errorf("%w: %w", ErrFull, err)
+	case errors.Is(err, journal.ErrTooLarge):
+		return fmt.Errorf("%w: %w", ErrTooLarge, err)
 	case errors.Is(err, journal.ErrReadOnly):
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
 	case errors.Is(err, journal.ErrUnknown):

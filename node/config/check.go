@@ -44,14 +44,14 @@ func (k *checker) engine() {
 		k.add("data_dir", "empty", "name a directory that the node may write to")
 	}
 	if !k.isSet("max_payload_bytes") {
-		c.MaxPayloadBytes = min(c.MaxPayloadBytes, c.InflightMaxBytes, c.JournalMaxBytes/4)
+		c.MaxPayloadBytes = min(c.MaxPayloadBytes, c.InflightMaxBytes, c.JournalMaxBytes/8)
 	}
 	if c.MaxPayloadBytes > c.InflightMaxBytes {
 		k.addAt([]string{"inflight_max_bytes", "max_payload_bytes"}, fmt.Sprintf("inflight_max_bytes (%v) is less than max_payload_bytes (%v): the largest body could never pass", c.InflightMaxBytes, c.MaxPayloadBytes),
 			"raise inflight_max_bytes or lower max_payload_bytes")
 	}
-	if c.MaxPayloadBytes > c.JournalMaxBytes/4 {
-		k.addAt([]string{"journal_max_bytes", "max_payload_bytes"}, fmt.Sprintf("journal_max_bytes (%v) is less than four times max_payload_bytes (%v)", c.JournalMaxBytes, c.MaxPayloadBytes),
+	if c.MaxPayloadBytes > c.JournalMaxBytes/8 {
+		k.addAt([]string{"journal_max_bytes", "max_payload_bytes"}, fmt.Sprintf("journal_max_bytes (%v) is less than eight times max_payload_bytes (%v)", c.JournalMaxBytes, c.MaxPayloadBytes),
 			"raise journal_max_bytes or lower max_payload_bytes")
 	}
 	if c.ClockSkewMax >= c.TombstoneRetention {

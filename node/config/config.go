@@ -28,7 +28,7 @@ type Config struct {
 	L1MaxBytes Size `toml:"l1_max_bytes" reload:"no" range:"16MiB..16TiB"`
 	// MaxPayloadBytes is the largest content of an item and the largest
 	// request body. Unless it is set, it is no more than InflightMaxBytes and a
-	// quarter of JournalMaxBytes.
+	// eighth of JournalMaxBytes.
 	MaxPayloadBytes Size `toml:"max_payload_bytes" reload:"no" range:"1KiB..1GiB"`
 	// InflightMaxBytes bounds what request bodies and answers of origins hold
 	// in memory together while they are under way, before L1 has them. Above

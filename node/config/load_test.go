@@ -98,8 +98,8 @@ fuel.route = 500
 
 func TestDefaultsFollowOtherKeys(t *testing.T) {
 	c := mustLoad(t, `journal_max_bytes = "16MiB"`)
-	if got, want := c.MaxPayloadBytes, 4*config.MiB; got != want {
-		t.Errorf("max_payload_bytes = %v, want %v: a quarter of the journal", got, want)
+	if got, want := c.MaxPayloadBytes, 2*config.MiB; got != want {
+		t.Errorf("max_payload_bytes = %v, want %v: an eighth of the journal", got, want)
 	}
 	has(t, faultsOf(t, "journal_max_bytes = \"16MiB\"\nmax_payload_bytes = \"16MiB\"").Error(), "c.toml:1: journal_max_bytes")
 }
