@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"slices"
+	"strings"
 
 	"github.com/edgenode/edgenode/node/problem"
 )
@@ -113,19 +114,26 @@ func equalFold(a []byte, b string) bool {
 // with the request.
 type header struct {
 	values   [fields][]byte
-	repeated field // the first field that stands twice and must not; noField if none
+	repeated field  // the first field that stands twice and must not; noField if none
+	unknown  []byte // the name of the first field that begins like ours and is none; nil if none
 }
 
 // reset forgets the request.
 func (h *header) reset() {
 	clear(h.values[:])
-	h.repeated = noField
+	h.repeated, h.unknown = noField, nil
 }
+
+// ours begins the names of the fields that are the API's own.
+const ours = "Edge-"
 
 // add takes one line. It always returns true, to go on.
 func (h *header) add(name, value []byte) bool {
 	f := fieldOf(name)
 	if f == noField {
+		if h.unknown == nil && len(name) > len(ours) && equalFold(name[:len(ours)], ours) {
+			h.unknown = name
+		}
 		return true
 	}
 	switch old := h.values[f]; {
@@ -142,8 +150,13 @@ func (h *header) add(name, value []byte) bool {
 	return true
 }
 
-// check refuses repeated fields.
+// check refuses repeated fields, and unknown ones of our own: with a misspelt
+// Edge-TTL an item would live for ever.
 func (h *header) check() *problem.Problem {
+	if h.unknown != nil {
+		return problem.Newf(problem.BadHeader, "%q is not known in a request; there are %s", h.unknown,
+			strings.Join(fieldNames[fieldDurability:fieldIfMatch], ", "))
+	}
 	if h.repeated == noField {
 		return nil
 	}

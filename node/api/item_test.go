@@ -164,6 +164,14 @@ func TestPutBrokenBody(t *testing.T) {
 	}
 }
 
+func TestUnknownFieldOfOurs(t *testing.T) {
+	h := newHarness(t)
+	for _, field := range []string{"Edge-TTLs: 5m", "edge-ttl2: 5m", "Edge-Version: 1", "Edge-x: "} {
+		h.want(400, "bad-header", "PUT /v1/items/a", "x", field)
+	}
+	h.want(201, "", "PUT /v1/items/a", "x", "Edgenode-Other: 1", "X-Edge-TTL: 1", "Edge-: 1")
+}
+
 func TestPutOptions(t *testing.T) {
 	h := newHarness(t)
 	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
