@@ -58,7 +58,7 @@ func (e *Engine) deleteListed(ctx context.Context, q Query, d item.Durability) (
 			return out, err
 		}
 		receipts := make([]Receipt, len(keys))
-		e.DeleteMany(ctx, keys, d, receipts)
+		e.deleteMany(ctx, keys, d, receipts)
 		for _, r := range receipts {
 			if r.Err != nil {
 				return out, r.Err

@@ -141,7 +141,7 @@ var errChanged = errors.New("tiers: changed meanwhile")
 func (e *Engine) tryDecide(ctx context.Context, s *stripe, hash uint64, key item.Key, epoch uint32,
 	make func(h *Hit, ok bool) (*item.Item, error)) (underway, Existence, error) {
 	mark := e.rules.newest.Load()
-	h, ok, err := e.get(ctx, key, ReadOptions{})
+	h, ok, err := e.getInside(ctx, hash, key, ReadOptions{})
 	if errors.Is(err, ErrUnavailable) {
 		return underway{}, 0, fmt.Errorf("%w: %w", ErrStateUnknown, err)
 	}

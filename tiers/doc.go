@@ -34,7 +34,8 @@
 //
 // A goroutine that holds one of these takes only ones below it:
 //
-//  1. Engine.gate (for reading: every call below L1)
+//  1. Engine.gate (for reading: every call below L1, once: a second time would
+//     wait behind Close, which waits for the first)
 //  2. sweeping.mu
 //  3. flusherState.mu
 //  4. stripe.mu (one at a time)

@@ -54,3 +54,12 @@ func (e *Engine) CountedBytes() (ids, index, memory, records int64) {
 	t := &e.pending
 	return t.ids.Load(), t.indexBytes.Load(), t.memoryBytes.Load(), t.records.Load()
 }
+
+// CloseWaits reports whether Close waits for calls under way, or is past that.
+func (e *Engine) CloseWaits() bool {
+	if !e.gate.TryRLock() {
+		return true
+	}
+	defer e.gate.RUnlock()
+	return e.closed.Load()
+}

@@ -19,6 +19,11 @@ func (e *Engine) GetMany(ctx context.Context, keys []item.Key, o ReadOptions, fn
 		return
 	}
 	defer e.leave()
+	e.getMany(ctx, keys, o, fn)
+}
+
+// getMany is GetMany for a caller that has entered.
+func (e *Engine) getMany(ctx context.Context, keys []item.Key, o ReadOptions, fn func(i int, h *Hit, ok bool, err error)) {
 	fetched, failed := e.prefetch(ctx, keys, o)
 	for i, key := range keys {
 		hash := e.hash(key)
@@ -107,6 +112,11 @@ func (e *Engine) useFetched(hash uint64, key item.Key, f fetchedRow) (Hit, bool)
 // order; out[i].Err says what became of ws[i]. Writes without condition wait
 // together for the disk.
 func (e *Engine) SubmitMany(ctx context.Context, ws []*Write, out []Receipt) {
+	if err := e.enterWrite(); err != nil {
+		refuseAll(out, err)
+		return
+	}
+	defer e.leave()
 	g := group{e: e, ctx: ctx, out: out}
 	g.run(len(ws), func(i int) (underway, Receipt, error) {
 		it, err := e.itemOf(ws[i])
@@ -133,8 +143,24 @@ func (e *Engine) SubmitMany(ctx context.Context, ws []*Write, out []Receipt) {
 // DeleteMany deletes every key and fills out, which has their length, in order;
 // out[i].Err says what became of keys[i].
 func (e *Engine) DeleteMany(ctx context.Context, keys []item.Key, d item.Durability, out []Receipt) {
+	if err := e.enterWrite(); err != nil {
+		refuseAll(out, err)
+		return
+	}
+	defer e.leave()
+	e.deleteMany(ctx, keys, d, out)
+}
+
+func refuseAll(out []Receipt, err error) {
+	for i := range out {
+		out[i].Err = err
+	}
+}
+
+// deleteMany is DeleteMany for a caller that has entered.
+func (e *Engine) deleteMany(ctx context.Context, keys []item.Key, d item.Durability, out []Receipt) {
 	existed := make([]Existence, len(keys))
-	e.GetMany(ctx, keys, ReadOptions{}, func(i int, _ *Hit, ok bool, err error) {
+	e.getMany(ctx, keys, ReadOptions{}, func(i int, _ *Hit, ok bool, err error) {
 		switch {
 		case err != nil:
 		case ok:
@@ -178,14 +204,8 @@ type waitingWrite struct {
 const groupBytes = 4 << 20
 
 // run calls begin for each of n writes; what it leaves under way is completed.
+// The caller has entered.
 func (g *group) run(n int, begin func(i int) (underway, Receipt, error)) {
-	if err := g.e.enterWrite(); err != nil {
-		for i := range g.out {
-			g.out[i].Err = err
-		}
-		return
-	}
-	defer g.e.leave()
 	for i := range n {
 		wr, r, err := begin(i)
 		if err != nil || wr.it == nil {

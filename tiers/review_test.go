@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/edgenode/edgenode/tiers"
 	"github.com/edgenode/edgenode/tiers/item"
+	"github.com/edgenode/edgenode/tiers/l3"
 )
 
 // TestG1_LargeItemsAreFlushedAsTheyAre: records that fill the batch's buffer to
@@ -78,4 +82,68 @@ func TestG3_NoPromotionAcrossAPublish(t *testing.T) {
 		done.Wait()
 		want(t, e, id, "v2")
 	}
+}
+
+// TestD_CloseWhileCallsGoOn: Close waits for the calls under way, and these do
+// not wait for Close: what has entered the engine must not enter again.
+func TestD_CloseWhileCallsGoOn(t *testing.T) {
+	f := func(name string, call func(e *tiers.Engine)) {
+		t.Run(name, func(t *testing.T) {
+			inside, goOn := make(chan struct{}), make(chan struct{})
+			var armed atomic.Bool
+			hold := func() {
+				if armed.CompareAndSwap(true, false) {
+					close(inside)
+					<-goOn
+				}
+			}
+			store := &scanHook{scan: hold}
+			now := func() int64 { hold(); return time.Now().UnixMilli() }
+			e := open(t, t.TempDir(), func(o *tiers.Options) { o.Now, o.WrapStore, o.BatchFlush = now, store.wrap, 1<<40 })
+			state := "s"
+			if _, err := e.Submit(t.Context(), &tiers.Write{Key: key(t, "k"), State: state}); err != nil {
+				t.Fatal(err)
+			}
+			armed.Store(true)
+			called, closed := make(chan struct{}), make(chan struct{})
+			go func() { defer close(called); call(e) }()
+			<-inside
+			go func() { defer close(closed); e.Close(context.Background()) }()
+			for !e.CloseWaits() {
+				runtime.Gosched()
+			}
+			close(goOn)
+			for _, c := range []chan struct{}{called, closed} {
+				select {
+				case <-c:
+				case <-time.After(10 * time.Second):
+					t.Fatal("call and Close wait for each other")
+				}
+			}
+		})
+	}
+	f("delete", func(e *tiers.Engine) { e.Delete(context.Background(), key(t, "absent"), nil, 0) })
+	f("condition", func(e *tiers.Engine) {
+		e.Submit(context.Background(), &tiers.Write{Key: key(t, "absent"), If: &tiers.Condition{NoneAny: true}})
+	})
+	f("many", func(e *tiers.Engine) {
+		w := tiers.Write{Key: key(t, "absent"), If: &tiers.Condition{NoneAny: true}}
+		e.SubmitMany(context.Background(), []*tiers.Write{&w}, make([]tiers.Receipt, 1))
+	})
+	f("delete by state", func(e *tiers.Engine) {
+		e.DeleteMatching(context.Background(), tiers.Query{State: "s"}, 0)
+	})
+}
+
+// A scanHook calls scan before each Scan.
+type scanHook struct {
+	tiers.Store
+	scan func()
+}
+
+func (s *scanHook) wrap(real tiers.Store) tiers.Store { s.Store = real; return s }
+
+func (s *scanHook) Scan(ctx context.Context, q l3.ScanQuery, fn func(item.View) error) error {
+	s.scan()
+	return s.Store.Scan(ctx, q, fn)
 }

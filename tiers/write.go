@@ -141,7 +141,7 @@ func (e *Engine) tombstone(key item.Key, d item.Durability) *item.Item {
 func (e *Engine) existed(ctx context.Context, key item.Key) Existence {
 	ctx, cancel := context.WithTimeout(ctx, existedPatience)
 	defer cancel()
-	h, ok, err := e.get(ctx, key, ReadOptions{})
+	h, ok, err := e.getInside(ctx, e.hash(key), key, ReadOptions{})
 	switch {
 	case err != nil:
 		return ExistedUnknown
