@@ -323,10 +323,12 @@ func (e *Engine) runSweeper() {
 	}
 }
 
-// expireRows removes rows whose time is over from L3.
+// expireRows removes rows whose time is over from L3. Rows that a pending change
+// may have given more time wait for it.
 func (e *Engine) expireRows() {
+	until := e.pending.aliveSince(e.clock.UnixMilli())
 	for e.ctx.Err() == nil {
-		n, err := e.l3.Expire(e.ctx, e.clock.UnixMilli(), expiryPage)
+		n, err := e.l3.Expire(e.ctx, until, expiryPage)
 		if err != nil {
 			if e.ctx.Err() == nil {
 				e.logger.Warn("expired rows were not removed", "err", err)

@@ -166,7 +166,11 @@ func (e *Engine) tryDecide(ctx context.Context, s *stripe, hash uint64, key item
 		e.pending.epoch(hash).Load() != epoch || e.rules.newest.Load() != mark {
 		return underway{}, 0, errChanged
 	}
-	wr, err := e.stampLocked(s, hash, it)
+	now := e.clock.UnixMilli() // under the lock: see expireRows
+	if it.Kind == item.KindMetadata && h.View.Expired(now) {
+		return underway{}, 0, errChanged
+	}
+	wr, err := e.stampLocked(s, hash, it, now)
 	return wr, existed, err
 }
 

@@ -233,6 +233,7 @@ func (e *Engine) replayItem(pos journal.Pos, record []byte, dead bool) error {
 	p := e.pending.addLocked(s, hash, v.Key(), pendingRecord{
 		version: v.Version(), content: v.ContentVersion(), pos: pos, size: uint32(len(record)),
 		kind: v.Kind(), tiers: v.Tiers(), phase: visible, dead: dead,
+		alive: v.Version().UnixMilli() - e.options.ClockSkewMax.Milliseconds(), // versions may run ahead of time
 	})
 	p.replayed = true
 	e.enqueueLocked(p)

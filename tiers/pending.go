@@ -27,6 +27,7 @@ const (
 type pendingRecord struct {
 	version item.Version
 	content item.Version // ContentVersion
+	alive   int64        // of a metadata change: Unix ms at which the item was not over
 	pos     journal.Pos  // if journaled
 	size    uint32       // bytes of the record
 	kind    item.Kind
@@ -91,6 +92,7 @@ type pendingTable struct {
 	indexBytes  atomic.Int64 // accounted bytes of ids and records
 	memoryBytes atomic.Int64 // bytes of records kept in memory
 	records     atomic.Int64 // records of all phases
+	changes     atomic.Int64 // of these, metadata changes
 }
 
 func (t *pendingTable) init() {
@@ -128,6 +130,9 @@ func (t *pendingTable) addLocked(s *stripe, hash uint64, key item.Key, r pending
 	}
 	p.records = slices.Insert(p.records, i, r)
 	t.records.Add(1)
+	if r.kind == item.KindMetadata {
+		t.changes.Add(1)
+	}
 	return p
 }
 
@@ -218,6 +223,9 @@ func (t *pendingTable) dropLocked(s *stripe, p *pendingID, gone func(*pendingRec
 			t.memoryBytes.Add(-int64(len(s.memory[r.version])))
 			delete(s.memory, r.version)
 		}
+		if r.kind == item.KindMetadata {
+			t.changes.Add(-1)
+		}
 		released(r)
 	}
 	p.records = kept
@@ -229,6 +237,28 @@ func (t *pendingTable) dropLocked(s *stripe, p *pendingID, gone func(*pendingRec
 		t.ids.Add(-1)
 		t.indexBytes.Add(-pendingIDBytes - int64(len(p.key)))
 	}
+}
+
+// aliveSince returns until when, at most now (Unix ms), rows of L3 that are over
+// may be removed: a pending metadata change may give an item more time, whose
+// content is in L3 alone.
+func (t *pendingTable) aliveSince(now int64) int64 {
+	if t.changes.Load() == 0 {
+		return now
+	}
+	for i := range t.stripes {
+		s := &t.stripes[i]
+		s.mu.Lock()
+		for _, p := range s.ids {
+			for j := range p.records {
+				if r := &p.records[j]; r.kind == item.KindMetadata {
+					now = min(now, r.alive)
+				}
+			}
+		}
+		s.mu.Unlock()
+	}
+	return now
 }
 
 // holdLocked keeps record in memory until its version leaves the table.

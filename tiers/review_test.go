@@ -147,3 +147,61 @@ func (s *scanHook) Scan(ctx context.Context, q l3.ScanQuery, fn func(item.View) 
 	s.scan()
 	return s.Store.Scan(ctx, q, fn)
 }
+
+// TestG1_ChangeOfLifetimeHoldsBackExpiry: an item is given more time while it
+// is alive; L3 learns of it only after the old time is over.
+func TestG1_ChangeOfLifetimeHoldsBackExpiry(t *testing.T) {
+	var now atomic.Int64
+	now.Store(time.Now().UnixMilli())
+	store := &expireHook{done: make(chan int64, 100)}
+	dir := t.TempDir()
+	change := func(o *tiers.Options) {
+		o.Now, o.WrapStore, o.BatchFlush, o.ExpirySweep = now.Load, store.wrap, 1<<40, time.Millisecond
+	}
+	e := open(t, dir, change)
+	if _, err := e.Submit(t.Context(), &tiers.Write{Key: key(t, "k"), Content: []byte("v"), TTL: time.Second}); err != nil {
+		t.Fatal(err)
+	}
+	flush(t, e)
+	now.Add(900)
+	longer := time.Hour
+	if _, err := e.Change(t.Context(), key(t, "k"), tiers.MetadataChange{TTL: &longer}); err != nil {
+		t.Fatal(err)
+	}
+	now.Add(200)
+	sweepTwice := func() {
+		t.Helper()
+		for len(store.done) > 0 {
+			<-store.done
+		}
+		<-store.done
+		<-store.done
+	}
+	sweepTwice()
+	flush(t, e)
+	e = reopen(t, e, dir, change)
+	want(t, e, "k", "v")
+	now.Add(time.Hour.Milliseconds())
+	flush(t, e)
+	for at := int64(0); at < now.Load(); { // nothing is held back for ever
+		at = <-store.done
+	}
+	wantAbsent(t, e, "k")
+}
+
+// An expireHook tells up to when rows were expired.
+type expireHook struct {
+	tiers.Store
+	done chan int64
+}
+
+func (s *expireHook) wrap(real tiers.Store) tiers.Store { s.Store = real; return s }
+
+func (s *expireHook) Expire(ctx context.Context, now int64, limit int) (int, error) {
+	n, err := s.Store.Expire(ctx, now, limit)
+	select {
+	case s.done <- now:
+	default:
+	}
+	return n, err
+}

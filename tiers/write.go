@@ -249,7 +249,7 @@ func (e *Engine) begin(it *item.Item) (underway, error) {
 	s := e.pending.stripe(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return e.stampLocked(s, hash, it)
+	return e.stampLocked(s, hash, it, 0)
 }
 
 // l3Writable refuses durability l3 at once while L3 is down.
@@ -271,8 +271,9 @@ type underway struct {
 }
 
 // stampLocked gives it the next version, writes it to the journal or to memory,
-// and makes it pending but not visible.
-func (e *Engine) stampLocked(s *stripe, hash uint64, it *item.Item) (underway, error) {
+// and makes it pending but not visible. alive is for a metadata change: when the
+// item was not over.
+func (e *Engine) stampLocked(s *stripe, hash uint64, it *item.Item, alive int64) (underway, error) {
 	if err := e.reserve(); err != nil {
 		return underway{}, err
 	}
@@ -282,7 +283,7 @@ func (e *Engine) stampLocked(s *stripe, hash uint64, it *item.Item) (underway, e
 	wr := underway{hash: hash, it: it, pooled: e.buffers.get()}
 	logged := wr.encode()
 	wr.entry = pendingRecord{
-		version: it.Version, content: it.ContentVersion, size: uint32(len(logged)), kind: it.Kind, tiers: it.Tiers,
+		version: it.Version, content: it.ContentVersion, alive: alive, size: uint32(len(logged)), kind: it.Kind, tiers: it.Tiers,
 	}
 	if it.Durability == item.DurabilityMemory {
 		wr.entry.memory = true
