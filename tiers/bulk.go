@@ -34,6 +34,9 @@ func (e *Engine) DeleteMatching(ctx context.Context, q Query, d item.Durability)
 	if err := q.check(); err != nil {
 		return BulkReceipt{}, err
 	}
+	if q.disjoint() {
+		return BulkReceipt{Complete: true, Persisted: e.durability(d)}, nil
+	}
 	if q.State != "" {
 		return e.deleteListed(ctx, q, d)
 	}

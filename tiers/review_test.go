@@ -3,6 +3,7 @@ package tiers_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -204,4 +205,45 @@ func (s *expireHook) Expire(ctx context.Context, now int64, limit int) (int, err
 	default:
 	}
 	return n, err
+}
+
+// TestB10_ScopeHoldsForTags: a delete by tag never leaves the caller's scope,
+// whatever prefix it names.
+func TestB10_ScopeHoldsForTags(t *testing.T) {
+	e := open(t, t.TempDir(), nil)
+	for _, id := range []string{"a/long/1", "b/1", "b/sub/1"} {
+		if _, err := e.Submit(t.Context(), &tiers.Write{Key: key(t, id), Content: []byte("v"), Tags: []string{"t"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, err := e.DeleteMatching(t.Context(), tiers.Query{Tag: "t", Prefix: "a/long", Scope: "b/"}, 0); err != nil || !r.Complete {
+		t.Errorf("delete that selects nothing: %+v, %v", r, err)
+	}
+	want(t, e, "a/long/1", "v")
+	if _, err := e.DeleteMatching(t.Context(), tiers.Query{Tag: "t", Prefix: "b/s", Scope: "b/"}, 0); err != nil {
+		t.Error(err)
+	}
+	want(t, e, "b/1", "v")
+	wantAbsent(t, e, "b/sub/1")
+	if _, err := e.DeleteMatching(t.Context(), tiers.Query{Tag: "t", Prefix: "b", Scope: "b/"}, 0); err != nil {
+		t.Error(err)
+	}
+	want(t, e, "a/long/1", "v")
+	wantAbsent(t, e, "b/1")
+}
+
+// TestG8_ErrorOfTheCallerIsNoOutage: what the function given to List returns
+// comes back as it is, and L3 stays up.
+func TestG8_ErrorOfTheCallerIsNoOutage(t *testing.T) {
+	e := open(t, t.TempDir(), nil)
+	put(t, e, "k", "v")
+	flush(t, e)
+	mine := errors.New("client is gone")
+	_, err := e.List(t.Context(), tiers.Query{}, func(item.View) error { return mine })
+	if !errors.Is(err, mine) || errors.Is(err, tiers.ErrUnavailable) {
+		t.Errorf("error %v, want the caller's own", err)
+	}
+	if h := e.Health(t.Context()); !h.L3.OK {
+		t.Errorf("L3 counts as down: %s", h.L3.Error)
+	}
 }
