@@ -238,14 +238,16 @@ func (e *Engine) scanL3(ctx context.Context, q *Query, after item.Key, limit int
 		return false, e.l3Error(ctx, err)
 	}
 	rows := 0
+	var ended error // by fn
 	err = e.l3.Scan(ctx, lq, func(v item.View) error {
 		rows++
-		return fn(v)
+		ended = fn(v)
+		return ended
 	})
-	if err != nil && !errors.Is(err, errPageFull) {
+	if err != nil && ended == nil {
 		return false, e.l3Error(ctx, err)
 	}
-	return rows == limit, err
+	return rows == limit, ended
 }
 
 func (e *Engine) l3Query(q *Query) l3.ScanQuery {
