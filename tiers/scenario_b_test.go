@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -239,6 +241,32 @@ func perform(t *testing.T, e *tiers.Engine, id string, in op) (op, op) {
 		}
 	}
 	return in, out
+}
+
+// TestB7_NoIncrementIsLost: eight writers count up one id by compare-and-set.
+func TestB7_NoIncrementIsLost(t *testing.T) {
+	e := open(t, t.TempDir(), func(o *tiers.Options) { o.BatchFlush = time.Millisecond })
+	put(t, e, "n", "v0")
+	var done atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range scale(10_000, 100) {
+				now, _ := get(t, e, "n")
+				n, _ := strconv.Atoi(now[1:])
+				c := tiers.Condition{Match: []item.ETag{item.ETagOf("application/octet-stream", []byte(now))}}
+				_, err := e.CompareAndSubmit(t.Context(), &c, &tiers.Write{Key: key(t, "n"), Content: fmt.Appendf(nil, "v%d", n+1)})
+				switch {
+				case err == nil:
+					done.Add(1)
+				case !errors.Is(err, tiers.ErrPrecondition):
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	want(t, e, "n", fmt.Sprintf("v%d", done.Load()))
 }
 
 // TestB7_TiersAgree: two writers on one id; afterwards L1, L3 and the order of
