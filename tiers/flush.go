@@ -308,12 +308,13 @@ func (e *Engine) settleOutcome(it *flushItem, out *l3.Outcome) {
 	}
 	e.metrics.flushed.Inc()
 	e.metrics.flushBytes.Add(len(it.record))
-	e.settleFlushed(it)
+	e.settleFlushed(it, out.Version)
 }
 
 // settleFlushed drops the records that L3 has made needless, publishes those
-// that waited for it, and lets their writers go.
-func (e *Engine) settleFlushed(it *flushItem) {
+// that waited for it, and lets their writers go. Where the row is of a newer
+// version, what L1 holds of an older one leaves.
+func (e *Engine) settleFlushed(it *flushItem, row item.Version) {
 	p := it.p
 	s := e.pending.stripe(p.hash)
 	s.mu.Lock()
@@ -324,6 +325,10 @@ func (e *Engine) settleFlushed(it *flushItem) {
 		e.publishFlushedLocked(p, it)
 	}
 	upTo := it.upTo
+	if row > upTo {
+		e.pending.epoch(p.hash).Add(1)
+		e.l1.Delete(p.hash, item.Key(p.key), uint64(row)-1)
+	}
 	e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version <= upTo }, func(r pendingRecord) {
 		s.tellLocked(r.version, nil)
 		e.release(r)

@@ -14,6 +14,8 @@ import (
 	"github.com/edgenode/edgenode/tiers"
 	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/l3"
+	"github.com/edgenode/edgenode/tiers/tiertest"
+	"github.com/edgenode/edgenode/tiers/tiertest/crashfs"
 )
 
 // TestG1_LargeItemsAreFlushedAsTheyAre: records that fill the batch's buffer to
@@ -246,4 +248,73 @@ func TestG8_ErrorOfTheCallerIsNoOutage(t *testing.T) {
 	if h := e.Health(t.Context()); !h.L3.OK {
 		t.Errorf("L3 counts as down: %s", h.L3.Error)
 	}
+}
+
+// TestG4_AnOlderAnswerLeavesL1: an answer of an origin that was asked for
+// before another came and went to L3. It is stored, since nothing newer is in
+// memory; it must not stay in L1 once L3 has shown what it holds.
+func TestG4_AnOlderAnswerLeavesL1(t *testing.T) {
+	e := open(t, t.TempDir(), func(o *tiers.Options) { o.BatchFlush = 1 << 40 })
+	k := item.AppendKey(nil, item.NamespaceSite, "host/path")
+	early, late := e.Stamp(), e.Stamp()
+	store := func(content string, v item.Version, where item.Tiers) {
+		t.Helper()
+		if _, err := e.Submit(t.Context(), &tiers.Write{Key: k, Content: []byte(content), Version: v, Tiers: where}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store("late", late, item.L3) // not in L1, as if it had been evicted
+	flush(t, e)
+	store("early", early, item.AllTiers)
+	flush(t, e)
+	h, ok, err := e.Get(t.Context(), k, tiers.ReadOptions{Tiers: item.AllTiers})
+	if err != nil || !ok {
+		t.Fatalf("get: %v, %v", ok, err)
+	}
+	defer h.Release()
+	if got := string(h.View.Content()); got != "late" {
+		t.Errorf("got %q of version %s, want %q of version %s", got, h.View.Version(), "late", late)
+	}
+}
+
+// TestG4_ReplayedWriteLeavesL1: after a crash and with L3 down, the rest of the
+// journal is the best there is; when L3 is back and has something newer, that
+// is served, also if the older one is in L1.
+func TestG4_ReplayedWriteLeavesL1(t *testing.T) {
+	f := func(name string, newer func(e *tiers.Engine), want string) {
+		t.Run(name, func(t *testing.T) {
+			dir, fs, store := t.TempDir(), crashfs.New(), &tiertest.Store{}
+			e := open(t, dir, func(o *tiers.Options) { o.JournalFS, o.BatchFlush = fs, 1<<40 })
+			put(t, e, "k", "v1")
+			image := fs.Clone()
+			newer(e)
+			flush(t, e)
+			if err := e.CloseAbruptly(); err != nil {
+				t.Fatal(err)
+			}
+			e = open(t, dir, func(o *tiers.Options) { o.JournalFS, o.BatchFlush, o.WrapStore = image, 1<<40, store.Wrap })
+			store.SetDown(true)
+			get(t, e, "k")
+			store.SetDown(false)
+			flush(t, e)
+			if got, _ := get(t, e, "k"); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		})
+	}
+	f("put", func(e *tiers.Engine) {
+		if _, err := e.Submit(t.Context(), &tiers.Write{Key: key(t, "k"), Content: []byte("v2"), Durability: item.DurabilityMemory}); err != nil {
+			t.Error(err)
+		}
+	}, "v2")
+	f("delete", func(e *tiers.Engine) {
+		if _, err := e.Delete(t.Context(), key(t, "k"), nil, item.DurabilityMemory); err != nil {
+			t.Error(err)
+		}
+	}, "")
+	f("cache", func(e *tiers.Engine) {
+		if _, err := e.Submit(t.Context(), &tiers.Write{Key: key(t, "k"), Content: []byte("v2"), Tiers: item.L1 | item.L2}); err != nil {
+			t.Error(err)
+		}
+	}, "")
 }
