@@ -42,6 +42,7 @@ type flusherState struct {
 type flushItem struct {
 	p      *pendingID
 	upTo   item.Version // records up to this one are carried
+	logged bool         // an older one is in a journal, and may come back by a crash
 	record item.View    // what is sent
 }
 
@@ -173,9 +174,9 @@ func (e *Engine) plan(p *pendingID) (flushItem, bool) {
 		c.content, c.hasContent, c.contentMemory = *base, true, s.memory[base.version]
 	}
 	p.flushing = true
+	it := flushItem{p: p, upTo: c.newest.version, logged: p.loggedBeforeLocked(r.version)}
 	s.mu.Unlock()
 
-	it := flushItem{p: p, upTo: c.newest.version}
 	v, err := e.readForFlush(&c)
 	if err != nil {
 		e.logger.Error("pending record cannot be read; it stays pending", "id", key.ID(), "version", c.newest.version, "err", err)
@@ -266,16 +267,19 @@ func (e *Engine) apply(ctx context.Context, items []flushItem) error {
 }
 
 // op returns what is to be sent for it. An item that lives outside L3 replaces
-// the row that L3 may have by a tombstone.
+// the row that L3 may have by a tombstone, and so does the delete of a stored
+// answer; without a row, or one that a replay could bring, none is needed.
 func (it *flushItem) op() l3.Op {
-	v := it.record
-	switch {
-	case v.Tiers()&item.L3 == 0:
-		return l3.Op{Record: tombstoneOf(v, it.upTo), If: isLive}
-	case v.Kind() == item.KindTombstone && v.Key().Namespace() != item.NamespaceItem:
-		return l3.Op{Record: v, If: isLive} // few stored answers have a row
+	op := l3.Op{Record: it.record}
+	inL3 := op.Record.Tiers()&item.L3 != 0
+	if !inL3 {
+		op.Record = tombstoneOf(it.record, max(it.upTo, it.record.Version()))
 	}
-	return l3.Op{Record: v}
+	site := it.record.Key().Namespace() != item.NamespaceItem
+	if !it.logged && (!inL3 || site && op.Record.Kind() == item.KindTombstone) {
+		op.If = isLive
+	}
+	return op
 }
 
 // isLive lets an op take place only where there is a live row.
@@ -303,7 +307,7 @@ func (e *Engine) settleOutcome(it *flushItem, out *l3.Outcome) {
 		e.requeue(it, false)
 		return
 	}
-	if !out.Won {
+	if !out.Won && !out.Refused {
 		e.metrics.superseded.Inc()
 	}
 	e.metrics.flushed.Inc()

@@ -170,6 +170,17 @@ func (p *pendingID) contentLocked(r *pendingRecord) *pendingRecord {
 	return nil
 }
 
+// loggedBeforeLocked reports whether a journal holds a record older than
+// version.
+func (p *pendingID) loggedBeforeLocked(version item.Version) bool {
+	for i := range p.records {
+		if r := &p.records[i]; r.version < version && !r.memory {
+			return true
+		}
+	}
+	return false
+}
+
 // busyLocked reports whether a write of the id is in flight.
 func (p *pendingID) busyLocked() bool {
 	for i := range p.records {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/edgenode/edgenode/tiers"
 	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/l3"
@@ -317,4 +319,17 @@ func TestG4_ReplayedWriteLeavesL1(t *testing.T) {
 			t.Error(err)
 		}
 	}, "")
+}
+
+// TestD_SupersededCountsLostWritesOnly: what L3 is not to hold did not lose.
+func TestD_SupersededCountsLostWritesOnly(t *testing.T) {
+	set := metrics.NewSet()
+	e := open(t, t.TempDir(), func(o *tiers.Options) { o.Metrics = set })
+	if _, err := e.Submit(t.Context(), &tiers.Write{Key: key(t, "k"), Tiers: item.L1 | item.L2}); err != nil {
+		t.Fatal(err)
+	}
+	flush(t, e)
+	if n := set.GetOrCreateCounter("edgenode_superseded_total").Get(); n != 0 {
+		t.Errorf("%d writes superseded, want none", n)
+	}
 }
