@@ -5,6 +5,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/pressure"
 )
 
@@ -18,9 +19,11 @@ type engineMetrics struct {
 	readErrors *metrics.Counter
 	corrupted  [5]*metrics.Counter
 	throttled  *metrics.Counter
-	shed       *metrics.Counter
-	busyReads  *metrics.Counter
-	promoLost  *metrics.Counter
+
+	acknowledged [5]*metrics.Counter // by Durability
+	shed         *metrics.Counter
+	busyReads    *metrics.Counter
+	promoLost    *metrics.Counter
 
 	superseded   *metrics.Counter
 	flushed      *metrics.Counter
@@ -48,9 +51,12 @@ func newEngineMetrics(set *metrics.Set, e *Engine) *engineMetrics {
 		m.names = append(m.names, name)
 		return set.NewHistogram(name)
 	}
-	for s := FromNone; s <= FromL3; s++ {
+	for _, s := range []Source{FromL1, FromPending, FromL3} {
 		m.hits[s] = counter(`edgenode_get_total{tier="` + s.String() + `",outcome="hit"}`)
 		m.corrupted[s] = counter(`edgenode_corruption_total{tier="` + s.String() + `"}`)
+	}
+	for d := item.DurabilityMemory; d <= item.DurabilityL3; d++ {
+		m.acknowledged[d] = counter(`edgenode_writes_total{durability="` + d.String() + `"}`)
 	}
 	m.misses = counter(`edgenode_get_total{tier="all",outcome="miss"}`)
 	m.readErrors = counter(`edgenode_get_total{tier="all",outcome="error"}`)

@@ -366,11 +366,15 @@ func (e *Engine) complete(ctx context.Context, wr underway) (Receipt, error) {
 	existed := e.settle(wr, nil)
 	r := Receipt{Version: it.Version, ETag: it.ETag, Persisted: it.Durability, Existed: existed}
 	if wr.done == nil {
+		e.metrics.acknowledged[it.Durability].Inc()
 		return r, nil
 	}
 	signal(e.dirty.now)
 	select {
 	case err := <-wr.done:
+		if err == nil {
+			e.metrics.acknowledged[it.Durability].Inc()
+		}
 		return r, err
 	case <-ctx.Done():
 		return Receipt{}, fmt.Errorf("%w: it is in the journal and will be flushed, but L3 does not have it yet: %w", ErrUnknownFate, context.Cause(ctx))
