@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// An originAnswer is an answer under way. It is closed once.
+// An originAnswer is an answer under way. It may be closed more than once.
 type originAnswer struct {
 	*http.Response
 	sent, received int64 // Unix ms
@@ -26,6 +26,7 @@ type originAnswer struct {
 	origin         *origin
 	tap            *tap
 	read           int64
+	closed         atomic.Bool
 }
 
 // Read reads the body. io.EOF means that it came whole, as far as its framing
@@ -57,6 +58,9 @@ var errOverlong = errors.New("proxy: the origin's answer is not framed as announ
 // Close ends the exchange; a connection whose answer was not read to its end,
 // or was followed by more, is not used again.
 func (a *originAnswer) Close() {
+	if a.closed.Swap(true) {
+		return
+	}
 	a.stall.Stop()
 	a.Body.Close()
 	a.cancel(errAbandoned)
@@ -254,6 +258,8 @@ var errRequestBody = errors.New("proxy: request body")
 // the body may still be read holds mu (see state.take). A client that sends
 // nothing then delays its own answer, as long as the body's time limits let it.
 type guardedBody struct {
+	p *Proxy
+
 	// mu is held for each use of the exchange.
 	mu     sync.Mutex
 	r      io.Reader
@@ -268,11 +274,23 @@ func (g *guardedBody) Read(b []byte) (int, error) {
 	if g.closed {
 		return 0, net.ErrClosed
 	}
-	n, err := g.r.Read(b)
+	n, err := g.read(b)
 	if err != nil && err != io.EOF {
 		g.err.Store(&err)
 	}
 	return n, err
+}
+
+// read turns a panic into an error: it would end the process on the transport's
+// goroutine.
+func (g *guardedBody) read(b []byte) (n int, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			g.p.panicked("request body", v)
+			n, err = 0, errBug
+		}
+	}()
+	return g.r.Read(b)
 }
 
 // Close is called by the transport; the client's body is not closed by it.

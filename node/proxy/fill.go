@@ -208,11 +208,11 @@ func (fl *flight) validated(oa *originAnswer) {
 	}
 	covered := p.o.Engine.CoveredSince(fl.r.key, old, fl.stamp)
 	stored := false
-	fl.mu.Lock()
-	fl.present(&v, m.status(), h)
-	fl.private = covered || !v.freshOnArrival()
-	fl.length = int64(len(fl.old.hit.View.Content()))
-	fl.mu.Unlock()
+	fl.turn(phaseWait, func() {
+		fl.present(&v, m.status(), h)
+		fl.private = covered || !v.freshOnArrival()
+		fl.length = int64(len(fl.old.hit.View.Content()))
+	})
 	if covered {
 		p.m.purgedMeanwhile.Inc()
 	} else if v.share {

@@ -3,8 +3,10 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -252,12 +254,12 @@ func (fl *flight) turn(to phase, set func()) {
 		fl.p.detach(fl)
 	}
 	fl.mu.Lock()
+	defer fl.mu.Unlock()
 	if set != nil {
 		set()
 	}
 	fl.phase = to
 	fl.cond.Broadcast()
-	fl.mu.Unlock()
 }
 
 // run is the fill: one fetch from the second look at the store to the storing.
@@ -266,6 +268,8 @@ func (fl *flight) run() {
 	defer p.tasks.Done()
 	defer p.fills.Add(-1)
 	defer fl.drop()
+	var oa *originAnswer
+	defer func() { fl.outlive(recover(), oa) }()
 	if fl.secondLook() {
 		fl.turn(phaseAgain, nil)
 		return
@@ -276,7 +280,8 @@ func (fl *flight) run() {
 		header = withoutConditions(header)
 		conditional = fl.validators(header)
 	}
-	oa, err := fl.send(header)
+	var err error
+	oa, err = fl.send(header)
 	if err == nil && conditional && oa.StatusCode == http.StatusNotModified && !fl.selects(oa) {
 		oa.Close()
 		conditional = false
@@ -292,6 +297,26 @@ func (fl *flight) run() {
 	default:
 		fl.judge(oa)
 	}
+}
+
+// outlive ends the flight after a bug, whose panic is v; nil is none. oa is what
+// was open then.
+func (fl *flight) outlive(v any, oa *originAnswer) {
+	if v == nil {
+		return
+	}
+	fl.p.panicked("fetch", v)
+	if oa != nil {
+		oa.Close()
+	}
+	fl.turn(phaseFailed, func() { fl.err = errBug })
+}
+
+// panicked counts and logs a panic that was stopped. It is called by the
+// function that recovered.
+func (p *Proxy) panicked(where string, v any) {
+	p.m.panics.Inc()
+	p.o.Log.Error("panic", "in", where, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 }
 
 func (fl *flight) send(header http.Header) (*originAnswer, error) {

@@ -17,6 +17,7 @@ type proxyMetrics struct {
 	refusedOverrides, waitersRefused   *metrics.Counter
 	fetches, retries, originErrors     *metrics.Counter
 	originBroken, background, released *metrics.Counter
+	panics                             *metrics.Counter
 	storeErrors                        *metrics.Counter
 }
 
@@ -51,6 +52,7 @@ func newMetrics(set *metrics.Set, p *Proxy) *proxyMetrics {
 		retries:          set.NewCounter(`edgenode_proxy_origin_retries_total`),
 		originErrors:     set.NewCounter(`edgenode_proxy_origin_errors_total`),
 		originBroken:     set.NewCounter(`edgenode_proxy_origin_broken_answers_total`),
+		panics:           set.NewCounter(`edgenode_proxy_panics_total`),
 		storeErrors:      set.NewCounter(`edgenode_proxy_store_errors_total`),
 		background:       set.NewCounter(`edgenode_proxy_background_refreshes_total`),
 	}

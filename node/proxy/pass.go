@@ -30,7 +30,7 @@ func (p *Proxy) pass(st *state, fwd string) {
 	informer := &informer{p: p, st: st}
 	f := fetch{p: p, r: r, header: r.header, info: informer.inform}
 	if r.length != 0 {
-		f.body = &guardedBody{r: st.x.Body()}
+		f.body = &guardedBody{p: p, r: st.x.Body()}
 		st.body = f.body
 		defer f.body.release()
 	}
@@ -85,10 +85,15 @@ type informer struct {
 func (i *informer) inform(code int, h http.Header) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	defer func() {
+		if v := recover(); v != nil {
+			i.p.panicked("interim answer", v)
+		}
+	}()
 	if !i.done {
 		i.st.take()
+		defer i.st.give()
 		i.p.inform(i.st, interim{code, infoBlock(h)})
-		i.st.give()
 	}
 }
 
@@ -102,10 +107,7 @@ func (i *informer) end() {
 // breaks off is cut for the client too.
 func (p *Proxy) relay(st *state, oa *originAnswer, h *how, r *request) {
 	defer oa.Close()
-	st.take()
-	w := p.relayHead(st, oa, h, r)
-	st.give()
-	if w != nil {
+	if w := p.relayHead(st, oa, h, r); w != nil {
 		p.copyFrom(st, oa, w)
 	}
 }
@@ -113,6 +115,8 @@ func (p *Proxy) relay(st *state, oa *originAnswer, h *how, r *request) {
 // relayHead sends everything but the body, and returns where the body goes; nil
 // if there is none.
 func (p *Proxy) relayHead(st *state, oa *originAnswer, h *how, r *request) io.Writer {
+	st.take()
+	defer st.give()
 	x := st.x
 	x.Status(oa.StatusCode)
 	block, _, _ := appendBlock(nil, oa.Header, notSent...)
@@ -140,10 +144,7 @@ func (p *Proxy) copyFrom(st *state, oa *originAnswer, w io.Writer) {
 	for {
 		n, err := oa.Read(buf)
 		if n > 0 {
-			st.take()
-			werr := writeThrough(w, buf[:n])
-			st.give()
-			if werr != nil {
+			if werr := st.write(w, buf[:n]); werr != nil {
 				p.sent(werr)
 				p.abort(st)
 				return
@@ -159,6 +160,13 @@ func (p *Proxy) copyFrom(st *state, oa *originAnswer, w io.Writer) {
 			return
 		}
 	}
+}
+
+// write is writeThrough for an answer whose request may still be read.
+func (st *state) write(w io.Writer, b []byte) error {
+	st.take()
+	defer st.give()
+	return writeThrough(w, b)
 }
 
 func (p *Proxy) abort(st *state) {

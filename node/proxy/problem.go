@@ -35,6 +35,7 @@ var (
 	failBody        = failure{kind: problem.ContentTooLarge, text: "the request body is larger than allowed"}
 	failRequest     = failure{kind: problem.IncompleteBody, text: "the request body could not be read"}
 	failClosing     = failure{kind: problem.ShuttingDown, text: "the node is shutting down"}
+	failBug         = failure{kind: problem.Internal, text: "the node met a fault of its own"}
 	failDenied      = failure{kind: problem.Denied, text: "refused by policy"}
 )
 
@@ -44,6 +45,7 @@ var (
 	errStalled   = errors.New("proxy: the origin stopped sending")
 	errAbandoned = errors.New("proxy: nobody waits for the answer")
 	errClosed    = errors.New("proxy: closed")
+	errBug       = errors.New("proxy: a bug was met")
 )
 
 // failureOf chooses the answer for an error of a fetch.
@@ -52,6 +54,8 @@ func failureOf(err error) failure {
 	var timeout net.Error
 	var op *net.OpError
 	switch {
+	case errors.Is(err, errBug):
+		return failBug
 	case errors.As(err, &tooLarge) && tooLarge.BodyTooLarge():
 		return failBody
 	case errors.Is(err, errRequestBody):
