@@ -25,9 +25,9 @@ build:
 # Every test, with the race detector. Tests that start real nodes find the static
 # binary in EDGENODE_BIN. Prints the ten slowest tests, then a line per package.
 # Before it, without the detector: what is promised of allocations, and the
-# journal at its full size.
+# engine's model and the journal at their full size.
 test: build compiler
-	$(GO) test -json -run 'Allocat|CostNothing' ./... | $(GO) run ./tiers/tiertest/slowest
+	$(GO) test -json -run 'Allocat|CostNothing|TestModel' ./... | $(GO) run ./tiers/tiertest/slowest
 	$(GO) test -json -timeout 10m ./tiers/journal | $(GO) run ./tiers/tiertest/slowest
 	CGO_ENABLED=1 EDGENODE_BIN=$(BINARY) $(GO) test -race -json -timeout 10m ./... | $(GO) run ./tiers/tiertest/slowest
 
