@@ -93,12 +93,15 @@ func (e *Engine) bury(it *flushItem, cause error) error {
 		buried := *r
 		buried.pos, buried.dead, buried.memory = pos, true, false
 		buried.kind, buried.content, buried.size = it.record.Kind(), it.record.ContentVersion(), uint32(len(it.record))
-		e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version <= it.upTo }, e.release)
+		e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version <= it.upTo }, func(r pendingRecord) {
+			s.tellLocked(r.version, fmt.Errorf("%w: nor what was written over it: %w", ErrRefused, cause))
+			e.release(r)
+		})
 		e.pending.addLocked(s, p.hash, item.Key(p.key), buried)
 	}
 	p.flushing = false
-	if newest := p.newestLocked(awaitingL3); newest != nil && newest.version > it.upTo {
-		e.enqueueLocked(p)
+	if newest := p.newestLocked(awaitingL3); newest != nil && newest.version != it.upTo {
+		e.enqueueLocked(p) // something newer, or what the refused write was to replace
 	}
 	return nil
 }
