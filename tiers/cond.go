@@ -162,7 +162,7 @@ func (e *Engine) tryDecide(ctx context.Context, s *stripe, hash uint64, key item
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p := s.ids[string(key)]; p != nil && p.busyLocked() ||
+	if s.busyLocked(key) ||
 		e.pending.epoch(hash).Load() != epoch || e.rules.newest.Load() != mark {
 		return underway{}, 0, errChanged
 	}
@@ -175,27 +175,32 @@ func (e *Engine) tryDecide(ctx context.Context, s *stripe, hash uint64, key item
 }
 
 // settled waits until no write of key is in flight and returns the epoch of
-// that moment.
+// that moment. A write may be in flight as long as L3 is down: the wait is as
+// short as one for a read of L3.
 func (e *Engine) settled(ctx context.Context, s *stripe, hash uint64, key item.Key) (uint32, error) {
-	stop := context.AfterFunc(ctx, func() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.busyLocked(key) && ctx.Err() == nil && !e.isClosing() {
+		return e.pending.epoch(hash).Load(), nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, e.l3Timeout,
+		fmt.Errorf("%w: a write of it waits for L3: %w", ErrStateUnknown, ErrUnavailable))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
 		s.mu.Lock()
 		s.settled.Broadcast()
 		s.mu.Unlock()
-	})
-	defer stop()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for {
+	})()
+	for ; ; s.settled.Wait() {
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
 		if e.isClosing() {
 			return 0, ErrShuttingDown
 		}
-		if p := s.ids[string(key)]; p == nil || !p.busyLocked() {
+		if !s.busyLocked(key) {
 			return e.pending.epoch(hash).Load(), nil
 		}
-		s.settled.Wait()
 	}
 }
 

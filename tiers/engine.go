@@ -260,13 +260,16 @@ func (e *Engine) observe(v item.Version) {
 }
 
 // Close refuses new calls, flushes what was accepted as far as ctx and L3
-// allow, and ends the goroutines that Open started. What could not be flushed
-// stays in the journal. Close may be called more than once.
+// allow, and ends the goroutines that Open started; when ctx ends, so does their
+// work in L3. What could not be flushed stays in the journal. Close may be
+// called more than once.
 func (e *Engine) Close(ctx context.Context) error {
 	e.closeOnce.Do(func() {
 		e.state.set(StateShuttingDown)
 		close(e.closing) // waits for L3 end; no new writes
-		e.gate.Lock()    // every call under way has ended
+		e.pending.wakeSettled()
+		defer context.AfterFunc(ctx, func() { e.stop(ErrClosed) })()
+		e.gate.Lock() // every call under way has ended
 		e.closed.Store(true)
 		e.gate.Unlock()
 		if err := e.flushAll(ctx); err != nil && e.pending.ids.Load() > 0 {

@@ -63,3 +63,12 @@ func (e *Engine) CloseWaits() bool {
 	defer e.gate.RUnlock()
 	return e.closed.Load()
 }
+
+// CallUnderWay reports whether a call below L1 is under way.
+func (e *Engine) CallUnderWay() bool {
+	if !e.gate.TryLock() {
+		return true
+	}
+	e.gate.Unlock()
+	return false
+}

@@ -170,6 +170,16 @@ func (p *pendingID) contentLocked(r *pendingRecord) *pendingRecord {
 	return nil
 }
 
+// wakeSettled wakes all who wait until an id has nothing in flight.
+func (t *pendingTable) wakeSettled() {
+	for i := range t.stripes {
+		s := &t.stripes[i]
+		s.mu.Lock()
+		s.settled.Broadcast()
+		s.mu.Unlock()
+	}
+}
+
 // loggedBeforeLocked reports whether a journal holds a record older than
 // version.
 func (p *pendingID) loggedBeforeLocked(version item.Version) bool {
@@ -217,6 +227,12 @@ func (t *pendingTable) anyOlder(than item.Version) bool {
 		}
 	}
 	return false
+}
+
+// busyLocked reports whether a write of key is in flight.
+func (s *stripe) busyLocked(key item.Key) bool {
+	p := s.ids[string(key)]
+	return p != nil && p.busyLocked()
 }
 
 // dropLocked takes the records for which gone is true from p, and p from the

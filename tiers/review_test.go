@@ -333,3 +333,113 @@ func TestD_SupersededCountsLostWritesOnly(t *testing.T) {
 		t.Errorf("%d writes superseded, want none", n)
 	}
 }
+
+// awaitingL3 leaves a write of durability l3 of id that L3 does not take, and
+// whose caller has given up.
+func awaitingL3(t *testing.T, e *tiers.Engine, store *tiertest.Store, id, content string) {
+	t.Helper()
+	ctx, giveUp := context.WithCancel(t.Context())
+	store.OnApply(func([]l3.Op) {
+		store.SetDown(true)
+		giveUp()
+	}, nil)
+	_, err := e.Submit(ctx, &tiers.Write{Key: key(t, id), Content: []byte(content), Durability: item.DurabilityL3})
+	if !errors.Is(err, tiers.ErrUnknownFate) {
+		t.Fatalf("error %v, want %v", err, tiers.ErrUnknownFate)
+	}
+}
+
+// TestA3_CloseEndsConditionalWrites: a conditional write waits for one of the
+// same id that waits for L3; neither keeps Close from ending.
+func TestA3_CloseEndsConditionalWrites(t *testing.T) {
+	store := &tiertest.Store{}
+	e := open(t, t.TempDir(), func(o *tiers.Options) { o.WrapStore = store.Wrap })
+	awaitingL3(t, e, store, "k", "v")
+	failed := make(chan error, 1)
+	go func() {
+		_, err := e.Submit(context.Background(), &tiers.Write{Key: key(t, "k"), If: &tiers.Condition{NoneAny: true}})
+		failed <- err
+	}()
+	for !e.CallUnderWay() {
+		runtime.Gosched()
+	}
+	closed := make(chan struct{})
+	go func() { defer close(closed); e.Close(context.Background()) }()
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		store.SetDown(false)
+		t.Fatal("Close waits for a conditional write, which waits for L3")
+	}
+	if err := <-failed; !errors.Is(err, tiers.ErrShuttingDown) {
+		t.Errorf("error %v, want %v", err, tiers.ErrShuttingDown)
+	}
+}
+
+// TestG9_ConditionalWriteDoesNotWaitForAnOutage: the same, and nobody closes.
+func TestG9_ConditionalWriteDoesNotWaitForAnOutage(t *testing.T) {
+	store := &tiertest.Store{}
+	e := open(t, t.TempDir(), func(o *tiers.Options) { o.WrapStore, o.L3Timeout = store.Wrap, 10*time.Millisecond })
+	awaitingL3(t, e, store, "k", "v")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	_, err := e.Submit(ctx, &tiers.Write{Key: key(t, "k"), If: &tiers.Condition{NoneAny: true}})
+	if !errors.Is(err, tiers.ErrStateUnknown) {
+		t.Errorf("error %v, want %v", err, tiers.ErrStateUnknown)
+	}
+}
+
+// TestG9_CloseEndsWithItsContext: L3 hangs in a batch and heeds only the
+// context that it was given.
+func TestG9_CloseEndsWithItsContext(t *testing.T) {
+	store := &hangingStore{}
+	e := open(t, t.TempDir(), func(o *tiers.Options) { o.WrapStore = store.wrap })
+	store.hang.Store(true)
+	store.hanging = make(chan struct{}, 10)
+	put(t, e, "k", "v")
+	<-store.hanging
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	closed := make(chan struct{})
+	go func() { defer close(closed); e.Close(ctx) }()
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		t.Fatal("Close does not end with its context")
+	}
+}
+
+type hangingStore struct {
+	tiers.Store
+	hang    atomic.Bool
+	hanging chan struct{}
+}
+
+func (s *hangingStore) wrap(real tiers.Store) tiers.Store { s.Store = real; return s }
+
+func (s *hangingStore) Apply(ctx context.Context, ops []l3.Op, rules []item.Rule, out []l3.Outcome) (uint64, error) {
+	if s.hang.Load() {
+		s.hanging <- struct{}{}
+		<-ctx.Done()
+		return 0, ctx.Err()
+	}
+	return s.Store.Apply(ctx, ops, rules, out)
+}
+
+// TestG9_RefusedWriteLeavesTheRestToBeFlushed: L3 refuses a write of durability
+// l3, whose id has an older write that is still pending.
+func TestG9_RefusedWriteLeavesTheRestToBeFlushed(t *testing.T) {
+	store := &tiertest.Store{}
+	e := open(t, t.TempDir(), func(o *tiers.Options) { o.WrapStore, o.DeadLetterTries, o.BatchFlush = store.Wrap, 1, 1<<40 })
+	store.Reject(func(op l3.Op) bool { return string(op.Record.Content()) == "poison" })
+	put(t, e, "k", "v")
+	_, err := e.Submit(t.Context(), &tiers.Write{Key: key(t, "k"), Content: []byte("poison"), Durability: item.DurabilityL3})
+	if !errors.Is(err, tiers.ErrRefused) {
+		t.Fatalf("error %v, want %v", err, tiers.ErrRefused)
+	}
+	flush(t, e)
+	want(t, e, "k", "v")
+	if n := e.PendingItems(); n != 0 {
+		t.Errorf("%d ids pending after the flush", n)
+	}
+}
