@@ -66,13 +66,11 @@ func (fl *flight) judge(oa *originAnswer) {
 		fl.handOver(oa)
 		return
 	}
-	reserved := max(oa.ContentLength, 0)
-	if oa.ContentLength > r.site.MaxObjectBytes || !p.reserve(reserved) {
+	if oa.ContentLength > r.site.MaxObjectBytes || !fl.reserve(max(oa.ContentLength, 0)) {
 		fl.how.detail = "too-large"
 		fl.handOver(oa)
 		return
 	}
-	defer func() { p.fillBytes.Add(-reserved) }()
 	defer oa.Close()
 	fl.turn(phaseBody, func() {
 		fl.present(&v, oa.StatusCode, oa.Header)
@@ -84,9 +82,7 @@ func (fl *flight) judge(oa *originAnswer) {
 		fl.private = !v.freshOnArrival()
 	})
 	fl.mark(!v.freshOnArrival())
-	extra, err := fl.readAll(oa)
-	reserved += extra
-	if err != nil {
+	if err := fl.readAll(oa); err != nil {
 		p.m.originBroken.Inc()
 		fl.fail(err)
 		return
@@ -121,6 +117,7 @@ func (fl *flight) handOver(oa *originAnswer) {
 	}
 }
 
+// reserve counts n bytes more, unless that is above the limit.
 func (p *Proxy) reserve(n int64) bool {
 	if p.fillBytes.Add(n) <= p.o.MaxFillBytes {
 		return true
@@ -129,32 +126,36 @@ func (p *Proxy) reserve(n int64) bool {
 	return false
 }
 
+// reserve is that of the Proxy for the body, which counts until the last reader
+// has left: a client that takes its time keeps it in memory.
+func (fl *flight) reserve(n int64) bool {
+	ok := fl.p.reserve(n)
+	if ok {
+		fl.reserved += n
+	}
+	return ok
+}
+
 // readAll reads the body into fl.body. When an answer of unknown length grows
 // too large to be stored it spills: from then on it only runs a window ahead of
-// the leader. extra is what it reserved beyond the announced length.
-func (fl *flight) readAll(oa *originAnswer) (extra int64, err error) {
+// the leader.
+func (fl *flight) readAll(oa *originAnswer) error {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := oa.Read(buf)
 		if n > 0 {
-			if fl.length < 0 && !fl.spilled {
-				ok := fl.p.reserve(int64(n))
-				if ok {
-					extra += int64(n)
-				}
-				if !ok || int64(len(fl.body)+n) > fl.r.site.MaxObjectBytes {
-					fl.spill()
-				}
+			if fl.length < 0 && !fl.spilled && (!fl.reserve(int64(n)) || int64(len(fl.body)+n) > fl.r.site.MaxObjectBytes) {
+				fl.spill()
 			}
 			if err := fl.append(buf[:n]); err != nil {
-				return extra, err
+				return err
 			}
 		}
 		if err == io.EOF {
-			return extra, nil
+			return nil
 		}
 		if err != nil {
-			return extra, err
+			return err
 		}
 	}
 }

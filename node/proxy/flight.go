@@ -43,6 +43,8 @@ type flight struct {
 	fwd    string       // why
 	insist bool         // the second look only serves validation
 
+	reserved int64 // bytes of Proxy.fillBytes; set by the fill, given back by the last
+
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
@@ -234,7 +236,8 @@ func (fl *flight) nearlyWhole() bool {
 	return !fl.spilled && fl.length >= 0 && fl.length-int64(len(fl.body)) <= fl.p.o.FinishBytes
 }
 
-// drop gives up a reference. The last one releases the old answer.
+// drop gives up a reference. The last one releases the old answer and the room
+// for the body.
 func (fl *flight) drop() {
 	fl.mu.Lock()
 	fl.refs--
@@ -244,6 +247,7 @@ func (fl *flight) drop() {
 		if fl.old.ok {
 			fl.old.hit.Release()
 		}
+		fl.p.fillBytes.Add(-fl.reserved)
 		fl.cancel(errAbandoned)
 	}
 }

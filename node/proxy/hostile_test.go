@@ -1,6 +1,10 @@
 package proxy
 
 import (
+	"io"
+	"net"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 )
@@ -46,3 +50,49 @@ func TestPanicOfABody(t *testing.T) {
 type panicking struct{}
 
 func (panicking) Read([]byte) (int, error) { panic("bug") }
+
+// The memory of an answer counts as long as somebody is being sent it.
+func TestSlowReadersCount(t *testing.T) {
+	w := newWorld(t)
+	body := strings.Repeat("z", 300_000)
+	reached, release := make(chan struct{}), make(chan struct{})
+	w.does(func(c net.Conn, _ *http.Request) {
+		whole := w.ok("Cache-Control: max-age=60", body)
+		io.WriteString(c, whole[:1000])
+		<-reached
+		io.WriteString(c, whole[1000:])
+	})
+	x := w.request("GET", "/a")
+	first := true
+	x.onWrite = func(int) {
+		if first {
+			first = false
+			close(reached)
+			<-release
+		}
+	}
+	done := make(chan struct{})
+	go func() { w.serve(x); close(done) }()
+	<-reached
+	w.p.tasks.Wait() // it is stored
+	if got, want := w.p.fillBytes.Load(), int64(len(body)); got != want {
+		t.Errorf("%d bytes counted while a client reads, want %d", got, want)
+	}
+	close(release)
+	<-done
+	if got := w.p.fillBytes.Load(); got != 0 {
+		t.Errorf("%d bytes counted after the last client", got)
+	}
+}
+
+// The answer to a POST that would be stored counts too; beyond the limit it is
+// passed on.
+func TestPostAnswersCount(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.MaxFillBytes = 10 })
+	w.always(w.ok("Cache-Control: max-age=60\nContent-Location: /a", strings.Repeat("x", 11)))
+	x := w.serve(w.request("POST", "/a"))
+	w.expect(x, 200, strings.Repeat("x", 11), "fwd=method;fwd-status=200")
+	if w.engine.submits != 0 || w.p.fillBytes.Load() != 0 {
+		t.Errorf("%d stored, %d bytes counted, want none", w.engine.submits, w.p.fillBytes.Load())
+	}
+}

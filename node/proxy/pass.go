@@ -47,7 +47,8 @@ func (p *Proxy) pass(st *state, fwd string) {
 	oa.finish(p)
 	h := how{fwd: fwd, fwdStatus: oa.StatusCode}
 	if !safe(r.method) && oa.StatusCode < 400 {
-		if p.postable(r, oa) {
+		if p.postable(r, oa) && p.reserve(oa.ContentLength) {
+			defer p.fillBytes.Add(-oa.ContentLength)
 			p.passAndStore(st, oa, &h, r, stamp)
 			return
 		}
