@@ -9,7 +9,7 @@ package l1
 func (c *Cache) claim(n int64) bool {
 	for {
 		used := c.used.Load()
-		if used+n > c.limit.Load() {
+		if n > c.limit.Load()-used { // not used+n, which may overflow
 			return false
 		}
 		if c.used.CompareAndSwap(used, used+n) {
@@ -26,7 +26,7 @@ func (c *Cache) makeRoom(n int64, now int64) bool {
 	if c.claim(n) {
 		return true
 	}
-	if n > c.limit.Load()-c.external.Load()-c.pinnedBytes.Load() {
+	if n > c.limit.Load()-c.external.Load()-c.pinnedBytes.Load()-c.fixedBytes() {
 		return false // do not empty the cache in vain
 	}
 	b := c.borrow(now)
