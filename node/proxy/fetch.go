@@ -310,11 +310,12 @@ func (g *guardedBody) failure() error {
 	return nil
 }
 
-// infoBlock renders the fields of an interim answer.
+// infoBlock renders the fields of an interim answer, which announces no length.
 func infoBlock(h http.Header) []byte {
 	h = h.Clone()
+	cleanNames(h)
 	removeHopByHop(h)
-	block, _, _ := appendBlock(nil, h)
+	block, _, _ := appendBlock(nil, h, "Content-Length")
 	return block
 }
 

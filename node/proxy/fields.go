@@ -17,6 +17,21 @@ var hopByHop = []string{
 	"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings",
 }
 
+// cleanNames removes the space before a colon, which net/http leaves in names and
+// a gateway must not pass on (RFC 9112 §5.1), and drops what is no name then.
+func cleanNames(h http.Header) {
+	for name, lines := range h {
+		if tokenLen(name) == len(name) && name != "" {
+			continue
+		}
+		delete(h, name)
+		if name = strings.TrimRight(name, " \t"); name != "" && tokenLen(name) == len(name) {
+			name = textproto.CanonicalMIMEHeaderKey(name)
+			h[name] = append(h[name], lines...)
+		}
+	}
+}
+
 // removeHopByHop deletes the fields of the connection and those that Connection
 // names. What a message must not lose stays, whatever Connection says.
 func removeHopByHop(h http.Header) {
@@ -168,6 +183,7 @@ func validTag(tag string) bool { return item.CheckTags([]string{tag}) == nil }
 // finishFields makes the fields of an answer ready for the client: no fields of
 // the connection, our Via, a Date. It changes h.
 func (p *Proxy) finishFields(h http.Header, major, minor int, received int64) {
+	cleanNames(h)
 	removeHopByHop(h)
 	version := "1.1 "
 	if major == 1 && minor == 0 {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -94,5 +95,47 @@ func TestPostAnswersCount(t *testing.T) {
 	w.expect(x, 200, strings.Repeat("x", 11), "fwd=method;fwd-status=200")
 	if w.engine.submits != 0 || w.p.fillBytes.Load() != 0 {
 		t.Errorf("%d stored, %d bytes counted, want none", w.engine.submits, w.p.fillBytes.Load())
+	}
+}
+
+// RFC 9112 §5.1: a space before the colon is removed from an answer, so that
+// nobody reads the field another way than we do.
+func TestSpaceBeforeColonInAnswers(t *testing.T) {
+	for _, line := range []string{"Cache-Control : private", "Cache-Control\t: private", "Set-Cookie : id=1", "Vary : *"} {
+		w := newWorld(t)
+		w.always(w.ok("Expires: "+httpDate(startMilli+1e6)+"\n"+line, "mine"))
+		x := w.get("/a")
+		for _, l := range strings.Split(x.head.String(), "\r\n") {
+			if name, _, ok := strings.Cut(l, ":"); ok && tokenLen(name) != len(name) {
+				t.Errorf("%q went to the client", l)
+			}
+		}
+		w.always(w.ok("", "other"))
+		if got := w.get("/a").out.String(); got == "mine" {
+			t.Errorf("%q: the answer was shared", line)
+		}
+	}
+	for _, line := range []string{"Content-Length : 5", "Transfer-Encoding : chunked"} {
+		w := newWorld(t)
+		w.does(func(c net.Conn, _ *http.Request) {
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n%s\r\nConnection: close\r\n\r\n5\r\nhello\r\n0\r\n\r\n", line)
+			c.Close()
+		})
+		w.get("/a")
+		if w.engine.submits != 0 {
+			t.Errorf("%q: an answer that can be framed in two ways was stored", line)
+		}
+	}
+}
+
+// An interim answer announces no length.
+func TestInterimAnswersHaveNoFraming(t *testing.T) {
+	w := newWorld(t)
+	w.does(func(c net.Conn, _ *http.Request) {
+		io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nContent-Length: 7\r\n\r\n"+w.ok("Cache-Control: no-store", "x"))
+	})
+	x := w.get("/a")
+	if got, want := fmt.Sprint(x.infos), "[103 Link: </a>\r\n]"; got != want {
+		t.Errorf("interim answers %q, want %q", got, want)
 	}
 }

@@ -224,7 +224,8 @@ func hexDigit(b byte) (int64, bool) {
 }
 
 // readHead reads status and framing of an answer's header. ok is false for
-// lengths that conflict, and for a length beside Transfer-Encoding.
+// lengths that conflict, for a length beside Transfer-Encoding, and for either
+// with a space before its colon.
 func readHead(head string) (status int, length int64, chunked, ok bool) {
 	lines := strings.Split(head, "\n")
 	if _, after, found := strings.Cut(lines[0], " "); found && len(after) >= 3 {
@@ -236,7 +237,11 @@ func readHead(head string) (status int, length int64, chunked, ok bool) {
 	for _, line := range lines[1:] {
 		name, value, _ := strings.Cut(line, ":")
 		value = strings.Trim(value, " \t\r")
+		bare := strings.TrimRight(name, " \t")
 		switch {
+		case bare != name:
+			// net/http does not take such a line for a framing; others do.
+			ok = ok && !strings.EqualFold(bare, "transfer-encoding") && !strings.EqualFold(bare, "content-length")
 		case strings.EqualFold(name, "transfer-encoding"):
 			chunked = true
 		case strings.EqualFold(name, "content-length"):
