@@ -34,11 +34,11 @@ type originAnswer struct {
 func (a *originAnswer) Read(b []byte) (int, error) {
 	a.stall.Reset(a.stallAfter)
 	n, err := a.Body.Read(b)
+	a.stall.Stop() // what the client takes until the next read is not the origin's
 	a.read += int64(n)
 	if err == nil {
 		return n, nil
 	}
-	a.stall.Stop()
 	if cause := context.Cause(a.ctx); cause != nil && err != io.EOF {
 		return n, cause
 	}
@@ -159,6 +159,7 @@ func (f *fetch) try(ctx context.Context, o *origin) (*originAnswer, error) {
 	a.received = f.p.o.Now()
 	a.Response = resp
 	a.stall = time.AfterFunc(a.stallAfter, func() { cancel(errStalled) })
+	a.stall.Stop()
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		a.Close()
 		return nil, fmt.Errorf("proxy: origin %s: it switched protocols unasked", o.authority)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -137,5 +138,27 @@ func TestInterimAnswersHaveNoFraming(t *testing.T) {
 	x := w.get("/a")
 	if got, want := fmt.Sprint(x.infos), "[103 Link: </a>\r\n]"; got != want {
 		t.Errorf("interim answers %q, want %q", got, want)
+	}
+}
+
+// The time that a client takes is not the origin's.
+func TestStallTimerStandsStillBetweenReads(t *testing.T) {
+	w := newWorld(t)
+	w.always(w.ok("Cache-Control: no-store", strings.Repeat("x", 100)))
+	st := newState()
+	x := w.request("GET", "/a")
+	st.begin(x)
+	st.target, st.site = []byte("/a"), w.p.table.Load().names["shop"]
+	f := fetch{p: w.p, r: w.p.snapshot(st), header: http.Header{}}
+	oa, err := f.do(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer oa.Close()
+	if oa.stall.Stop() {
+		t.Error("the timer runs before the first read")
+	}
+	if _, err := oa.Read(make([]byte, 10)); err != nil || oa.stall.Stop() {
+		t.Errorf("the timer runs after a read (error %v)", err)
 	}
 }
