@@ -70,11 +70,12 @@ func (e *Engine) runFlusher() {
 }
 
 // awaitBatch waits until a batch is due: something is dirty, and it is full, or
-// old enough, or somebody waits for L3. After an error it waits for backoff. It
-// returns false when the engine closes.
+// old enough, or somebody waits for L3. After an error it waits for backoff or
+// until L3 answers again, however much is dirty. It returns false when the
+// engine closes.
 func (e *Engine) awaitBatch(backoff time.Duration) bool {
 	if backoff > 0 {
-		return e.pause(backoff)
+		return e.pause(backoff, e.dirty.again)
 	}
 	if e.dirty.len() == 0 {
 		select {
@@ -87,18 +88,18 @@ func (e *Engine) awaitBatch(backoff time.Duration) bool {
 	if e.dirty.len() >= b.count {
 		return e.ctx.Err() == nil
 	}
-	return e.pause(b.wait)
+	return e.pause(b.wait, e.dirty.now)
 }
 
-// pause waits for d, for a full batch, or for somebody who waits.
-func (e *Engine) pause(d time.Duration) bool {
+// pause waits for d or for a token in early.
+func (e *Engine) pause(d time.Duration, early <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-e.ctx.Done():
 		return false
 	case <-timer.C:
-	case <-e.dirty.now:
+	case <-early:
 	}
 	return true
 }

@@ -58,6 +58,7 @@ func (e *Engine) l3Failed(err error) {
 func (e *Engine) l3Answered() {
 	if e.l3State.set(true, "", e.clock.UnixMilli()) {
 		e.logger.Info("L3 answers again", "pending", e.pending.ids.Load())
+		signal(e.dirty.again)
 		signal(e.dirty.now)
 		signal(e.sweep)
 	}

@@ -307,10 +307,11 @@ type dirtyQueue struct {
 	wake  chan struct{} // capacity 1: something to do
 	full  func(items int, bytes int64) bool
 	now   chan struct{} // capacity 1: a batch is full, or somebody waits for L3
+	again chan struct{} // capacity 1: L3 answers again
 }
 
 func newDirtyQueue(full func(items int, bytes int64) bool) *dirtyQueue {
-	return &dirtyQueue{wake: make(chan struct{}, 1), now: make(chan struct{}, 1), full: full}
+	return &dirtyQueue{wake: make(chan struct{}, 1), now: make(chan struct{}, 1), again: make(chan struct{}, 1), full: full}
 }
 
 // push adds p. The caller holds the stripe's lock and has set p.queued.

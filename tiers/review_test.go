@@ -443,3 +443,27 @@ func TestG9_RefusedWriteLeavesTheRestToBeFlushed(t *testing.T) {
 		t.Errorf("%d ids pending after the flush", n)
 	}
 }
+
+// TestD4_OutageIsNotTriedForEveryWrite: while L3 is down and more than a batch
+// waits, the flusher tries at its own pace.
+func TestD4_OutageIsNotTriedForEveryWrite(t *testing.T) {
+	store := &tiertest.Store{}
+	e := open(t, t.TempDir(), func(o *tiers.Options) { o.WrapStore, o.BatchFlushCount = store.Wrap, 10 })
+	store.SetDown(true)
+	begun := time.Now()
+	for i := range 3000 {
+		w := tiers.Write{Key: key(t, fmt.Sprintf("k/%d", i)), Durability: item.DurabilityMemory}
+		if _, err := e.Submit(t.Context(), &w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, tried := store.Calls()
+	if most := 5 + int(time.Since(begun)/(50*time.Millisecond)); tried > most {
+		t.Errorf("L3 was tried %d times during the outage, want at most %d", tried, most)
+	}
+	store.SetDown(false)
+	flush(t, e)
+	if n := e.PendingItems(); n != 0 {
+		t.Errorf("%d ids pending after the outage", n)
+	}
+}
