@@ -5,13 +5,29 @@ import (
 	"fmt"
 )
 
-// maxLocals bounds the locals of one function, as engines do, and maxAllLocals
-// those of a module: five bytes declare 50,000 of them, and an engine takes
-// memory for each.
+// maxLocals bounds the locals of one function, maxAllLocals those of a module and
+// maxValues the parameters or results of a type: a few bytes declare thousands,
+// an engine takes memory for each, and its time to compile a function grows with
+// the square of them.
 const (
-	maxLocals    = 50_000
+	maxLocals    = 2000
 	maxAllLocals = 1 << 22
+	maxValues    = 1000
 )
+
+// Where ways join or a loop starts over, an engine may copy every local, and every
+// value that a branch, call or block hands on. So many locals are free, since they
+// live in registers; of the rest, and of the values, one unit buys valuesPerFuel.
+// In the same way bytesPerFrameFuel bytes of a function's code, which may leave
+// their results in its stack frame whether they are run or not, cost it one unit.
+const (
+	freeLocals        = 32
+	valuesPerFuel     = 8
+	bytesPerFrameFuel = 256
+)
+
+// signature is the type of a function or block, as numbers of values.
+type signature struct{ params, results uint32 }
 
 // A point is a place in a function where fuel is taken. With sized false it is
 // a function entry or loop head and costs cost. With sized true it stands
@@ -41,7 +57,10 @@ func (m *Module) parseCode(r *reader) error {
 		if r.err != nil {
 			return r.err
 		}
-		f, err := parseBody(b)
+		if int(i) >= len(m.types) {
+			return errors.New("more bodies than functions")
+		}
+		f, err := m.parseBody(b, m.signatures[m.types[i]])
 		if err != nil {
 			return fmt.Errorf("function %d: %w", uint64(len(m.Imports))+uint64(i), err)
 		}
@@ -56,7 +75,7 @@ func (m *Module) parseCode(r *reader) error {
 	return r.err
 }
 
-func parseBody(b []byte) (f body, err error) {
+func (m *Module) parseBody(b []byte, sig signature) (f body, err error) {
 	r := &reader{b: b}
 	f.count = r.u32()
 	start := r.off
@@ -75,8 +94,11 @@ func parseBody(b []byte) (f body, err error) {
 		return f, r.err
 	}
 	f.groups, f.code = b[start:r.off], b[r.off:]
-	s := scanner{r: reader{b: f.code}}
-	if err := s.scan(); err != nil {
+	s := scanner{r: reader{b: f.code}, m: m}
+	if all := uint64(sig.params) + f.locals; all > freeLocals {
+		s.crowd = int64(all - freeLocals)
+	}
+	if err := s.scan(sig.results); err != nil {
 		return f, err
 	}
 	f.points, f.sized = s.points, s.sized
@@ -97,9 +119,10 @@ type region struct {
 // A label is an open block, loop or if, or the function itself.
 type label struct {
 	op     byte
-	region int   // index of the region its end belongs to
-	best   int64 // longest way by branches to its end, or dead
-	entry  int64 // of an if: the distance at its start
+	values uint32 // that a branch to it carries
+	region int    // index of the region its end belongs to
+	best   int64  // longest way by branches to its end, or dead
+	entry  int64  // of an if: the distance at its start
 	elsed  bool
 }
 
@@ -109,15 +132,18 @@ type label struct {
 // forward.
 type scanner struct {
 	r       reader
+	m       *Module
+	crowd   int64 // locals above freeLocals
 	points  []point
 	sized   bool
 	regions []region
 	labels  []label
 }
 
-func (s *scanner) scan() error {
+func (s *scanner) scan(results uint32) error {
 	s.open(0)
-	s.labels = append(s.labels, label{op: opBlock, best: dead})
+	s.pay(s.crowd/valuesPerFuel + int64(len(s.r.b)/bytesPerFrameFuel))
+	s.labels = append(s.labels, label{op: opBlock, values: results, best: dead})
 	for len(s.labels) > 0 {
 		at := s.r.off
 		if err := s.step(); err != nil {
@@ -136,8 +162,15 @@ func (s *scanner) step() error {
 	if s.r.err != nil {
 		return s.r.err
 	}
-	s.tick()
+	s.pay(1)
 	switch op {
+	case opCall:
+		s.payCall(s.m.signatureOf(s.r.u32()))
+	case opCallIndirect:
+		s.payCall(s.m.signature(s.r.u32()))
+		s.r.u32()
+	case opBlock, opLoop, opIf:
+		s.begin(op)
 	case opBr, opBrIf, opBrTable:
 		s.branch(op)
 	case opPrefixMisc:
@@ -156,25 +189,54 @@ func (s *scanner) step() error {
 	return s.r.err
 }
 
-// structure follows what opens, closes or leaves a block.
+// begin opens a block, loop or if.
+func (s *scanner) begin(op byte) {
+	sig := s.blockType()
+	if s.r.err != nil {
+		return
+	}
+	cur := len(s.regions) - 1
+	l := label{op: op, values: sig.results, region: cur, best: dead}
+	switch op {
+	case opIf:
+		l.entry = s.regions[cur].cur
+	case opLoop:
+		l.values = sig.params
+		s.payJoin(sig.params)
+		s.open(s.r.off)
+	}
+	s.labels = append(s.labels, l)
+}
+
+// blockType reads a block type: nothing, one result, or an index.
+func (s *scanner) blockType() signature {
+	switch t := s.r.s33(); {
+	case t == blockNothing:
+		return signature{}
+	case t < 0:
+		return signature{results: 1}
+	default:
+		sig, ok := s.m.signature(uint32(min(t, 1<<32-1)))
+		if !ok {
+			s.r.fail(fmt.Errorf("type %d does not exist", t))
+		}
+		return sig
+	}
+}
+
+// structure follows what closes or leaves a block.
 func (s *scanner) structure(op byte) error {
 	if s.r.err != nil {
 		return s.r.err
 	}
 	cur := len(s.regions) - 1
 	switch op {
-	case opBlock:
-		s.labels = append(s.labels, label{op: op, region: cur, best: dead})
-	case opIf:
-		s.labels = append(s.labels, label{op: op, region: cur, best: dead, entry: s.regions[cur].cur})
-	case opLoop:
-		s.labels = append(s.labels, label{op: op, region: cur, best: dead})
-		s.open(s.r.off)
 	case opElse:
 		l := &s.labels[len(s.labels)-1]
 		if l.op != opIf || l.elsed {
 			return errors.New("else without if")
 		}
+		s.payJoin(l.values)
 		l.elsed = true
 		l.best = max(l.best, s.regions[cur].cur)
 		s.regions[cur].cur = l.entry
@@ -188,6 +250,9 @@ func (s *scanner) structure(op byte) error {
 
 func (s *scanner) end() {
 	l := s.labels[len(s.labels)-1]
+	if l.op != opLoop {
+		s.payJoin(l.values)
+	}
 	s.labels = s.labels[:len(s.labels)-1]
 	cur := &s.regions[len(s.regions)-1]
 	switch {
@@ -221,7 +286,11 @@ func (s *scanner) branch(op byte) {
 			s.r.fail(fmt.Errorf("label %d does not exist", depth))
 			return
 		}
-		if l := &s.labels[len(s.labels)-1-int(depth)]; l.op != opLoop {
+		l := &s.labels[len(s.labels)-1-int(depth)]
+		if i == 0 { // all labels of a valid br_table take the same values
+			s.payJoin(l.values)
+		}
+		if l.op != opLoop {
 			l.best = max(l.best, s.regions[l.region].cur)
 		}
 	}
@@ -248,14 +317,43 @@ func (s *scanner) misc(at int) error {
 	return s.r.err
 }
 
-// tick counts one instruction.
-func (s *scanner) tick() {
+// pay adds n units to the way so far.
+func (s *scanner) pay(n int64) {
 	r := &s.regions[len(s.regions)-1]
 	if r.cur == dead {
 		return
 	}
-	r.cur++
+	r.cur += n
 	r.max = max(r.max, r.cur)
+}
+
+// payJoin pays for going to where another way may come from.
+func (s *scanner) payJoin(values uint32) { s.pay((s.crowd + int64(values)) / valuesPerFuel) }
+
+func (s *scanner) payCall(sig signature, ok bool) {
+	if !ok {
+		s.r.fail(errors.New("call of a function or type that does not exist"))
+	}
+	s.pay(int64(sig.params+sig.results) / valuesPerFuel)
+}
+
+// signature returns the type of that index.
+func (m *Module) signature(index uint32) (signature, bool) {
+	if uint64(index) >= uint64(len(m.signatures)) {
+		return signature{}, false
+	}
+	return m.signatures[index], true
+}
+
+// signatureOf returns the type of a function.
+func (m *Module) signatureOf(function uint32) (signature, bool) {
+	if n := uint64(function); n < uint64(len(m.importTypes)) {
+		return m.signature(m.importTypes[n])
+	}
+	if n := uint64(function) - uint64(len(m.importTypes)); n < uint64(len(m.types)) {
+		return m.signature(m.types[n])
+	}
+	return signature{}, false
 }
 
 func (s *scanner) size(at int, shift int8) {

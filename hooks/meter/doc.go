@@ -7,15 +7,18 @@
 //
 //   - at each function entry and each loop head, the number of instructions on
 //     the longest way from there to the next loop head or the function's end;
+//     where ways join, one unit more per 8 locals above 32 and values handed on,
+//     since an engine may copy them all, and at a function's entry one unit more
+//     per 8 such locals and per 256 bytes of code, for its stack frame;
 //   - before memory.fill, memory.copy and memory.init, one unit per 16 bytes;
 //   - before table.fill, table.copy, table.init and table.grow, one unit per
 //     entry;
 //   - before memory.grow, 1,024 units per page.
 //
 // When the global falls below zero the module executes unreachable. So a call
-// that starts with n units executes at most n instructions of its own, its
-// stack is bounded too (a frame's spills are instructions), and what it does is
-// a function of module, input and the answers of its imports.
+// that starts with n units executes at most n instructions of its own, each of
+// bounded cost in native code, its stack is bounded too, and what it does is a
+// function of module, input and the answers of its imports.
 //
 // The rewriter also lowers the declared maximum of the memory and of each table
 // to the limits given.

@@ -222,8 +222,56 @@ func TestLongWayIsPaid(t *testing.T) {
 	arm := bytes.Repeat([]byte{0x01}, 5000)
 	code := run1([]byte{0x20, 0, 0x04, 0x40}, arm, []byte{0x0b, 0x02, 0x40, 0x20, 0, 0x0d, 0}, arm, []byte{0x0b}, i64(0)).Bytes()
 	o := interpreter.run(t, rewrite(t, code), 0)
-	if cost := options.InitialFuel - o.fuel; cost < 10_000 || cost > 10_020 {
-		t.Errorf("cost %d, want some 10,010", cost)
+	if cost := options.InitialFuel - o.fuel; cost < 10_000 || cost > 10_060 { // 39 are for its size
+		t.Errorf("cost %d, want some 10,050", cost)
+	}
+}
+
+// TestWidthIsPaid holds that a short way does not cost the engine much: it copies
+// locals and values where ways join, and frames hold what is never run.
+func TestWidthIsPaid(t *testing.T) {
+	const rounds, width = 20, 1000
+	compiler, _ := engines(t)
+	f := func(what string, m *hooktest.Module, perRound int64) {
+		t.Helper()
+		o := compiler.run(t, rewrite(t, m.Bytes()), rounds)
+		if cost := (options.InitialFuel - o.fuel) / rounds; o.trap != "" || cost < perRound {
+			t.Errorf("%s: a round costs %d, want %d or more (%s)", what, cost, perRound, o.trap)
+		}
+	}
+	again := []byte{0x20, 0, 0x41, 1, 0x6b, 0x22, 0} // leaves the number of rounds to go
+	many := bytes.Repeat([]byte{hooktest.I32}, width)
+	var rotate []byte // changes each local
+	for k := range uint32(width) {
+		rotate = append(hooktest.U32(append(rotate, 0x20), 1+(k+1)%width), 0x41, 1, 0x6a, 0x21)
+		rotate = hooktest.U32(rotate, 1+k)
+	}
+	never := hooktest.Code([]byte{0x02, 0x40, 0x20, 0, 0x0d, 0, 0x03, 0x40}, rotate, []byte{0x20, 1, 0x0d, 0, 0x0b, 0x0b})
+
+	locals := run1([]byte{0x03, 0x40}, never, again, []byte{0x0d, 0, 0x0b}, i64(0))
+	locals.Funcs[0].Locals = many
+	f("locals that a loop never entered would change", locals, 2*(width-40)/8)
+
+	// Each round pushes one value and takes the topmost ones along: all move.
+	shift := run1(bytes.Repeat(i32(7), width), []byte{0x03, 1}, i32(8), again, []byte{0x0d, 0, 0x1a, 0x0b}, bytes.Repeat([]byte{0x1a}, width), i64(0))
+	shift.Funcs = append(shift.Funcs, hooktest.Func{Params: many, Results: many, Code: []byte{0}})
+	f("values that a branch shifts", shift, width/8)
+
+	recurse := run1(never, again, []byte{0x04, hooktest.I64, 0x20, 0, 0x10, 0, 0x05}, i64(0), []byte{0x0b})
+	recurse.Funcs[0].Locals = many
+	f("frames of locals", recurse, 2*(width-40)/8)
+
+	wide := run1(again, []byte{0x04, 0x40, 0x20, 0, 0x10, 1, 0x05}, bytes.Repeat(i32(7), width), []byte{0x10, 2, 0x0b}, i64(0))
+	wide.Funcs = append(wide.Funcs, hooktest.Func{Params: []byte{hooktest.I32}, Code: hooktest.Code(
+		[]byte{0x20, 0, 0x04, 0x40}, again, []byte{0x10, 1, 0x05, 0x03, 0x40}, bytes.Repeat([]byte{0x20, 0, 0x1a}, 256*20/3), []byte{0x0b, 0x0b})},
+		hooktest.Func{Params: many})
+	f("frames of code", wide, 20)
+}
+
+func TestManyValuesOfATypeAreRefused(t *testing.T) {
+	m := &hooktest.Module{Funcs: []hooktest.Func{{Params: bytes.Repeat([]byte{hooktest.I32}, 1001)}}}
+	if _, err := meter.Parse(m.Bytes()); err == nil || !strings.Contains(err.Error(), "1001 parameters or results, the limit is 1000") {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -303,21 +351,21 @@ func TestRefusals(t *testing.T) {
 	f("else", body(0x05), "else without if")
 	f("after the end", body(0x0b, 0x01), "left over")
 	f("no end", append(header(), 1, 4, 1, 0x60, 0, 0, 3, 2, 1, 0, 10, 5, 1, 3, 0, 0x02, 0x40), "unexpected end")
-	f("locals", append(header(), 1, 4, 1, 0x60, 0, 0, 3, 2, 1, 0, 10, 10, 1, 8, 1, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x7f, 0x0b), "more than 50000 locals")
+	f("locals", append(header(), 1, 4, 1, 0x60, 0, 0, 3, 2, 1, 0, 10, 10, 1, 8, 1, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x7f, 0x0b), "more than 2000 locals")
 	f("huge element vector", append(header(), 9, 9, 1, 3, 0, 0xff, 0xff, 0xff, 0xff, 0x0f, 0), "unexpected end")
 	f("huge data vector", append(header(), 11, 5, 0xff, 0xff, 0xff, 0xff, 0x0f), "unexpected end")
 	f("huge global vector", append(header(), 6, 5, 0xff, 0xff, 0xff, 0xff, 0x0f), "unexpected end")
-	f("locals of all functions", manyLocals(100), "locals in all functions")
+	f("locals of all functions", manyLocals(2200), "locals in all functions")
 	f("huge count", append(header(), 10, 5, 0xff, 0xff, 0xff, 0xff, 0x0f), "unexpected end")
 	f("number above 32 bits", append(header(), 10, 5, 0xff, 0xff, 0xff, 0xff, 0x7f), "above 32 bits")
 	f("bodies missing", append(header(), 1, 4, 1, 0x60, 0, 0, 3, 2, 1, 0), "1 functions declared, 0 bodies")
 }
 
-// manyLocals has n functions of 50,000 locals.
+// manyLocals has n functions of 2,000 locals.
 func manyLocals(n int) []byte {
 	m := &hooktest.Module{}
 	for range n {
-		m.Funcs = append(m.Funcs, hooktest.Func{Locals: bytes.Repeat([]byte{hooktest.I32}, 50_000)})
+		m.Funcs = append(m.Funcs, hooktest.Func{Locals: bytes.Repeat([]byte{hooktest.I32}, 2000)})
 	}
 	return m.Bytes()
 }

@@ -98,13 +98,14 @@ type Module struct {
 	Funcs    int // functions defined, without imports
 	Size     int // bytes of the binary
 
-	sections   []section
-	params     []uint32 // by type index: number of parameters
-	types      []uint32 // by defined function: type index
-	tableTypes []byte
-	globals    uint32
-	bodies     []body
-	locals     uint64 // of all functions
+	sections    []section
+	signatures  []signature // by type index
+	importTypes []uint32    // by import: type index
+	types       []uint32    // by defined function: type index
+	tableTypes  []byte
+	globals     uint32
+	bodies      []body
+	locals      uint64 // of all functions
 }
 
 // Parse reads a binary: its sections, imports, exports and every instruction.

@@ -4,35 +4,38 @@ import "fmt"
 
 // Opcodes the rewriter has to know by name.
 const (
-	opUnreachable = 0x00
-	opBlock       = 0x02
-	opLoop        = 0x03
-	opIf          = 0x04
-	opElse        = 0x05
-	opEnd         = 0x0b
-	opBr          = 0x0c
-	opBrIf        = 0x0d
-	opBrTable     = 0x0e
-	opReturn      = 0x0f
-	opLocalGet    = 0x20
-	opLocalSet    = 0x21
-	opLocalTee    = 0x22
-	opGlobalGet   = 0x23
-	opGlobalSet   = 0x24
-	opMemoryGrow  = 0x40
-	opI64Const    = 0x42
-	opI64LtS      = 0x53
-	opI64Sub      = 0x7d
-	opI64Shl      = 0x86
-	opI64ShrU     = 0x88
-	opI64ExtendU  = 0xad
-	opPrefixMisc  = 0xfc
-	blockEmpty    = 0x40
-	typeI32       = 0x7f
-	typeI64       = 0x7e
-	typeV128      = 0x7b
-	typeFuncref   = 0x70
-	typeExternref = 0x6f
+	opUnreachable  = 0x00
+	opBlock        = 0x02
+	opLoop         = 0x03
+	opIf           = 0x04
+	opElse         = 0x05
+	opEnd          = 0x0b
+	opBr           = 0x0c
+	opBrIf         = 0x0d
+	opBrTable      = 0x0e
+	opReturn       = 0x0f
+	opCall         = 0x10
+	opCallIndirect = 0x11
+	opLocalGet     = 0x20
+	opLocalSet     = 0x21
+	opLocalTee     = 0x22
+	opGlobalGet    = 0x23
+	opGlobalSet    = 0x24
+	opMemoryGrow   = 0x40
+	opI64Const     = 0x42
+	opI64LtS       = 0x53
+	opI64Sub       = 0x7d
+	opI64Shl       = 0x86
+	opI64ShrU      = 0x88
+	opI64ExtendU   = 0xad
+	opPrefixMisc   = 0xfc
+	blockEmpty     = 0x40
+	blockNothing   = -0x40 // blockEmpty as a signed number
+	typeI32        = 0x7f
+	typeI64        = 0x7e
+	typeV128       = 0x7b
+	typeFuncref    = 0x70
+	typeExternref  = 0x6f
 )
 
 // immediate says what follows an opcode.

@@ -72,6 +72,22 @@ func (r *reader) skipSigned(max int) {
 	r.fail(errors.New("number too long"))
 }
 
+// s33 reads a signed LEB128 number of at most 33 bits.
+func (r *reader) s33() (v int64) {
+	for shift := 0; shift < 35; shift += 7 {
+		c := r.byte()
+		v |= int64(c&0x7f) << shift
+		if c < 0x80 {
+			if c&0x40 != 0 {
+				v |= -1 << (shift + 7)
+			}
+			return v
+		}
+	}
+	r.fail(errors.New("number too long"))
+	return 0
+}
+
 func (r *reader) name() string {
 	b := r.bytes(r.u32())
 	if !utf8.Valid(b) {

@@ -160,7 +160,7 @@ func (m *Module) codeSection(rep *Report) []byte {
 	var scratch []byte
 	for i := range m.bodies {
 		f := &m.bodies[i]
-		scratch = f.appendTo(scratch[:0], m.globals, m.params[m.types[i]])
+		scratch = f.appendTo(scratch[:0], m.globals, m.signatures[m.types[i]].params)
 		out = appendU32(out, uint32(len(scratch)))
 		out = append(out, scratch...)
 		for _, p := range f.points {

@@ -10,11 +10,18 @@ func (m *Module) parseTypes(r *reader) {
 		if form := r.byte(); form != 0x60 && r.err == nil {
 			r.fail(fmt.Errorf("type form 0x%02x is not a function", form))
 		}
-		params := r.u32()
-		checkTypes(r, r.bytes(params))
-		checkTypes(r, r.bytes(r.u32()))
-		m.params = append(m.params, params)
+		m.signatures = append(m.signatures, signature{params: r.valueTypes(), results: r.valueTypes()})
 	}
+}
+
+// valueTypes passes over a vector of value types and returns its length.
+func (r *reader) valueTypes() uint32 {
+	n := r.u32()
+	if n > maxValues && r.err == nil {
+		r.fail(fmt.Errorf("a type with %d parameters or results, the limit is %d", n, maxValues))
+	}
+	checkTypes(r, r.bytes(n))
+	return n
 }
 
 func checkTypes(r *reader, types []byte) {
@@ -48,7 +55,12 @@ func (m *Module) parseImports(r *reader) {
 			r.fail(fmt.Errorf("import %s.%s is a %v: only functions may be imported", im.Module, im.Name, kind))
 			return
 		}
-		r.u32()
+		t := r.u32()
+		if r.err == nil && uint64(t) >= uint64(len(m.signatures)) {
+			r.fail(fmt.Errorf("type %d does not exist", t))
+			return
+		}
+		m.importTypes = append(m.importTypes, t)
 		m.Imports = append(m.Imports, im)
 	}
 }
@@ -56,7 +68,7 @@ func (m *Module) parseImports(r *reader) {
 func (m *Module) parseFunctions(r *reader) {
 	for n := r.u32(); n > 0 && r.err == nil; n-- {
 		t := r.u32()
-		if r.err == nil && uint64(t) >= uint64(len(m.params)) {
+		if r.err == nil && uint64(t) >= uint64(len(m.signatures)) {
 			r.fail(fmt.Errorf("type %d does not exist", t))
 			return
 		}
