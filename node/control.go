@@ -2,14 +2,17 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/edgenode/edgenode/hooks"
 	"github.com/edgenode/edgenode/node/admin"
 	"github.com/edgenode/edgenode/node/config"
 	"github.com/edgenode/edgenode/node/front"
+	"github.com/edgenode/edgenode/node/problem"
 )
 
 // openAdmin makes the handler of the admin listener.
@@ -20,6 +23,10 @@ func (n *Node) openAdmin(cfg *config.Config, set *metrics.Set) (err error) {
 		Config: func() any { return n.configPage() },
 		Hooks:  func() any { return n.hooks.host.Report() },
 		Reload: n.reloadPage,
+		Pages: []admin.Page{{
+			Path: "/hooks/rollback", Methods: "POST", Serve: n.rollbackPage,
+			About: "makes the former set of hooks the live one, and the live one the former",
+		}},
 	})
 	return err
 }
@@ -54,4 +61,35 @@ func (n *Node) reloadPage(ctx context.Context) admin.Outcome {
 		out.Faults = []string{out.Err.Error()} // of a hook's module, for instance
 	}
 	return out
+}
+
+// rollbackPage answers POST /hooks/rollback with the hooks as they are then.
+func (n *Node) rollbackPage(x admin.Exchange) {
+	var p *problem.Problem
+	err := n.RollbackHooks()
+	switch {
+	case errors.Is(err, ErrReloadRunning):
+		p = problem.New(problem.ReloadRunning, err.Error())
+	case errors.Is(err, hooks.ErrNoPrevious):
+		p = problem.New(problem.NotConfigured, "there is no former set of hooks; the one before a reload is kept")
+	case err != nil:
+		p = problem.New(problem.Internal, err.Error())
+	}
+	var body []byte
+	if p == nil {
+		if body, err = json.MarshalIndent(n.hooks.host.Report(), "", "  "); err != nil {
+			p = problem.New(problem.Internal, err.Error())
+		}
+	}
+	if p != nil {
+		err = problem.Write(x, p)
+	} else {
+		x.Status(200)
+		x.Add("Content-Type", "application/json")
+		x.Add("Cache-Control", "no-store")
+		err = x.Send(append(body, '\n'))
+	}
+	if err != nil {
+		n.log.Debug("answer about a rollback not sent", "error", err)
+	}
 }

@@ -52,6 +52,20 @@ func (n *Node) Reload(ctx context.Context) *ReloadResult {
 	return r
 }
 
+// RollbackHooks makes the former set of hooks the live one, and the live one the
+// former; the configuration stays as it is. It fails with hooks.ErrNoPrevious if
+// there was no reload yet, and with ErrReloadRunning. The next reload loads the
+// hooks of the configuration again.
+func (n *Node) RollbackHooks() error {
+	if !n.reloading.TryLock() {
+		return ErrReloadRunning
+	}
+	defer n.reloading.Unlock()
+	err := n.hooks.rollback()
+	n.log.Info("audit: rollback of hooks", "ok", err == nil, "hooks", len(n.hooks.host.Report().Modules))
+	return err
+}
+
 // refuse notes why nothing was changed.
 func (r *ReloadResult) refuse(err error) {
 	*r = ReloadResult{
