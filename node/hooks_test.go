@@ -2,8 +2,12 @@ package node_test
 
 import (
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/edgenode/edgenode/hooks/abi"
@@ -92,4 +96,106 @@ func TestHookReloadKeepsOld(t *testing.T) {
 	if got := get(); got != 404 {
 		t.Errorf("after the reload: %d, want 404", got)
 	}
+}
+
+// TestHookEdits: changes of header fields reach origin, cache and client, and
+// leave what is stored as it came.
+func TestHookEdits(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var requests atomic.Int64
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		w.Header().Set("Cache-Control", "max-age=600")
+		w.Header().Set("Vary", "X-Class")
+		w.Header().Set("X-Powered-By", "origin")
+		fmt.Fprintf(w, "class %s, gone %q", r.Header.Get("X-Class"), r.Header.Get("X-Gone"))
+	})}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(listener) }() // ends with Close
+	t.Cleanup(func() { _ = server.Close(); <-done })              // nobody is served any more
+
+	header := func(name, value string) []byte {
+		return append(append([]byte{byte(len(name)), 0}, name...), value...)
+	}
+	records := abi.AppendRecord(nil, abi.RecSetRequest, header("x-class", "a"))
+	records = abi.AppendRecord(records, abi.RecRemove, append([]byte{0, 0}, "x-gone"...))
+	records = abi.AppendRecord(records, abi.RecSetResponse, header("x-edge", "b"))
+	records = abi.AppendRecord(records, abi.RecSetResponse, header("via", "nobody")) // refused
+	records = abi.AppendEnd(abi.AppendRecord(records, abi.RecRemove, append([]byte{1, 0}, "x-powered-by"...)))
+	m := hooktest.WithOutput(abi.Route, abi.MakeResult(abi.OK, abi.ResultRecords, 0), records)
+	dir := t.TempDir()
+	site := addresses + siteText("http://"+listener.Addr().String())
+	file := writeConfig(t, dir, site+writeModule(t, dir, m, "route", ""))
+	r := inProcess(t, file)
+	for i, want := range []string{"fwd=uri-miss", "hit"} {
+		a := ask(t, "GET", r.data+"/a", "", "Host", "shop.example", "X-Class", fmt.Sprint("own", i), "X-Gone", "here").want(t, 200)
+		if a.body != `class a, gone ""` || a.header.Get("X-Edge") != "b" || a.header.Get("X-Powered-By") != "" || strings.Contains(a.header.Get("Via"), "nobody") {
+			t.Errorf("%s: %q, %v", want, a.body, a.header)
+		}
+		if got := a.header.Get("Cache-Status"); !strings.Contains(got, want) {
+			t.Errorf("Cache-Status %q, want %s", got, want)
+		}
+	}
+	if got := requests.Load(); got != 1 {
+		t.Errorf("the origin had %d requests, want 1", got)
+	}
+	// An item: its answer is changed, and what is stored is not.
+	r.put("a", "content", "Content-Type", "text/plain")
+	if a := ask(t, "GET", r.data+"/v1/items/a", "").want(t, 200); a.body != "content" || a.header.Get("X-Edge") != "b" {
+		t.Errorf("item: %q, %v", a.body, a.header)
+	}
+	page := ask(t, "GET", r.admin+"/metrics", "").want(t, 200).body
+	for _, line := range []string{"edgenode_proxy_refused_edits_total 2\n", "edgenode_api_refused_edits_total 6\n"} {
+		if !strings.Contains(page, line) {
+			t.Errorf("metrics lack %q", line)
+		}
+	}
+
+	// Without the hook the stored answer is the origin's.
+	if err := os.WriteFile(file, []byte(site), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ask(t, "POST", r.admin+"/reload", "", "Content-Type", "application/json").want(t, 200)
+	a := ask(t, "GET", r.data+"/a", "", "Host", "shop.example", "X-Class", "a").want(t, 200)
+	if a.header.Get("X-Edge") != "" || a.header.Get("X-Powered-By") != "origin" || !strings.Contains(a.header.Get("Cache-Status"), "hit") {
+		t.Errorf("without the hook: %v", a.header)
+	}
+}
+
+// TestHookRollback: the hooks before a reload come back by one request, and go
+// by another one.
+func TestHookRollback(t *testing.T) {
+	dir := t.TempDir()
+	deny := hooktest.WithOutput(abi.Route, abi.MakeResult(abi.Deny, 0, 0), nil)
+	file := writeConfig(t, dir, addresses+writeModule(t, dir, deny, "route", ""))
+	r := inProcess(t, file)
+	post := func(path string) answer {
+		t.Helper()
+		return ask(t, "POST", r.admin+path, "", "Content-Type", "application/json")
+	}
+	get := func(want int) {
+		t.Helper()
+		if got := ask(t, "GET", r.data+"/v1/items/a", "").code; got != want {
+			t.Errorf("status %d, want %d", got, want)
+		}
+	}
+	if a := post("/hooks/rollback").want(t, 501); !strings.Contains(a.body, "not-configured") {
+		t.Errorf("before any reload: %s", a.body)
+	}
+	get(403)
+	writeModule(t, dir, hooktest.WithOutput(abi.Route, abi.MakeResult(abi.OK, 0, 0), nil), "route", "")
+	post("/reload").want(t, 200)
+	get(404)
+	if a := post("/hooks/rollback").want(t, 200); !strings.Contains(a.body, `"sha256"`) {
+		t.Errorf("rollback: %s", a.body)
+	}
+	get(403)
+	post("/hooks/rollback").want(t, 200)
+	get(404)
+	ask(t, "GET", r.admin+"/hooks/rollback", "").want(t, 405)
+	ask(t, "POST", r.admin+"/hooks/rollback", "").want(t, 415) // what a form of a web page can send
+	get(404)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/edgenode/edgenode/hooks"
 	"github.com/edgenode/edgenode/hooks/abi"
 	"github.com/edgenode/edgenode/node/api"
+	"github.com/edgenode/edgenode/node/edit"
 	"github.com/edgenode/edgenode/node/proxy"
 	"github.com/edgenode/edgenode/tiers/item"
 )
@@ -167,6 +168,7 @@ func (p itemPolicy) Route(x api.Exchange, op api.Op, id []byte, size int64, d *a
 		return
 	}
 	p.decide(&v.out, d)
+	d.Edits = copyEdits(v.out.Edits)
 	if v.out.TiersSet {
 		d.Tiers = item.Tiers(v.out.WriteTiers)
 		if op == api.OpRead {
@@ -291,6 +293,7 @@ func siteDecision(v *hooks.Decision, out *proxy.RouteDecision) {
 		out.ReadTiers, out.WriteTiers = item.Tiers(v.ReadTiers), item.Tiers(v.WriteTiers)
 	}
 	out.Tags = appendTags(nil, v.Tags)
+	out.Edits = copyEdits(v.Edits)
 }
 
 // TTL asks the ttl hooks about an answer that is about to be stored.
@@ -377,6 +380,29 @@ func appendTags(list []string, tags [][]byte) []string {
 	list = list[:len(list):len(list)]
 	for _, t := range tags {
 		list = append(list, string(t))
+	}
+	return list
+}
+
+// copyEdits copies changes of header fields, all bytes in one piece.
+func copyEdits(edits []hooks.Edit) []edit.Edit {
+	if len(edits) == 0 {
+		return nil
+	}
+	size := 0
+	for i := range edits {
+		size += len(edits[i].Name) + len(edits[i].Value)
+	}
+	space := make([]byte, 0, size)
+	keep := func(b []byte) []byte {
+		at := len(space)
+		space = append(space, b...)
+		return space[at:len(space):len(space)]
+	}
+	list := make([]edit.Edit, len(edits))
+	for i := range edits {
+		e := &edits[i]
+		list[i] = edit.Edit{Response: e.Response, Remove: e.Remove, Name: keep(e.Name), Value: keep(e.Value)}
 	}
 	return list
 }

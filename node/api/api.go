@@ -284,6 +284,9 @@ func (c *call) sent(error) {}
 // denies, and done if it has answered.
 func (c *call) consult(op Op, id []byte, size int64) (done bool, p *problem.Problem) {
 	c.api.policy.Route(c.x, op, id, size, &c.d)
+	if len(c.d.Edits) > 0 {
+		c.edit()
+	}
 	if p := c.denial(); p != nil {
 		return false, p
 	}
@@ -292,7 +295,7 @@ func (c *call) consult(op Op, id []byte, size int64) (done bool, p *problem.Prob
 	}
 	c.api.metrics.denied.Inc()
 	c.status(c.d.Answer.Status)
-	c.x.AddBlock(c.d.Answer.Block)
+	c.addOwn(c.d.Answer.Block)
 	c.sent(c.x.Send(c.d.Answer.Body))
 	return true, nil
 }

@@ -216,6 +216,7 @@ func (b *batch) takeID(e *entry, op Op) (item.Key, *problem.Problem) {
 	}
 	b.c.d = Decision{}
 	b.c.api.policy.Route(b.c.x, op, key.Own(), 0, &b.c.d)
+	b.c.ignoreEdits()
 	return key, b.denied()
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/edgenode/edgenode/node/edit"
 	"github.com/edgenode/edgenode/tiers"
 	"github.com/edgenode/edgenode/tiers/item"
 )
@@ -87,6 +88,12 @@ type Decision struct {
 	Tags              []string   // of the item that is written
 	TTL, L1TTL, L2TTL time.Duration
 	NoStore           bool // TTL only: refuse the write
+
+	// Edits change the fields of the answer; Route only, and not for a line of a
+	// batch. Their bytes hold until Serve returns. Those of the request, of what
+	// the API says of items and what package edit refuses have no effect but
+	// that they are counted.
+	Edits []edit.Edit
 }
 
 // A Ready is an answer that a policy gives by itself.

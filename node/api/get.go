@@ -72,7 +72,7 @@ func readParams(query []byte, o tiers.ReadOptions) (tiers.ReadOptions, *problem.
 // is not there is common, so that all of it is prepared.
 func (c *call) missing() *problem.Problem {
 	c.status(404)
-	c.x.AddBlock(c.api.missing.block)
+	c.addOwn(c.api.missing.block)
 	c.sent(c.x.Send(c.api.missing.body))
 	return nil
 }

@@ -112,6 +112,7 @@ func (b *putBatch) parseLine(line []byte, e *entry) *problem.Problem {
 	if b.c.api.policy != nil {
 		b.c.fillDecision(&w)
 		b.c.api.policy.Route(b.c.x, OpWrite, w.Key.Own(), int64(len(w.Content)), &b.c.d)
+		b.c.ignoreEdits()
 		if p := b.denied(); p != nil {
 			return p
 		}

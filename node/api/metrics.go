@@ -11,6 +11,8 @@ type counters struct {
 	requests [routes][6]*metrics.Counter // edgenode_api_requests_total by route and class of status
 	lines    [2]*metrics.Counter         // edgenode_api_batch_lines_total by outcome: ok, failed
 	denied   *metrics.Counter            // edgenode_api_denied_total: requests denied or answered by a policy
+
+	refusedEdits *metrics.Counter // edgenode_api_refused_edits_total: header edits of a policy without effect
 }
 
 func newCounters(set *metrics.Set) *counters {
@@ -18,6 +20,7 @@ func newCounters(set *metrics.Set) *counters {
 		set = metrics.NewSet() // never exported
 	}
 	m := &counters{denied: set.GetOrCreateCounter(`edgenode_api_denied_total`)}
+	m.refusedEdits = set.GetOrCreateCounter(`edgenode_api_refused_edits_total`)
 	for r := range routes {
 		for class := range m.requests[r] {
 			m.requests[r][class] = set.GetOrCreateCounter(fmt.Sprintf(`edgenode_api_requests_total{route=%q,class="%dxx"}`, r.String(), class))

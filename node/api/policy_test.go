@@ -6,7 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/edgenode/edgenode/node/api"
+	"github.com/edgenode/edgenode/node/edit"
 	"github.com/edgenode/edgenode/tiers/item"
 )
 
@@ -112,4 +115,56 @@ func TestPolicyAnswers(t *testing.T) {
 		o.Policy = &policy{route: func(_ api.Op, _ string, _ int64, d *api.Decision) { d.Answer = &api.Ready{Status: 100} }}
 	})
 	odd.want(404, "not-found", "GET /v1/items/a", "") // no final status: not an answer
+}
+
+func TestPolicyEdits(t *testing.T) {
+	p := &policy{}
+	set := metrics.NewSet()
+	h := newHarness(t, func(o *api.Options) { o.Policy, o.Metrics = p, set })
+	h.want(201, "", "PUT /v1/items/a", "xy", "Content-Type: text/plain")
+	p.route = func(_ api.Op, _ string, _ int64, d *api.Decision) {
+		for _, f := range []string{"X-New: 1", "Cache-Control: max-age=9"} {
+			name, value, _ := strings.Cut(f, ": ")
+			d.Edits = append(d.Edits, edit.Edit{Response: true, Name: []byte(name), Value: []byte(value)})
+		}
+	}
+	f := func(code int, problem, control, line, body string, fields ...string) {
+		t.Helper()
+		x := h.want(code, problem, line, body, fields...)
+		h.has(x, "X-New", "1")
+		h.has(x, "Cache-Control", control)
+	}
+	f(200, "", "max-age=9", "GET /v1/items/a", "")
+	f(200, "", "max-age=9", "HEAD /v1/items/a", "")
+	f(206, "", "max-age=9", "GET /v1/items/a", "", "Range: bytes=0-0")
+	f(404, "not-found", "no-store", "GET /v1/items/none", "") // what the API says by itself stays
+	f(204, "", "max-age=9", "PUT /v1/items/a", "z")
+	f(400, "bad-condition", "no-store", "PUT /v1/items/a", "z", "If-Match: x")
+	f(200, "", "no-store", "GET /v1/items", "")
+	f(204, "", "max-age=9", "DELETE /v1/items/a", "")
+
+	// Nothing else has an effect, and it is counted.
+	h.want(201, "", "PUT /v1/items/a", "xy", "Content-Type: text/plain")
+	refused := set.GetOrCreateCounter("edgenode_api_refused_edits_total")
+	if got := refused.Get(); got != 0 {
+		t.Errorf("%d edits refused before there were any", got)
+	}
+	p.route = func(_ api.Op, _ string, _ int64, d *api.Decision) {
+		for _, name := range []string{"Content-Type", "ETag", "Last-Modified", "Accept-Ranges", "Edge-State", "edge-x", "Cache-Status", "Age", "Content-Length", "a b"} {
+			d.Edits = append(d.Edits, edit.Edit{Response: true, Name: []byte(name), Value: []byte("no")})
+		}
+		d.Edits = append(d.Edits, edit.Edit{Name: []byte("If-Match"), Value: []byte("no")})
+	}
+	x := h.want(200, "", "GET /v1/items/a", "")
+	if got := strings.Join(x.head, "|"); strings.Contains(got, ": no|") || !strings.Contains(got, "Content-Type: text/plain") {
+		t.Errorf("answer %q", got)
+	}
+	if got := refused.Get(); got != 11 {
+		t.Errorf("%d edits refused, want 11", got)
+	}
+	h.do("POST /v1/items:get", `{"id":"a"}`)
+	h.do("POST /v1/items:put", `{"id":"b","content":1}`)
+	if got := refused.Get(); got != 33 {
+		t.Errorf("%d edits refused, want 33", got)
+	}
 }

@@ -58,8 +58,8 @@ func quiet(target string) *quietExchange {
 	return x
 }
 
-func warm(t testing.TB, vary string) (*world, *quietExchange) {
-	w := newWorld(t)
+func warm(t testing.TB, vary string, change ...func(*Options)) (*world, *quietExchange) {
+	w := newWorld(t, change...)
 	w.always(w.ok("Cache-Control: max-age=600\nETag: \"e\"\nContent-Type: text/html"+vary, "body"))
 	x := quiet("/some/path?x=1")
 	first := w.request("GET", "/some/path?x=1", "Accept-Encoding: br, gzip")
@@ -70,7 +70,7 @@ func warm(t testing.TB, vary string) (*world, *quietExchange) {
 
 func TestHitDoesNotAllocate(t *testing.T) {
 	for _, vary := range []string{"", "\nVary: Accept-Encoding"} {
-		w, x := warm(t, vary)
+		w, x := warm(t, vary, policy(rules{})) // a policy that decides nothing adds nothing
 		if got := testing.AllocsPerRun(1000, func() { w.p.Serve(x) }); got != 0 {
 			t.Errorf("a hit with %q allocates %v times", vary, got)
 		}
@@ -84,6 +84,16 @@ func BenchmarkHit(b *testing.B) {
 	for _, vary := range []string{"", "\nVary: Accept-Encoding"} {
 		b.Run("vary="+vary, func(b *testing.B) {
 			w, x := warm(b, vary)
+			b.ReportAllocs()
+			for b.Loop() {
+				w.p.Serve(x)
+			}
+		})
+	}
+	for _, side := range []string{"request", "response"} {
+		b.Run("edit="+side, func(b *testing.B) {
+			list := edits(side + " X-Edited value")
+			w, x := warm(b, "\nVary: Accept-Encoding", policy(rules{route: func(_ *RouteInput, out *RouteDecision) { out.Edits = list }}))
 			b.ReportAllocs()
 			for b.Loop() {
 				w.p.Serve(x)

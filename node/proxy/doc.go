@@ -21,6 +21,11 @@
 // none of must-revalidate, proxy-revalidate, no-cache, s-maxage and no-store,
 // unless the site's AllowOverride names it.
 //
+// A Policy may also change header fields (see edited): those of a request before
+// anything looks at them, so that the rules above judge what the origin is asked;
+// those of an answer when it is sent, never what is stored. Authorization that
+// the client sent counts even if it is removed.
+//
 // # Purges
 //
 // A fetch takes the engine's stamp before its request leaves. The engine

@@ -18,7 +18,7 @@ type proxyMetrics struct {
 	fetches, retries, originErrors     *metrics.Counter
 	originBroken, background, released *metrics.Counter
 	panics                             *metrics.Counter
-	storeErrors                        *metrics.Counter
+	storeErrors, refusedEdits          *metrics.Counter
 }
 
 // newMetrics registers the metrics on set; nil means that nobody reads them.
@@ -46,6 +46,7 @@ func newMetrics(set *metrics.Set, p *Proxy) *proxyMetrics {
 		notModified:      set.NewCounter(`edgenode_proxy_not_modified_total`),
 		invalidated:      set.NewCounter(`edgenode_proxy_invalidations_total`),
 		refusedOverrides: set.NewCounter(`edgenode_proxy_refused_overrides_total`),
+		refusedEdits:     set.NewCounter(`edgenode_proxy_refused_edits_total`),
 		waitersRefused:   set.NewCounter(`edgenode_proxy_waiters_refused_total`),
 		released:         set.NewCounter(`edgenode_proxy_waiters_released_total`),
 		fetches:          set.NewCounter(`edgenode_proxy_origin_requests_total`),

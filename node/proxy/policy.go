@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/edgenode/edgenode/node/edit"
 	"github.com/edgenode/edgenode/tiers/item"
 )
 
@@ -45,6 +46,10 @@ type RouteDecision struct {
 	ReadTiers  item.Tiers // 0 leaves the site's
 	WriteTiers item.Tiers // 0 leaves the site's
 	Tags       []string   // added to what is stored
+	// Edits change the fields of the request, as the cache and the origin see it,
+	// and of the answer, as the client gets it. Their bytes hold until Serve
+	// returns. See package edit for what is refused.
+	Edits []edit.Edit
 }
 
 // A Ready is an answer that a policy gives by itself. It is never stored.

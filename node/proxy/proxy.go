@@ -99,6 +99,7 @@ type Proxy struct {
 	seed   maphash.Seed
 
 	budget                    atomic.Int64 // of retries
+	told                      atomic.Int64 // Unix ms of the last warning of refused edits
 	fills, fillBytes, waiters atomic.Int64
 
 	indexLocks [64]sync.Mutex // by base key; held while an index is changed
@@ -211,6 +212,9 @@ func (p *Proxy) route(st *state) bool {
 	}
 	out := &st.out
 	p.o.Policy.Route(&st.in, out)
+	if len(out.Edits) > 0 {
+		p.edit(st)
+	}
 	if out.Deny != 0 {
 		no := failDenied
 		if out.Deny >= 400 && out.Deny < 600 {
@@ -241,7 +245,7 @@ func (p *Proxy) route(st *state) bool {
 func (p *Proxy) reply(st *state, a *Ready) {
 	x := st.x
 	x.Status(a.Status)
-	x.AddBlock(a.Block)
+	st.addOwn(a.Block)
 	st.scratch = p.appendStatus(st.scratch[:0], st.site, &how{neither: true, detail: "policy"}, nil)
 	x.AddBlock(st.scratch)
 	if x.Method() == http.MethodHead {

@@ -108,7 +108,7 @@ func (p *Proxy) sendMultipart(st *state, r *reply, spans []span) {
 	if block == nil {
 		block = r.meta.block()
 	}
-	kind := string(lookupLine(block, "Content-Type"))
+	kind := string(st.sentAs("content-type", lookupLine(block, "Content-Type")))
 	boundary := "edgenode"
 	for n := 0; bytes.Contains(r.content, []byte(boundary)); n++ {
 		boundary = "edgenode-" + strconv.Itoa(n)
