@@ -26,6 +26,24 @@ func TestReserveOfTooMuch(t *testing.T) {
 	}
 }
 
+// Every limit makes progress, and none overflows.
+func TestSweepLimits(t *testing.T) {
+	c := newCache(t, l1.Options{MaxBytes: 1 << 20})
+	for i := range 20 {
+		put(c, i, 1, 100, l1.PutOptions{})
+	}
+	for _, limit := range []int{math.MinInt, -1, 0, 1, 3, math.MaxInt/16 + 1, math.MaxInt} {
+		var cursor l1.Cursor
+		shown, calls := 0, 0
+		for done := false; !done && calls < 1000; calls++ {
+			done = c.Sweep(&cursor, limit, func([]byte, bool) l1.Verdict { shown++; return l1.Keep })
+		}
+		if shown != 20 || calls == 1000 {
+			t.Errorf("limit %d: %d of 20 shown in %d calls", limit, shown, calls)
+		}
+	}
+}
+
 // The ends of the range of times: long past is expired, far ahead is not.
 func TestExtremeExpiries(t *testing.T) {
 	now := int64(1_700_000_000_000)

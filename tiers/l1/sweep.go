@@ -17,7 +17,7 @@ type Cursor struct {
 	begun     bool
 }
 
-// Sweep shows up to limit records to fn and does as it says, beginning at
+// Sweep shows up to limit records, at least one, to fn and does as it says, beginning at
 // cursor, which it moves on. It reports whether the sweep is complete: then
 // each record that was there from its beginning to its end was shown at least
 // once. Records that came in meanwhile may or may not be shown, as may expired
@@ -32,6 +32,7 @@ func (c *Cache) Sweep(cursor *Cursor, limit int, fn func(record []byte, stale bo
 		*cursor = Cursor{end: c.entries.len(), begun: true}
 	}
 	const passed = 16
+	limit = max(1, min(limit, maxEntries)) // so that each call gets on, and work does not overflow
 	for work := 0; work < limit*passed && cursor.next < cursor.end; work++ {
 		if c.show(cursor.next, fn) {
 			work += passed - 1
