@@ -5,6 +5,7 @@ import (
 	"math"
 	"testing"
 
+	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/l1"
 )
 
@@ -43,6 +44,37 @@ func TestSweepLimits(t *testing.T) {
 		}
 	}
 }
+
+// A clock of time does not mistake a Get without a time for one in 1970.
+func TestHitWithoutATime(t *testing.T) {
+	// From this start, the tick of time 0 is half a year ahead in 32 bits.
+	now := int64(7) << 34
+	var idle []uint32
+	c := newCache(t, l1.Options{MaxBytes: 1 << 20, TimeIdle: true, Now: func() int64 { return now },
+		Scorer: scorerFunc(func(dst []int32, cs []item.Candidate) []int32 {
+			for i := range cs {
+				idle = append(idle, cs[i].Idle)
+				dst = append(dst, int32(i))
+			}
+			return dst
+		})})
+	for i := range 200 {
+		put(c, i, 1, 100, l1.PutOptions{NowMilli: now})
+	}
+	now += 1 << 30 // twelve days
+	for i := range 200 {
+		get(c, i, 0)
+	}
+	now += 60_000
+	c.Reserve(c.MaxBytes() - c.UsedBytes() + 1)
+	if len(idle) == 0 || idle[0] < 59_000 || idle[0] > 61_000 {
+		t.Errorf("%d candidates, the first idle for %v ms, want 60000", len(idle), idle[:min(1, len(idle))])
+	}
+}
+
+type scorerFunc func([]int32, []item.Candidate) []int32
+
+func (f scorerFunc) Score(dst []int32, c []item.Candidate, _ float64) []int32 { return f(dst, c) }
 
 // The ends of the range of times: long past is expired, far ahead is not.
 func TestExtremeExpiries(t *testing.T) {

@@ -31,7 +31,8 @@ func (p Pin) Release() {
 }
 
 // Get returns the record under key, pinned. It reports false if there is none,
-// or if it has expired at nowMilli (Unix ms), in which case it is removed.
+// or if it has expired at nowMilli (Unix ms; at 0 nothing that was put with an
+// end after 1970 has), in which case it is removed unless it is pinned.
 // Hash must be the same function of key everywhere, well mixed in all 64 bits.
 //
 // While it is pinned the record takes its room even if it is replaced, deleted
@@ -71,7 +72,7 @@ func (c *Cache) Append(dst []byte, hash uint64, key []byte, nowMilli int64) ([]b
 // touch notes a hit on e, which is pinned.
 func (c *Cache) touch(e *entry, nowMilli int64, random uint64) {
 	old := heat(e.heat.Load())
-	if h := old.hit(c.tick(nowMilli), paceOf(c.pace.Load()), random); h != old {
+	if h := old.hit(c.tickNow(nowMilli), paceOf(c.pace.Load()), random); h != old {
 		e.heat.Store(uint64(h))
 	}
 }
