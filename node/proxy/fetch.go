@@ -134,23 +134,23 @@ func (f *fetch) try(ctx context.Context, o *origin) (*originAnswer, error) {
 	f.p.earnRetry()
 	ctx, cancel := context.WithCancelCause(ctx)
 	a := &originAnswer{ctx: ctx, cancel: cancel, origin: o, stallAfter: f.p.o.StallTimeout}
-	// One limit for waiting in the pool, connecting and waiting for the header;
-	// with a body the transport's own limit begins after it was sent.
+	// One limit for waiting in the pool, connecting and waiting for the header.
+	// With a body it begins anew whenever the origin took a part of it.
 	limit := f.r.pool.ConnectTimeout + f.r.pool.FirstByteTimeout
-	timer := time.AfterFunc(limit, func() { cancel(errFirstByte) })
+	timer := newPatience(limit, func() { cancel(errFirstByte) })
 	if f.body != nil {
-		timer.Stop()
+		f.body.origin.Store(timer)
 	}
 	req, err := f.request(a.watch(ctx, f), o)
 	if err != nil {
-		timer.Stop()
+		timer.end()
 		cancel(err)
 		return nil, err
 	}
 	o.inFlight.Add(1)
 	a.sent = f.p.o.Now()
 	resp, err := f.r.pool.transport.RoundTrip(req)
-	timer.Stop()
+	timer.end()
 	if err != nil {
 		o.inFlight.Add(-1)
 		return nil, f.failed(a, err)
@@ -259,7 +259,8 @@ var errRequestBody = errors.New("proxy: request body")
 // the body may still be read holds mu (see state.take). A client that sends
 // nothing then delays its own answer, as long as the body's time limits let it.
 type guardedBody struct {
-	p *Proxy
+	p      *Proxy
+	origin atomic.Pointer[patience] // with the origin, while it is asked
 
 	// mu is held for each use of the exchange.
 	mu     sync.Mutex
@@ -274,6 +275,10 @@ func (g *guardedBody) Read(b []byte) (int, error) {
 	defer g.mu.Unlock()
 	if g.closed {
 		return 0, net.ErrClosed
+	}
+	if origin := g.origin.Load(); origin != nil {
+		origin.pause() // the client has limits of its own
+		defer origin.resume()
 	}
 	n, err := g.read(b)
 	if err != nil && err != io.EOF {
@@ -292,6 +297,43 @@ func (g *guardedBody) read(b []byte) (n int, err error) {
 		}
 	}()
 	return g.r.Read(b)
+}
+
+// patience is a time limit that can stand still. It is safe for concurrent use.
+type patience struct {
+	limit time.Duration
+
+	// mu guards the fields below. It is a leaf lock.
+	mu    sync.Mutex
+	timer *time.Timer
+	over  bool
+}
+
+func newPatience(limit time.Duration, lost func()) *patience {
+	return &patience{limit: limit, timer: time.AfterFunc(limit, lost)}
+}
+
+// pause stops the time, resume lets the whole limit begin anew.
+func (p *patience) pause() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.timer.Stop()
+}
+
+func (p *patience) resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.over {
+		p.timer.Reset(p.limit)
+	}
+}
+
+// end ends it; pause and resume do nothing then.
+func (p *patience) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.over = true
+	p.timer.Stop()
 }
 
 // Close is called by the transport; the client's body is not closed by it.

@@ -162,3 +162,28 @@ func TestStallTimerStandsStillBetweenReads(t *testing.T) {
 		t.Errorf("the timer runs after a read (error %v)", err)
 	}
 }
+
+// An origin that takes a connection but not the body of a request does not hold
+// the client for ever.
+func TestOriginThatTakesNoBody(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close() // nothing is accepted or read
+	w := newWorld(t, func(o *Options) {
+		o.Pools[0].Origins = []string{"http://" + ln.Addr().String()}
+		o.Pools[0].ConnectTimeout, o.Pools[0].FirstByteTimeout = 50*time.Millisecond, 50*time.Millisecond
+	})
+	x := w.request("POST", "/a")
+	x.length = 64 << 20
+	x.body = io.LimitReader(endless{}, x.length)
+	w.serve(x)
+	if x.status != 504 {
+		t.Errorf("got %d, want 504", x.status)
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) { return len(b), nil }
