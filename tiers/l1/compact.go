@@ -18,7 +18,7 @@ func (c *Cache) surplus() *class {
 // compact empties one chunk of cl by moving its records. It copies at most one
 // chunk. It reports false if a record could not move, as while it is read.
 func (c *Cache) compact(cl *class) bool {
-	ch := cl.emptiest(false)
+	ch, _ := cl.emptiest(false)
 	return ch != nil && c.drain(ch, c.move)
 }
 
@@ -26,14 +26,15 @@ func (c *Cache) compact(cl *class) bool {
 // it. It is for a class that has nothing of its own to evict.
 func (c *Cache) clearChunk(b *batch, cl *class) bool {
 	var best *chunk
+	least := 0
 	for range 8 {
 		other := c.slab.classes[b.below(len(c.slab.classes))]
 		if other == cl {
 			continue
 		}
-		ch := other.emptiest(true)
-		if ch != nil && (best == nil || ch.slotSize*ch.used < best.slotSize*best.used) {
-			best = ch
+		ch, used := other.emptiest(true)
+		if ch != nil && (best == nil || ch.slotSize*used < least) {
+			best, least = ch, ch.slotSize*used
 		}
 	}
 	return best != nil && c.drain(best, func(number uint32, p place) bool {
@@ -43,21 +44,20 @@ func (c *Cache) clearChunk(b *batch, cl *class) bool {
 }
 
 // emptiest returns the chunk with the fewest used slots among up to 16 of those
-// with room, or of all, or nil.
-func (cl *class) emptiest(all bool) *chunk {
+// with room, or of all, and how many these are; or nil.
+func (cl *class) emptiest(all bool) (best *chunk, used int) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	from := cl.room
 	if all {
 		from = cl.chunks
 	}
-	var best *chunk
 	for i := 0; i < len(from); i += 1 + len(from)/16 {
-		if ch := from[i]; !ch.draining && (best == nil || ch.used < best.used) {
-			best = ch
+		if ch := from[i]; !ch.draining && (best == nil || ch.used < used) {
+			best, used = ch, ch.used
 		}
 	}
-	return best
+	return best, used
 }
 
 // drain calls clear for each used slot of ch and takes ch from its class if all

@@ -112,6 +112,13 @@ func (c *Cache) MoveOne() bool {
 	return cl != nil && c.compact(cl)
 }
 
+// ClearChunk empties a chunk that is not of the class for n bytes by eviction.
+func (c *Cache) ClearChunk(n int) bool {
+	b := c.borrow(1)
+	defer c.giveBack(b)
+	return c.clearChunk(b, c.slab.classFor(n))
+}
+
 // Hit exposes the arithmetic of frequencies: log2 f as of now after hits at
 // the given ticks.
 func Hit(halfLife float64, now uint32, ticks ...uint32) float64 {
