@@ -187,3 +187,14 @@ func TestOriginThatTakesNoBody(t *testing.T) {
 type endless struct{}
 
 func (endless) Read(b []byte) (int, error) { return len(b), nil }
+
+// Content cannot be made to hold the boundaries that will be tried.
+func TestBoundaryIsNotGuessed(t *testing.T) {
+	w := newWorld(t)
+	w.always(w.ok("Cache-Control: max-age=60", "0123456789"))
+	w.get("/a")
+	kind := func() string { return w.get("/a", "Range: bytes=0-1,4-5").line("Content-Type") }
+	if a, b := kind(), kind(); a == b {
+		t.Errorf("two answers have the boundary of %q", a)
+	}
+}

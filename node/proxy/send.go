@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -101,18 +102,15 @@ func contentRange(s span, size int) string {
 	return fmt.Sprintf("bytes %d-%d/%d", s.first, s.last, size)
 }
 
-// sendMultipart answers several ranges (RFC 9110 §14.6). The boundary does not
-// occur in the content.
+// sendMultipart answers several ranges (RFC 9110 §14.6). The boundary is random:
+// content cannot be made to hold it.
 func (p *Proxy) sendMultipart(st *state, r *reply, spans []span) {
 	block := r.block
 	if block == nil {
 		block = r.meta.block()
 	}
 	kind := string(st.sentAs("content-type", lookupLine(block, "Content-Type")))
-	boundary := "edgenode"
-	for n := 0; bytes.Contains(r.content, []byte(boundary)); n++ {
-		boundary = "edgenode-" + strconv.Itoa(n)
-	}
+	boundary := rand.Text()
 	var body bytes.Buffer
 	for _, s := range spans {
 		fmt.Fprintf(&body, "\r\n--%s\r\n", boundary)
