@@ -45,8 +45,9 @@ func (c *Cache) shrink(b *batch) bool {
 	if c.dropUnused() {
 		return true
 	}
-	if cl := c.surplus(); cl != nil && c.compact(cl) {
-		return c.dropUnused()
+	if c.compactAny() {
+		c.dropUnused() // unless another goroutine has already put it to use
+		return true
 	}
 	return c.evict(b, nil)
 }
@@ -94,7 +95,7 @@ const (
 // the ranking has it, so that memory moves to the class that earns most; after
 // some of these a victim of the class; without any, a chunk of another class.
 func (c *Cache) vacate(b *batch, cl *class, tries int) bool {
-	if other := c.surplus(); other != nil && c.compact(other) {
+	if c.compactAny() {
 		return true
 	}
 	if tries < widely && c.evict(b, nil) {

@@ -5,21 +5,32 @@ package l1
 // least; once a class has a chunk's worth of them, the records of its emptiest
 // chunk move into them, and the chunk is free for any class or extent.
 
-// surplus returns a class with a chunk's worth of free slots, or nil.
-func (c *Cache) surplus() *class {
+// compactAny empties a chunk of a class with a chunk's worth of free slots. It
+// tries each of them: readers may hold up some for long. It reports false if it
+// emptied none.
+func (c *Cache) compactAny() bool {
 	for _, cl := range c.slab.classes {
-		if cl.spare.Load() >= int64(cl.slots) {
-			return cl
+		if cl.spare.Load() >= int64(cl.slots) && c.compact(cl) {
+			return true
 		}
 	}
-	return nil
+	return false
 }
 
-// compact empties one chunk of cl by moving its records. It copies at most one
-// chunk. It reports false if a record could not move, as while it is read.
+// compact empties one chunk of cl by moving its records. It tries two, and
+// copies less than these. It reports false if a record of either could not
+// move, as while it is read.
 func (c *Cache) compact(cl *class) bool {
-	ch, _ := cl.emptiest(false)
-	return ch != nil && c.drain(ch, c.move)
+	for range 2 {
+		ch, _ := cl.emptiest(false)
+		if ch == nil {
+			return false
+		}
+		if c.drain(ch, c.move) {
+			return true
+		}
+	}
+	return false
 }
 
 // clearChunk empties a chunk of another class than cl by evicting what is in
@@ -44,7 +55,8 @@ func (c *Cache) clearChunk(b *batch, cl *class) bool {
 }
 
 // emptiest returns the chunk with the fewest used slots among up to 16 of those
-// with room, or of all, and how many these are; or nil.
+// with room, or of all, and how many these are; or nil. Chunks that could not
+// be emptied the last time come last.
 func (cl *class) emptiest(all bool) (best *chunk, used int) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
@@ -53,7 +65,8 @@ func (cl *class) emptiest(all bool) (best *chunk, used int) {
 		from = cl.chunks
 	}
 	for i := 0; i < len(from); i += 1 + len(from)/16 {
-		if ch := from[i]; !ch.draining && (best == nil || ch.used < used) {
+		ch := from[i]
+		if !ch.draining && (best == nil || best.held && !ch.held || best.held == ch.held && ch.used < used) {
 			best, used = ch, ch.used
 		}
 	}
@@ -87,6 +100,7 @@ func (c *Cache) drain(ch *chunk, clear func(number uint32, p place) bool) bool {
 	}
 	ch.draining = false
 	if ch.used > 0 {
+		ch.held = true
 		if ch.free >= 0 {
 			cl.enter(ch)
 		}

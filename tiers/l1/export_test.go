@@ -107,10 +107,7 @@ func (cl *class) audit() error {
 
 // MoveOne moves records until a chunk is free, if any class has a chunk's worth
 // of free slots.
-func (c *Cache) MoveOne() bool {
-	cl := c.surplus()
-	return cl != nil && c.compact(cl)
-}
+func (c *Cache) MoveOne() bool { return c.compactAny() }
 
 // ClearChunk empties a chunk that is not of the class for n bytes by eviction.
 func (c *Cache) ClearChunk(n int) bool {

@@ -30,6 +30,7 @@ type chunk struct {
 	at       int // position in class.chunks
 	room     int // position in class.room, -1 if not there
 	draining bool
+	held     bool // it could not be drained, and no slot of it was freed since
 }
 
 const (
@@ -264,6 +265,7 @@ func (c *class) giveBack(ch *chunk, slot int) {
 	ch.owners[slot] = nextFree | next
 	ch.free = int32(slot)
 	ch.used--
+	ch.held = false
 	switch {
 	case ch.draining:
 	case ch.room < 0:

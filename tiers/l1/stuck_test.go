@@ -7,6 +7,80 @@ import (
 	"github.com/edgenode/edgenode/tiers/l1"
 )
 
+// fill puts records of n content bytes from key first on until no more than
+// spare bytes of the budget are free.
+func fill(t *testing.T, c *l1.Cache, first, n int, spare int64) {
+	t.Helper()
+	for i := first; c.MaxBytes()-c.UsedBytes() > spare; i++ {
+		if !put(c, i, 1, n, l1.PutOptions{}) {
+			t.Fatalf("put %d refused", i)
+		}
+	}
+	if c.Stats().Evicted != 0 {
+		t.Fatalf("%d evicted while filling", c.Stats().Evicted)
+	}
+}
+
+// Slow readers of records of one class do not keep the free memory of another
+// from being used.
+func TestReadersOfOneClassDoNotHoldUpOthers(t *testing.T) {
+	c := newCache(t, l1.Options{MaxBytes: 4 << 20})
+	const small, medium = 600, 400
+	for i := range small {
+		put(c, i, 1, 100, l1.PutOptions{})
+	}
+	for i := range medium {
+		put(c, 10_000+i, 1, 1000, l1.PutOptions{})
+	}
+	fill(t, c, 20_000, 3000, 40<<10)
+	for i := range small {
+		if i%20 != 0 {
+			del(c, i, 1)
+			continue
+		}
+		p, ok := c.Get(hash(keyOf(i)), keyOf(i), 0)
+		if !ok {
+			t.Fatalf("no record %d", i)
+		}
+		defer p.Release()
+	}
+	for i := range medium {
+		del(c, 10_000+i, 1)
+	}
+	if !c.Reserve(200_000) {
+		t.Fatal("no room")
+	}
+	if got := c.Stats().Evicted; got != 0 {
+		t.Errorf("%d evicted while a class had free chunks", got)
+	}
+}
+
+// One slow reader does not keep the rest of its class from moving together.
+func TestReaderOfOneChunkDoesNotHoldUpItsClass(t *testing.T) {
+	c := newCache(t, l1.Options{MaxBytes: 4 << 20})
+	const n = 2000
+	for i := range n {
+		put(c, i, 1, 100, l1.PutOptions{})
+	}
+	fill(t, c, 20_000, 3000, 40<<10)
+	p, ok := c.Get(hash(keyOf(0)), keyOf(0), 0)
+	if !ok {
+		t.Fatal("no record 0")
+	}
+	defer p.Release()
+	for i := 1; i < n; i++ { // the first chunk keeps nothing but what is read
+		if i < 60 || i%2 == 0 {
+			del(c, i, 1)
+		}
+	}
+	if !c.Reserve(150_000) {
+		t.Fatal("no room")
+	}
+	if got := c.Stats().Evicted; got != 0 {
+		t.Errorf("%d evicted while half of a class was free", got)
+	}
+}
+
 // Emptying a chunk by eviction keeps its hands off what others change.
 func TestClearChunkAmongWriters(t *testing.T) {
 	c := newCache(t, l1.Options{MaxBytes: 2 << 20})
