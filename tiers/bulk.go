@@ -143,6 +143,7 @@ func (e *Engine) submitRule(ctx context.Context, r item.Rule, d item.Durability)
 	}
 	live := &liveRule{Rule: r, pos: pos, logged: true}
 	e.rules.add(live)
+	e.wakeBuried()
 	out := BulkReceipt{Version: r.Version, Persisted: d}
 	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
 	defer cancel()
@@ -351,11 +352,12 @@ func (e *Engine) expireRows() {
 func (e *Engine) forget() {
 	now := e.clock.UnixMilli()
 	ago := func(d time.Duration) item.Version { return item.VersionAt(now - d.Milliseconds()) }
-	e.rules.forget(ago(forgetAfter), ago(e.options.MaxLifetime))
+	oldest := e.oldestPending()
+	e.rules.forget(min(ago(forgetAfter), oldest), ago(e.options.MaxLifetime))
 	if !e.l3Up() {
 		return
 	}
-	before := min(ago(e.options.TombstoneRetention), e.oldestPending())
+	before := min(ago(e.options.TombstoneRetention), oldest)
 	if err := e.journal.Mark(); err != nil { // what was released is never replayed
 		return
 	}

@@ -76,6 +76,8 @@ func (e *Engine) bury(it *flushItem, cause error) error {
 	case r.dead: // found at start, and refused again
 		e.unstickLocked(p)
 		p.tries = e.deadLetterTries
+		// A crash may have left the first journal's record beside it.
+		e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version <= it.upTo && !r.dead }, e.release)
 	case r.phase == awaitingL3:
 		s.tellLocked(it.upTo, fmt.Errorf("%w: %w", ErrRefused, cause))
 		e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version == it.upTo }, e.release)
@@ -104,6 +106,33 @@ func (e *Engine) bury(it *flushItem, cause error) error {
 		e.enqueueLocked(p) // something newer, or what the refused write was to replace
 	}
 	return nil
+}
+
+// wakeBuried shows the dead letters to the flusher: those that a rule covers are
+// to become tombstones.
+func (e *Engine) wakeBuried() {
+	if e.dead.Backlog().Records == 0 {
+		return
+	}
+	for i := range e.pending.stripes {
+		s := &e.pending.stripes[i]
+		s.mu.Lock()
+		for _, p := range s.ids {
+			if r := p.newestLocked(awaitingL3); r != nil && r.dead {
+				e.enqueueLocked(p)
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
+// forgetBuried releases a dead letter at once and durably: it must not come back
+// by a crash when the first journal has let go of what replaced it.
+func (e *Engine) forgetBuried(r pendingRecord) {
+	e.dead.Release(r.pos)
+	if err := e.dead.Mark(); err != nil {
+		e.logger.Warn("a dead letter that is over may come back by a crash", "version", r.version, "err", err)
+	}
 }
 
 // unstickLocked ends the count of refusals of p.

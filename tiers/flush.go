@@ -166,7 +166,7 @@ func (e *Engine) plan(p *pendingID) (flushItem, bool) {
 	s.mu.Lock()
 	p.queued = false
 	r := p.newestLocked(awaitingL3)
-	if r == nil || p.flushing || r.dead && p.tries >= e.deadLetterTries {
+	if r == nil || p.flushing {
 		s.mu.Unlock()
 		return flushItem{}, false
 	}
@@ -175,6 +175,7 @@ func (e *Engine) plan(p *pendingID) (flushItem, bool) {
 		c.content, c.hasContent, c.contentMemory = *base, true, s.memory[base.version]
 	}
 	p.flushing = true
+	buried := r.dead && p.tries >= e.deadLetterTries
 	it := flushItem{p: p, upTo: c.newest.version, logged: p.loggedBeforeLocked(r.version)}
 	s.mu.Unlock()
 
@@ -187,6 +188,14 @@ func (e *Engine) plan(p *pendingID) (flushItem, bool) {
 	// perhaps does not name, must not take its place.
 	if c := e.rules.covers(v, everyRule); c.deleted || c.purged && refetchable(v) {
 		v = tombstoneOf(v, c.by)
+	} else if buried {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		p.flushing = false
+		if p.newestLocked(awaitingL3).version > it.upTo {
+			e.enqueueLocked(p) // it came meanwhile
+		}
+		return flushItem{}, false
 	}
 	it.record = v
 	return it, true

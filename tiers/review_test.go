@@ -467,3 +467,67 @@ func TestD4_OutageIsNotTriedForEveryWrite(t *testing.T) {
 		t.Errorf("%d ids pending after the outage", n)
 	}
 }
+
+// deadLetter puts an item that L3 refuses until it is set aside.
+func deadLetter(t *testing.T, e *tiers.Engine, store *tiertest.Store, id string) {
+	t.Helper()
+	store.Reject(func(op l3.Op) bool { return string(op.Record.Content()) == "poison" })
+	put(t, e, id, "poison")
+	flush(t, e)
+	if st, err := e.Status(t.Context(), key(t, id)); err != nil || st.Where != tiers.StatusDeadLetter {
+		t.Fatalf("status of %q: %+v, %v, want a dead letter", id, st, err)
+	}
+}
+
+// TestG2_DeadLetterDoesNotOutliveItsDelete: the delete is in L3 and has left
+// the journal, when a crash replays what the dead letters hold.
+func TestG2_DeadLetterDoesNotOutliveItsDelete(t *testing.T) {
+	dir, fs, store := t.TempDir(), crashfs.New(), &tiertest.Store{}
+	e := open(t, dir, func(o *tiers.Options) {
+		o.JournalFS, o.WrapStore, o.BatchFlush, o.DeadLetterTries = fs, store.Wrap, 1<<40, 1
+	})
+	deadLetter(t, e, store, "k")
+	del(t, e, "k")
+	flush(t, e)
+	put(t, e, "next", "its group carries how far everything is released")
+	image := fs.Clone()
+	if err := e.CloseAbruptly(); err != nil {
+		t.Fatal(err)
+	}
+	store.SetDown(true)
+	e = open(t, dir, func(o *tiers.Options) { o.JournalFS, o.WrapStore = image, store.Wrap })
+	h, ok, err := e.Get(t.Context(), key(t, "k"), tiers.ReadOptions{})
+	if ok {
+		t.Errorf("%q is back: %s", "k", h.View.Content())
+		h.Release()
+	} else if !errors.Is(err, tiers.ErrUnavailable) {
+		t.Errorf("error %v, want %v", err, tiers.ErrUnavailable)
+	}
+}
+
+// TestG2_BulkDeleteCancelsDeadLetters: a dead letter is an item like others.
+func TestG2_BulkDeleteCancelsDeadLetters(t *testing.T) {
+	dir, store := t.TempDir(), &tiertest.Store{}
+	change := func(o *tiers.Options) { o.WrapStore, o.BatchFlush, o.DeadLetterTries = store.Wrap, 1<<40, 1 }
+	f := func(name string, e *tiers.Engine) {
+		t.Helper()
+		if _, err := e.DeleteMatching(t.Context(), tiers.Query{Prefix: name}, 0); err != nil {
+			t.Fatal(err)
+		}
+		flush(t, e)
+		if n := e.PendingItems(); n != 1 {
+			t.Errorf("%s: %d ids pending after the delete, want the other dead letter", name, n)
+		}
+		if st, err := e.Status(t.Context(), key(t, name+"/1")); err != nil || !st.Tombstone || !st.L3 {
+			t.Errorf("%s: status %+v, %v, want a tombstone in L3", name, st, err)
+		}
+	}
+	e := open(t, dir, change)
+	deadLetter(t, e, store, "a/1")
+	deadLetter(t, e, store, "b/1")
+	f("a", e)
+	deadLetter(t, e, store, "c/1")
+	e = reopen(t, e, dir, change)
+	flush(t, e) // both are refused again
+	f("b", e)
+}

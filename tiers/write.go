@@ -473,7 +473,7 @@ func (e *Engine) release(r pendingRecord) {
 	switch {
 	case r.memory:
 	case r.dead:
-		e.dead.Release(r.pos)
+		e.forgetBuried(r)
 	default:
 		e.journal.Release(r.pos)
 	}
