@@ -31,6 +31,7 @@ func (p *Proxy) fill(st *state, f *found, try int) bool {
 		fl = p.newFlight(st, f, class)
 		fl.refs, fl.readers, fl.leader = 2, 1, true
 		fl.asIs = apart
+		fl.r.ranged = fl.r.ranged || apart && st.cond.any
 		fl.insist = fl.insist || try >= 3
 		_, err = p.launch(fl)
 	} else {
@@ -294,7 +295,7 @@ func (p *Proxy) follow(st *state, fl *flight, leads bool) bool {
 	length := fl.length
 	fl.mu.Unlock()
 	r.how.collapsed = !leads
-	if st.cond.any {
+	if status := r.meta.status(); st.cond.any && status >= 200 && status < 300 {
 		st.cond.ranges = nil
 		if p.sendPart(st, &r) {
 			return true

@@ -119,7 +119,8 @@ func testResponseEdits(t *testing.T, on opener) {
 		if x.status != status || !strings.HasPrefix(x.cache(), cache) {
 			t.Errorf("%s %s: %d %q, want %d %q", x.method, x.target, x.status, x.cache(), status, cache)
 		}
-		got := []string{x.line("New"), x.line("Server"), x.line("Content-Type"), x.line("Cache-Control")}
+		media, _, _ := strings.Cut(x.line("Content-Type"), ";")
+		got := []string{x.line("New"), x.line("Server"), media, x.line("Cache-Control")}
 		if want := []string{added, server, kind, control}; strings.Join(got, ";") != strings.Join(want, ";") {
 			t.Errorf("%s %s: %q, want %q", x.method, x.target, got, want)
 		}
@@ -133,7 +134,7 @@ func testResponseEdits(t *testing.T, on opener) {
 	f(w.get("/a", all, "Range: bytes=0-1"), 206, "hit", "1", "", "text/css", "private")
 	f(w.get("/a", all, "Range: bytes=90-"), 416, "hit", "1", "", "", "private")
 	parts := w.get("/a", all, "Range: bytes=0-1,4-5")
-	f(parts, 206, "hit", "1", "", "multipart/byteranges; boundary=edgenode", "private")
+	f(parts, 206, "hit", "1", "", "multipart/byteranges", "private")
 	if body := parts.out.String(); strings.Count(body, "Content-Type: text/css\r\n") != 2 {
 		t.Errorf("parts: %q", body)
 	}

@@ -198,3 +198,38 @@ func TestBoundaryIsNotGuessed(t *testing.T) {
 		t.Errorf("two answers have the boundary of %q", a)
 	}
 }
+
+// What an origin answers to the conditions of one client is not for others.
+func TestConditionsUpstreamAreNotStored(t *testing.T) {
+	w := newWorld(t)
+	w.says(func(r *http.Request) string {
+		if r.Header.Get("If-Match") != "" {
+			return w.status(412, "Cache-Control: max-age=60", "")
+		}
+		return w.ok("Cache-Control: private", "p")
+	})
+	w.get("/a") // remembered as not to be shared
+	w.serveStatus(412, "GET", "/a", `If-Match: "other"`)
+	w.expect(w.get("/a"), 200, "p", "fwd=uri-miss")
+}
+
+// allow_override of no-store speaks of no-store alone.
+func TestOverrideDoesNotHideTheStatus(t *testing.T) {
+	w := newWorld(t, policy(rules{ttl: func(_ *TTLInput, out *TTLDecision) { *out = TTLDecision{HasLifetime: true, Lifetime: time.Hour} }}),
+		site1(func(s *Site) { s.AllowOverride = []string{"no-store", "no-cache"} }))
+	w.always("HTTP/1.1 206 X\r\nCache-Control: no-store\r\nContent-Range: bytes 0-0/10\r\nContent-Length: 1\r\n\r\nx")
+	w.get("/a", "Range: bytes=0-0")
+	if w.engine.submits != 0 {
+		t.Error("a part was stored")
+	}
+}
+
+// Conditions are evaluated only against what would have been a 2xx.
+func TestConditionsOnAStreamedError(t *testing.T) {
+	w := newWorld(t, site1(func(s *Site) { s.MaxObjectBytes = 1000 }))
+	w.does(func(c net.Conn, _ *http.Request) {
+		io.WriteString(c, "HTTP/1.1 404 X\r\nCache-Control: max-age=60\r\nETag: \"e\"\r\nConnection: close\r\n\r\n"+strings.Repeat("x", 5000))
+		c.Close()
+	})
+	w.serveStatus(404, "GET", "/a", "If-None-Match: *")
+}

@@ -202,7 +202,7 @@ type request struct {
 	key        item.Key
 	header     http.Header // end-to-end fields as the origin gets them
 	client     netip.Addr
-	ranged     bool
+	ranged     bool // its ranges or conditions go upstream: only a 200 is for others
 	authorized bool // carries Authorization
 	tags       []string
 	writeTiers item.Tiers

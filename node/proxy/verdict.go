@@ -25,7 +25,7 @@ type verdict struct {
 type answer struct {
 	method        string // of the request
 	authorization bool   // the request carried Authorization
-	ranged        bool   // the request carried Range
+	ranged        bool   // the request carried ranges or conditions
 	status        int
 	header        http.Header
 	sent          int64 // Unix ms, when the request left
@@ -115,13 +115,13 @@ func (s *site) storable(a *answer, cc *directives, v *verdict) bool {
 	validator := v.lastModified != noTime || len(a.header["Etag"]) > 0
 	reusable := v.explicit || v.lifetime > 0 || validator && (heuristicStatus(a.status) || cc.flags&ccPublic != 0)
 	switch {
-	case noStore:
-		v.reason = "no-store"
 	case a.status < 200 || a.status == http.StatusPartialContent || a.status == http.StatusNotModified,
 		a.ranged && a.status != http.StatusOK:
 		v.reason = "status"
 	case a.method == http.MethodPost && (!v.explicit || v.lifetime <= 0):
 		v.reason = "method"
+	case noStore:
+		v.reason = "no-store"
 	case !reusable:
 		v.reason = "no-freshness"
 	case v.flags&metaNoCache != 0 && !validator:
