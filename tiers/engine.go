@@ -357,9 +357,10 @@ func (e *Engine) Identity() Identity { return e.identity }
 // reserveQuantum is by how much pending takes from L1's budget at a time.
 const reserveQuantum = 256 << 10
 
-// reserve makes sure that the pending table's bytes are part of L1's budget.
-func (e *Engine) reserve() error {
-	used := e.pending.bytes()
+// reserve makes sure that the pending table's bytes, and more that are about to
+// come, are part of L1's budget.
+func (e *Engine) reserve(more int64) error {
+	used := e.pending.bytes() + more
 	e.reserveMu.Lock()
 	defer e.reserveMu.Unlock()
 	for e.reserved < used {
@@ -368,11 +369,22 @@ func (e *Engine) reserve() error {
 		}
 		e.reserved += reserveQuantum
 	}
+	e.giveBackLocked(used)
+	return nil
+}
+
+// giveBack returns to L1 what pending does not need any more.
+func (e *Engine) giveBack() {
+	e.reserveMu.Lock()
+	defer e.reserveMu.Unlock()
+	e.giveBackLocked(e.pending.bytes())
+}
+
+func (e *Engine) giveBackLocked(used int64) {
 	for e.reserved-used > 4*reserveQuantum {
 		e.l1.Unreserve(reserveQuantum)
 		e.reserved -= reserveQuantum
 	}
-	return nil
 }
 
 // Pressure returns how full the node is with what cannot be dropped: 0 is

@@ -124,6 +124,7 @@ func (e *Engine) flushBatch(ctx context.Context) (int, error) {
 	}
 	start := time.Now()
 	err := e.sendItems(ctx, f.items)
+	e.giveBack()
 	e.metrics.flushSeconds.Update(time.Since(start).Seconds())
 	e.metrics.batchItems.Update(float64(len(f.items)))
 	if cap(f.arena) > 4*DefaultBatchFlushBytes {

@@ -16,6 +16,7 @@ import (
 	"github.com/edgenode/edgenode/tiers"
 	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/l3"
+	"github.com/edgenode/edgenode/tiers/pressure"
 	"github.com/edgenode/edgenode/tiers/tiertest"
 	"github.com/edgenode/edgenode/tiers/tiertest/crashfs"
 )
@@ -530,4 +531,48 @@ func TestG2_BulkDeleteCancelsDeadLetters(t *testing.T) {
 	e = reopen(t, e, dir, change)
 	flush(t, e) // both are refused again
 	f("b", e)
+}
+
+// TestG7_IdlePendingGivesItsMemoryBack: what pending took from L1's budget goes
+// back when it is flushed, also if nobody writes any more.
+func TestG7_IdlePendingGivesItsMemoryBack(t *testing.T) {
+	store := &tiertest.Store{}
+	e := open(t, t.TempDir(), func(o *tiers.Options) { o.WrapStore = store.Wrap })
+	store.SetDown(true)
+	content := bytes.Repeat([]byte("x"), 1<<20)
+	for i := range 8 {
+		w := tiers.Write{Key: key(t, fmt.Sprintf("k/%d", i)), Content: content, Durability: item.DurabilityMemory, Tiers: item.L3}
+		if _, err := e.Submit(t.Context(), &w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	full := e.Health(t.Context()).L1Bytes
+	store.SetDown(false)
+	flush(t, e)
+	if idle := e.Health(t.Context()).L1Bytes; idle > full-6<<20 {
+		t.Errorf("%d bytes of the budget taken after the flush, %d before", idle, full)
+	}
+}
+
+// TestD5_DeleteWhenMemoryIsFull: pending takes all that L1 can give.
+func TestD5_DeleteWhenMemoryIsFull(t *testing.T) {
+	store := &tiertest.Store{}
+	e := open(t, t.TempDir(), func(o *tiers.Options) {
+		o.WrapStore = store.Wrap
+		o.Pressure = pressure.Thresholds{Warn: 0.995, Throttle: 0.996, Critical: 0.997, Emergency: 0.998, Shutdown: 0.999}
+	})
+	store.SetDown(true)
+	content := bytes.Repeat([]byte("x"), 100<<10)
+	var err error
+	for i := 0; err == nil && i < 1000; i++ {
+		_, err = e.Submit(t.Context(), &tiers.Write{Key: key(t, fmt.Sprintf("k/%d", i)), Content: content, Durability: item.DurabilityMemory})
+	}
+	if !errors.Is(err, tiers.ErrPressure) {
+		t.Fatalf("error %v, want %v", err, tiers.ErrPressure)
+	}
+	for i := range 3000 {
+		if _, err := e.Delete(t.Context(), key(t, fmt.Sprintf("d/%d", i)), nil, item.DurabilityMemory); err != nil {
+			t.Fatalf("delete %d: %v", i, err)
+		}
+	}
 }

@@ -274,8 +274,12 @@ type underway struct {
 // and makes it pending but not visible. alive is for a metadata change: when the
 // item was not over.
 func (e *Engine) stampLocked(s *stripe, hash uint64, it *item.Item, alive int64) (underway, error) {
-	if err := e.reserve(); err != nil {
-		return underway{}, err
+	room := pendingIDBytes + int64(len(it.Key))
+	if it.Durability == item.DurabilityMemory {
+		room += int64(it.EncodedLen())
+	}
+	if err := e.reserve(room); err != nil && it.Kind != item.KindTombstone {
+		return underway{}, err // a delete makes room: it passes
 	}
 	if err := e.stampFetched(hash, it); err != nil {
 		return underway{}, err
