@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"net/http"
 	"net/textproto"
 	"slices"
@@ -15,6 +16,18 @@ import (
 var hopByHop = []string{
 	"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "Proxy-Authenticate", "Proxy-Authentication-Info",
 	"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings",
+}
+
+// imitates reports whether a field's name is, with - for _, one that only the
+// node sends or that speaks of the connection. Origins behind CGI and its heirs
+// take the two for one.
+func imitates(name []byte) bool {
+	if bytes.IndexByte(name, '_') < 0 {
+		return false
+	}
+	dashed := textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(string(name), "_", "-"))
+	return strings.HasPrefix(dashed, "X-Forwarded-") || slices.Contains(hopByHop, dashed) ||
+		slices.Contains([]string{"X-Real-Ip", "Content-Length", "Host", "Via"}, dashed)
 }
 
 // cleanNames removes the space before a colon, which net/http leaves in names and
@@ -54,6 +67,9 @@ func removeHopByHop(h http.Header) {
 func (p *Proxy) upstreamFields(st *state, r *request) http.Header {
 	h := make(http.Header, 16)
 	st.x.Fields(func(name, value []byte) bool {
+		if imitates(name) {
+			return true
+		}
 		key := textproto.CanonicalMIMEHeaderKey(string(name))
 		h[key] = append(h[key], string(value))
 		return true

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -232,4 +233,29 @@ func TestConditionsOnAStreamedError(t *testing.T) {
 		c.Close()
 	})
 	w.serveStatus(404, "GET", "/a", "If-None-Match: *")
+}
+
+// CGI knows no difference between _ and -: a field that only the node may send
+// cannot come in that way.
+func TestUnderscoresDoNotSpoof(t *testing.T) {
+	w := newWorld(t)
+	w.always(w.ok("", "x"))
+	w.get("/a", "X_Forwarded_For: 6.6.6.6", "x_real-ip: 6.6.6.6", "X-Forwarded_Proto: https", "Forwarded_: x", "My_Field: kept")
+	for name := range w.lastRequest().Header {
+		if name != "My_field" && strings.Contains(name, "_") && name != "Forwarded_" {
+			t.Errorf("%s went upstream", name)
+		}
+	}
+	if !slices.Contains(w.lastRequest().Header["My_field"], "kept") {
+		t.Errorf("My_Field is lost: %v", w.lastRequest().Header)
+	}
+}
+
+// Cookies are compared byte for byte.
+func TestVaryCookieIsExact(t *testing.T) {
+	w := newWorld(t)
+	w.says(func(r *http.Request) string { return w.ok("Cache-Control: max-age=60\nVary: Cookie", r.Header.Get("Cookie")) })
+	for _, cookie := range []string{"a=b  c", "a=b c", "a=b c,", "a=b ,c", "a=b,c"} {
+		w.expect(w.get("/a", "Cookie: "+cookie), 200, cookie, "fwd=")
+	}
 }

@@ -217,8 +217,11 @@ func variantHash(spec string, from fieldSource, scratch []byte) (hash [hashLen]b
 // equal (RFC 9111 §4.1): no spaces around commas and none repeated outside
 // quotes, no empty members, languages by meaning.
 func normaliseValue(b []byte, at int, name string) []byte {
-	if name == "accept-language" {
+	switch name {
+	case "accept-language":
 		return append(b[:at], languages(string(b[at:]))...)
+	case "cookie", "authorization": // no lists: every byte may be part of a secret
+		return b
 	}
 	w, quoted := at, false
 	for r := at; r < len(b); r++ {
