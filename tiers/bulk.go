@@ -3,7 +3,6 @@ package tiers
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/edgenode/edgenode/tiers/item"
@@ -163,16 +162,28 @@ func (e *Engine) ruleInL3(r *liveRule) bool {
 	return r.inL3
 }
 
-// sweeping serialises the appliers of rules.
-type sweeping struct {
-	mu sync.Mutex
+// sweeping serialises the appliers of rules: it is a lock of capacity 1 that can
+// be waited for as long as a context lasts.
+type sweeping chan struct{}
+
+func (s sweeping) lock(ctx context.Context) error {
+	select {
+	case s <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
+
+func (s sweeping) unlock() { <-s }
 
 // applyRule carries r to L1, then into L3's table, then to L3's rows. It may be
 // called again after an error and goes on where it was.
 func (e *Engine) applyRule(ctx context.Context, r *liveRule) error {
-	e.sweeping.mu.Lock()
-	defer e.sweeping.mu.Unlock()
+	if err := e.sweeping.lock(ctx); err != nil {
+		return err
+	}
+	defer e.sweeping.unlock()
 	if err := e.sweepL1(ctx, r); err != nil {
 		return err
 	}

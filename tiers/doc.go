@@ -36,7 +36,7 @@
 //
 //  1. Engine.gate (for reading: every call below L1, once: a second time would
 //     wait behind Close, which waits for the first)
-//  2. sweeping.mu
+//  2. sweeping
 //  3. flusherState.mu
 //  4. stripe.mu (one at a time)
 //  5. ruleSet.mu, dirtyQueue.mu, Engine.reserveMu, flights.mu, backendState.mu

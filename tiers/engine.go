@@ -88,7 +88,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	e := &Engine{
 		options: o, logger: o.Logger, seed: maphash.MakeSeed(), maxWaiters: o.MaxWaiters, l3Timeout: o.L3Timeout,
 		deadLetterTries: o.DeadLetterTries,
-		closing:         make(chan struct{}), sweep: make(chan struct{}, 1),
+		closing:         make(chan struct{}), sweep: make(chan struct{}, 1), sweeping: make(sweeping, 1),
 	}
 	e.pending.init()
 	e.applyReloadable(o)

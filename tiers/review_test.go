@@ -576,3 +576,55 @@ func TestD5_DeleteWhenMemoryIsFull(t *testing.T) {
 		}
 	}
 }
+
+// TestG9_PurgeDoesNotWaitForAnotherSweep: a rule holds from its acknowledgement,
+// which does not wait for the sweep of another.
+func TestG9_PurgeDoesNotWaitForAnotherSweep(t *testing.T) {
+	sweeping, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	store := &sweepHook{sweep: func() {
+		once.Do(func() {
+			close(sweeping)
+			<-goOn
+		})
+	}}
+	e := open(t, t.TempDir(), func(o *tiers.Options) { o.WrapStore = store.wrap })
+	put(t, e, "a/1", "v")
+	put(t, e, "b/1", "v")
+	flush(t, e)
+	var done sync.WaitGroup
+	done.Go(func() { e.DeleteMatching(t.Context(), tiers.Query{Prefix: "a/"}, 0) })
+	<-sweeping
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	acked := make(chan error, 1)
+	go func() {
+		_, err := e.DeleteMatching(ctx, tiers.Query{Prefix: "b/"}, 0)
+		acked <- err
+	}()
+	select {
+	case err := <-acked:
+		if err != nil {
+			t.Errorf("delete: %v", err)
+		}
+		wantAbsent(t, e, "b/1")
+		close(goOn)
+	case <-time.After(10 * time.Second):
+		close(goOn)
+		t.Error("a bulk delete waits for the sweep of another")
+		<-acked
+	}
+	done.Wait()
+}
+
+type sweepHook struct {
+	tiers.Store
+	sweep func()
+}
+
+func (s *sweepHook) wrap(real tiers.Store) tiers.Store { s.Store = real; return s }
+
+func (s *sweepHook) SweepRule(ctx context.Context, rule item.Rule, limit int) (int, bool, error) {
+	s.sweep()
+	return s.Store.SweepRule(ctx, rule, limit)
+}
