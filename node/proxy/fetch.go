@@ -196,7 +196,7 @@ func (f *fetch) request(ctx context.Context, o *origin) (*http.Request, error) {
 	}
 	req := (&http.Request{
 		Method: f.r.method, URL: o.target(f.r.target), Header: f.header,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Host: f.r.pool.hostField(o, f.r.rawHost),
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Host: f.r.pool.hostField(o, f.r.host),
 	}).WithContext(ctx)
 	if _, ok := req.Header["User-Agent"]; !ok {
 		req.Header["User-Agent"] = nil // do not let net/http name itself

@@ -85,7 +85,7 @@ func (p *Proxy) upstreamFields(st *state, r *request) http.Header {
 	}
 	h["X-Forwarded-For"] = []string{strings.Join(forwarded, ", ")}
 	h["X-Forwarded-Proto"] = []string{r.scheme}
-	h["X-Forwarded-Host"] = []string{r.rawHost}
+	h["X-Forwarded-Host"] = []string{r.host}
 	version := "1.1 "
 	if st.x.HTTP10() {
 		version = "1.0 "

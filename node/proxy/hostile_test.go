@@ -235,6 +235,21 @@ func TestConditionsOnAStreamedError(t *testing.T) {
 	w.serveStatus(404, "GET", "/a", "If-None-Match: *")
 }
 
+// What is in the key is what the origin sees: else a client could have an answer
+// stored that was made for another spelling of the host.
+func TestHostGoesUpstreamAsKeyed(t *testing.T) {
+	w := newWorld(t)
+	w.says(func(r *http.Request) string {
+		return w.ok("Cache-Control: max-age=60\nX-Host: "+r.Host+" "+r.Header.Get("X-Forwarded-Host"), "x")
+	})
+	x := w.request("GET", "/a")
+	x.host = "SHOP.example.:80"
+	w.serve(x)
+	if got, want := x.line("X-Host"), "shop.example shop.example"; got != want {
+		t.Errorf("the origin saw %q, want %q", got, want)
+	}
+}
+
 // CGI knows no difference between _ and -: a field that only the node may send
 // cannot come in that way.
 func TestUnderscoresDoNotSpoof(t *testing.T) {
@@ -254,7 +269,9 @@ func TestUnderscoresDoNotSpoof(t *testing.T) {
 // Cookies are compared byte for byte.
 func TestVaryCookieIsExact(t *testing.T) {
 	w := newWorld(t)
-	w.says(func(r *http.Request) string { return w.ok("Cache-Control: max-age=60\nVary: Cookie", r.Header.Get("Cookie")) })
+	w.says(func(r *http.Request) string {
+		return w.ok("Cache-Control: max-age=60\nVary: Cookie", r.Header.Get("Cookie"))
+	})
 	for _, cookie := range []string{"a=b  c", "a=b c", "a=b c,", "a=b ,c", "a=b,c"} {
 		w.expect(w.get("/a", "Cookie: "+cookie), 200, cookie, "fwd=")
 	}

@@ -146,7 +146,7 @@ func (st *state) takeField(name, value []byte) bool {
 
 // appendField implements fieldSource for the request of the exchange.
 func (st *state) appendField(dst []byte, name string) ([]byte, bool) {
-	if out, ok, known := st.site.generated(dst, name, st.scheme, st.x.Host()); known {
+	if out, ok, known := st.site.generated(dst, name, st.scheme, st.host); known {
 		return out, ok
 	}
 	at := len(dst)
@@ -196,7 +196,7 @@ type request struct {
 	pool       *pool
 	method     string
 	scheme     string
-	rawHost    string // as received
+	host       string // as in the key, and as the origin gets it
 	target     string // what goes upstream
 	url        string // after the site's rules
 	key        item.Key
@@ -211,7 +211,7 @@ type request struct {
 
 // appendField implements fieldSource.
 func (r *request) appendField(dst []byte, name string) ([]byte, bool) {
-	if out, ok, known := r.site.generated(dst, name, r.scheme, []byte(r.rawHost)); known {
+	if out, ok, known := r.site.generated(dst, name, r.scheme, []byte(r.host)); known {
 		return out, ok
 	}
 	at := len(dst)
@@ -223,7 +223,7 @@ func (r *request) appendField(dst []byte, name string) ([]byte, bool) {
 func (p *Proxy) snapshot(st *state) *request {
 	x := st.x
 	r := &request{
-		site: st.site, pool: st.site.pool, method: strings.Clone(x.Method()), scheme: st.scheme, rawHost: string(x.Host()),
+		site: st.site, pool: st.site.pool, method: strings.Clone(x.Method()), scheme: st.scheme, host: string(st.host),
 		target: string(st.target), url: string(st.url), key: append(item.Key(nil), st.key...),
 		client: x.Client(), ranged: st.ranged, authorized: st.authorization, length: x.ContentLength(),
 		writeTiers: orDefault(st.out.WriteTiers, st.site.Tiers),
