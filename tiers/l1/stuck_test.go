@@ -2,6 +2,7 @@ package l1_test
 
 import (
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/edgenode/edgenode/tiers/l1"
@@ -106,4 +107,50 @@ func TestClearChunkAmongWriters(t *testing.T) {
 	writing.Wait()
 	close(stop)
 	clearing.Wait()
+}
+
+// What one reader has returned, no later one goes back behind.
+func TestVersionsNeverGoBackBetweenReaders(t *testing.T) {
+	c := newCache(t, l1.Options{MaxBytes: 1 << 20})
+	const keys = 3
+	var newest [keys]versionMark
+	stop := make(chan struct{})
+	var readers, writers sync.WaitGroup
+	for i := range keys {
+		put(c, i, 1, 0, l1.PutOptions{})
+		writers.Go(func() {
+			for v := range uint64(20_000 / slow) { // of two classes in turn: never in place
+				put(c, i, v+2, int(v%2)*500, l1.PutOptions{})
+			}
+		})
+	}
+	for range 4 {
+		readers.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				floor := newest[n%keys].Load()
+				got := get(c, n%keys, 0)
+				if got < floor {
+					t.Errorf("version %d after another reader saw %d", got, floor)
+					return
+				}
+				newest[n%keys].raise(got)
+			}
+		})
+	}
+	writers.Wait()
+	close(stop)
+	readers.Wait()
+}
+
+// versionMark is the newest version seen of a key.
+type versionMark struct{ atomic.Uint64 }
+
+func (m *versionMark) raise(v uint64) {
+	for old := m.Load(); v > old && !m.CompareAndSwap(old, v); old = m.Load() {
+	}
 }

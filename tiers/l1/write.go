@@ -171,19 +171,22 @@ func (c *Cache) linkAndUnlock(s *shard, number uint32, p place, hash uint64, key
 	e.size.Store(uint32(len(record)))
 	e.heat.Store(uint64(newHeat(c.tickNow(o.NowMilli))))
 	c.countPinned(e, 1)
+	// The index names the entry before it is open: else a reader that comes by
+	// a word of an earlier life of the entry could return this version while
+	// others still find the one before.
 	last := false
 	if replaces {
 		before := c.entries.at(old)
 		e.heat.Store(uint64(c.warmer(before, o.NowMilli)))
-		e.open()
 		s.index.Load().words[at].Store(word(tagOf(hash), number))
 		s.seq.Add(2) // who still goes by the old word looks again
+		e.open()
 		c.countPinned(before, -1)
 		last = before.condemn()
 	} else {
-		e.open()
 		s.index.Load().insert(word(tagOf(hash), number))
 		s.count.Add(1)
+		e.open()
 	}
 	s.mu.Unlock()
 	if last {
