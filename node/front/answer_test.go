@@ -276,6 +276,38 @@ func TestPanic(t *testing.T) {
 	}
 }
 
+// TestPanicOutsideHandler holds that a bug of the connection's own code, here of
+// the problems it renders, costs that connection.
+func TestPanicOutsideHandler(t *testing.T) {
+	told := make(chan string, 8)
+	s := start(t, front.Options{
+		Logger:  notify(told),
+		Problem: func(int, string, string) (string, []byte) { panic("bug") },
+	}, func(x *front.Exchange) {
+		x.Context().Done() // a watcher is there when the answer is missing
+		if string(x.Target()) == "/silent" {
+			return
+		}
+		x.Status(200)
+		x.Send(nil)
+	})
+	for _, raw := range []string{"GET / HTTP/1.1\n\n", "GET /silent HTTP/1.1\r\nHost: h\r\n\r\n"} {
+		nc := dial(t, s)
+		io.WriteString(nc, raw)
+		if b, _ := io.ReadAll(nc); len(b) != 0 {
+			t.Errorf("%q: got %q", raw, b)
+		}
+		if got, want := <-told, "connection panicked"; got != want {
+			t.Errorf("logged %q, want %q", got, want)
+		}
+	}
+	nc := dial(t, s)
+	io.WriteString(nc, "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+	if b, _ := io.ReadAll(nc); statuses(string(b)) != "200" {
+		t.Errorf("afterwards: got %q", b)
+	}
+}
+
 // TestContinue holds that the client is asked to go on exactly when the handler
 // wants the body.
 func TestContinue(t *testing.T) {

@@ -115,16 +115,41 @@ func (c *conn) arm(d time.Duration, idle bool) { c.deadline.Store(c.s.deadlineIn
 func (c *conn) serve() {
 	s := c.s
 	defer s.serving.Done()
+	sound := c.loop()
+	c.deadline.Store(0)
+	c.nc.Close()
+	s.leave(c)
+	if !sound {
+		return // nothing of it is used again
+	}
+	c.release()
+	c.tcp, c.nc, c.raw = nil, nil, nil
+	s.connPool.Put(c)
+}
+
+// loop serves requests until the connection is to be closed. It returns false
+// after a panic of the connection's own code, which costs this connection alone.
+func (c *conn) loop() (sound bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.panicked("connection panicked", p)
+			if c.x.used {
+				c.x.ctx.end()
+			}
+			c.reset()
+		}
+	}()
 	if c.handshake() {
 		for c.readHead() && c.exchange() {
 		}
 	}
-	c.deadline.Store(0)
-	c.nc.Close()
-	s.leave(c)
-	c.release()
-	c.tcp, c.nc, c.raw = nil, nil, nil
-	s.connPool.Put(c)
+	return true
+}
+
+// panicked counts and logs a panic; it is called where that is stopped.
+func (c *conn) panicked(what string, p any) {
+	c.s.m.refused[refusedPanic].Inc()
+	c.s.o.Logger.Error(what, "listener", c.s.o.Name, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 }
 
 // handshake sets nc and raw up. It returns false if the client does not manage
@@ -310,8 +335,7 @@ func (c *conn) exchange() bool {
 func (c *conn) handle() {
 	defer func() {
 		if p := recover(); p != nil {
-			c.s.m.refused[refusedPanic].Inc()
-			c.s.o.Logger.Error("handler panicked", "listener", c.s.o.Name, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			c.panicked("handler panicked", p)
 			c.x.fault(refusedPanic)
 		}
 	}()
