@@ -350,7 +350,7 @@ func (fl *flight) secondLook() bool {
 	s := seeker{key: fl.r.key}
 	f := fl.p.seek(fl.ctx, &s, fl.r, fl.where)
 	if !f.ok {
-		fl.old.indexed = f.indexed
+		fl.turn(phaseWait, func() { fl.old.indexed = f.indexed })
 		return false
 	}
 	fr := f.meta.freshness()
@@ -358,9 +358,7 @@ func (fl *flight) secondLook() bool {
 		f.hit.Release()
 		return true
 	}
-	fl.mu.Lock()
-	fl.old = f
-	fl.mu.Unlock()
+	fl.turn(phaseWait, func() { fl.old = f })
 	return false
 }
 
