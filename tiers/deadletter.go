@@ -79,7 +79,7 @@ func (e *Engine) bury(it *flushItem, cause error) error {
 		// A crash may have left the first journal's record beside it.
 		e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version <= it.upTo && !r.dead }, e.release)
 	case r.phase == awaitingL3:
-		s.tellLocked(it.upTo, fmt.Errorf("%w: %w", ErrRefused, cause))
+		s.tellLocked(recordID{p.key, it.upTo}, fmt.Errorf("%w: %w", ErrRefused, cause))
 		e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version == it.upTo }, e.release)
 		e.unstickLocked(p)
 	default:
@@ -96,7 +96,7 @@ func (e *Engine) bury(it *flushItem, cause error) error {
 		buried.pos, buried.dead, buried.memory = pos, true, false
 		buried.kind, buried.content, buried.size = it.record.Kind(), it.record.ContentVersion(), uint32(len(it.record))
 		e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version <= it.upTo }, func(r pendingRecord) {
-			s.tellLocked(r.version, fmt.Errorf("%w: nor what was written over it: %w", ErrRefused, cause))
+			s.tellLocked(recordID{p.key, r.version}, fmt.Errorf("%w: nor what was written over it: %w", ErrRefused, cause))
 			e.release(r)
 		})
 		e.pending.addLocked(s, p.hash, item.Key(p.key), buried)
@@ -144,10 +144,10 @@ func (e *Engine) unstickLocked(p *pendingID) {
 	}
 }
 
-// tellLocked ends the wait of the writer of version, if it waits for L3.
-func (s *stripe) tellLocked(version item.Version, err error) {
-	if done := s.waiters[version]; done != nil {
+// tellLocked ends the wait of the writer of id, if it waits for L3.
+func (s *stripe) tellLocked(id recordID, err error) {
+	if done := s.waiters[id]; done != nil {
 		done <- err
-		delete(s.waiters, version)
+		delete(s.waiters, id)
 	}
 }

@@ -171,9 +171,9 @@ func (e *Engine) plan(p *pendingID) (flushItem, bool) {
 		s.mu.Unlock()
 		return flushItem{}, false
 	}
-	c := pendingCopy{newest: *r, memory: s.memory[r.version]}
+	c := pendingCopy{newest: *r, memory: s.memory[recordID{p.key, r.version}]}
 	if base := p.contentLocked(r); base != nil {
-		c.content, c.hasContent, c.contentMemory = *base, true, s.memory[base.version]
+		c.content, c.hasContent, c.contentMemory = *base, true, s.memory[recordID{p.key, base.version}]
 	}
 	p.flushing = true
 	buried := r.dead && p.tries >= e.deadLetterTries
@@ -345,7 +345,7 @@ func (e *Engine) settleFlushed(it *flushItem, row item.Version) {
 		e.l1.Delete(p.hash, item.Key(p.key), uint64(row)-1)
 	}
 	e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version <= upTo }, func(r pendingRecord) {
-		s.tellLocked(r.version, nil)
+		s.tellLocked(recordID{p.key, r.version}, nil)
 		e.release(r)
 	})
 	s.settled.Broadcast()

@@ -37,7 +37,13 @@ type pendingRecord struct {
 	dead    bool // pos is in the dead-letter journal
 }
 
-// pendingID is an id with writes that L3 does not hold yet, oldest first. One
+// recordID names a record. Versions alone do not: answers of origins bring theirs.
+type recordID struct {
+	key     string
+	version item.Version
+}
+
+// A pendingID is an id with writes that L3 does not hold yet, oldest first. One
 // write at a time is the usual case and has its room inside.
 type pendingID struct {
 	key     string
@@ -70,8 +76,8 @@ type stripe struct {
 	mu      sync.Mutex
 	settled *sync.Cond // on mu: a record left phase inFlight
 	ids     map[string]*pendingID
-	memory  map[item.Version][]byte     // records of memory durability
-	waiters map[item.Version]chan error // told once when L3 holds the version, or never will
+	memory  map[recordID][]byte     // records of memory durability
+	waiters map[recordID]chan error // told once when L3 holds the version, or never will
 }
 
 // pass waits until whoever holds the lock now has let it go.
@@ -247,8 +253,9 @@ func (t *pendingTable) dropLocked(s *stripe, p *pendingID, gone func(*pendingRec
 			continue
 		}
 		if r.memory {
-			t.memoryBytes.Add(-int64(len(s.memory[r.version])))
-			delete(s.memory, r.version)
+			id := recordID{p.key, r.version}
+			t.memoryBytes.Add(-int64(len(s.memory[id])))
+			delete(s.memory, id)
 		}
 		if r.kind == item.KindMetadata {
 			t.changes.Add(-1)
@@ -288,12 +295,12 @@ func (t *pendingTable) aliveSince(now int64) int64 {
 	return now
 }
 
-// holdLocked keeps record in memory until its version leaves the table.
-func (t *pendingTable) holdLocked(s *stripe, version item.Version, record []byte) {
+// holdLocked keeps record in memory until id leaves the table.
+func (t *pendingTable) holdLocked(s *stripe, id recordID, record []byte) {
 	if s.memory == nil {
-		s.memory = make(map[item.Version][]byte)
+		s.memory = make(map[recordID][]byte)
 	}
-	s.memory[version] = record
+	s.memory[id] = record
 	t.memoryBytes.Add(int64(len(record)))
 }
 

@@ -188,9 +188,9 @@ func (e *Engine) copyPending(hash uint64, key item.Key) (c pendingCopy, ok bool)
 	if r == nil {
 		return c, false
 	}
-	c.newest, c.replayed, c.memory = *r, p.replayed, s.memory[r.version]
+	c.newest, c.replayed, c.memory = *r, p.replayed, s.memory[recordID{p.key, r.version}]
 	if base := p.contentLocked(r); base != nil {
-		c.content, c.hasContent, c.contentMemory = *base, true, s.memory[base.version]
+		c.content, c.hasContent, c.contentMemory = *base, true, s.memory[recordID{p.key, base.version}]
 	}
 	return c, true
 }

@@ -628,3 +628,42 @@ func (s *sweepHook) SweepRule(ctx context.Context, rule item.Rule, limit int) (i
 	s.sweep()
 	return s.Store.SweepRule(ctx, rule, limit)
 }
+
+// TestG1_SameVersionTwice: answers of one fetch may share its version; what is
+// kept in memory for one id is not taken for another's, nor counted twice.
+func TestG1_SameVersionTwice(t *testing.T) {
+	store := &tiertest.Store{}
+	e := open(t, t.TempDir(), func(o *tiers.Options) { o.WrapStore = store.Wrap })
+	store.SetDown(true)
+	stamp := e.Stamp()
+	const n = 3000 // more than there are stripes
+	siteKey := func(i int) item.Key { return item.AppendKey(nil, item.NamespaceSite, fmt.Sprintf("host/%d", i)) }
+	submit := func(i int) error {
+		w := tiers.Write{Key: siteKey(i), Content: fmt.Append(nil, i), Version: stamp, Tiers: item.L3}
+		_, err := e.Submit(t.Context(), &w)
+		return err
+	}
+	for i := range n {
+		if err := submit(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range n {
+		h, ok, err := e.Get(t.Context(), siteKey(i), tiers.ReadOptions{})
+		if err != nil || !ok {
+			t.Fatalf("get %d: %v, %v", i, ok, err)
+		}
+		if got := string(h.View.Content()); got != fmt.Sprint(i) || string(h.View.Key()) != string(siteKey(i)) {
+			t.Fatalf("under %q is %q of %q", siteKey(i), got, h.View.Key())
+		}
+		h.Release()
+	}
+	if err := submit(0); !errors.Is(err, tiers.ErrSuperseded) {
+		t.Errorf("the same version again: error %v, want %v", err, tiers.ErrSuperseded)
+	}
+	store.SetDown(false)
+	flush(t, e)
+	if _, _, memory, _ := e.CountedBytes(); memory != 0 {
+		t.Errorf("%d bytes counted after the flush", memory)
+	}
+}

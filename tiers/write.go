@@ -86,11 +86,11 @@ func (e *Engine) stampFetched(hash uint64, it *item.Item) error {
 	return nil
 }
 
-// newerHeldLocked reports whether pending or L1 hold a version of it.Key above
-// it.Version.
+// newerHeldLocked reports whether L1 holds a version of it.Key above it.Version,
+// or pending one at least as new.
 func (e *Engine) newerHeldLocked(hash uint64, it *item.Item) bool {
 	if p := e.pending.stripe(hash).ids[string(it.Key)]; p != nil {
-		if p.records[len(p.records)-1].version > it.Version {
+		if p.records[len(p.records)-1].version >= it.Version {
 			return true
 		}
 	}
@@ -291,7 +291,6 @@ func (e *Engine) stampLocked(s *stripe, hash uint64, it *item.Item, alive int64)
 	}
 	if it.Durability == item.DurabilityMemory {
 		wr.entry.memory = true
-		e.pending.holdLocked(s, it.Version, append([]byte(nil), logged...))
 	} else {
 		pos, err := e.append(it.Kind, logged)
 		if err != nil {
@@ -300,13 +299,16 @@ func (e *Engine) stampLocked(s *stripe, hash uint64, it *item.Item, alive int64)
 		}
 		wr.entry.pos = pos
 	}
-	e.pending.addLocked(s, hash, it.Key, wr.entry)
+	id := recordID{e.pending.addLocked(s, hash, it.Key, wr.entry).key, it.Version}
+	if wr.entry.memory {
+		e.pending.holdLocked(s, id, append([]byte(nil), logged...))
+	}
 	if it.Durability == item.DurabilityL3 {
 		wr.done = make(chan error, 1)
 		if s.waiters == nil {
-			s.waiters = make(map[item.Version]chan error)
+			s.waiters = make(map[recordID]chan error)
 		}
-		s.waiters[it.Version] = wr.done
+		s.waiters[id] = wr.done
 	}
 	return wr, nil
 }
@@ -416,7 +418,7 @@ func (e *Engine) settle(wr underway, err error) Existence {
 	}
 	if err != nil {
 		e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version == wr.it.Version }, e.release)
-		delete(s.waiters, wr.it.Version)
+		delete(s.waiters, recordID{p.key, wr.it.Version})
 		return ExistedUnknown
 	}
 	existed := e.existedLocked(p, wr)
