@@ -72,9 +72,9 @@ func (g *generation) decide(hook abi.Hook, req *Request, out *Decision) (asked, 
 // decide asks one module. It reports why there is no verdict, and whether that
 // is because the generation is being closed.
 func (m *module) decide(hook abi.Hook, req *Request, out *Decision) (why reason, retired bool) {
-	i, why := m.checkout(out.hint)
+	i, why := m.checkout(out.hint, true)
 	if i == nil {
-		return why, m.pool.closed.Load() && why == faultPoolEmpty
+		return why, m.pool.closed() && why == faultPoolEmpty
 	}
 	out.hint = i.slot
 	why, err := i.decide(hook, req, out)
@@ -86,8 +86,9 @@ func (m *module) decide(hook abi.Hook, req *Request, out *Decision) (why reason,
 	return faultNone, false
 }
 
-// checkout takes an instance, unless the breaker is open or none is free.
-func (m *module) checkout(hint uint32) (*instance, reason) {
+// checkout takes an instance, unless the breaker is open or none is free. With
+// patience it waits for one, for up to maxWait.
+func (m *module) checkout(hint uint32, patience bool) (*instance, reason) {
 	if !m.breaker.allow() {
 		m.counters.faults[faultBreaker].Inc()
 		return nil, faultBreaker
@@ -96,10 +97,14 @@ func (m *module) checkout(hint uint32) (*instance, reason) {
 		return i, faultNone
 	}
 	m.counters.waits.Inc()
-	if i := m.pool.wait(hint); i != nil {
+	i := m.pool.yield(hint)
+	if i == nil && patience {
+		i = m.pool.wait(hint)
+	}
+	if i != nil {
 		return i, faultNone
 	}
-	if !m.pool.closed.Load() {
+	if !m.pool.closed() {
 		m.counters.faults[faultPoolEmpty].Inc()
 	}
 	return nil, faultPoolEmpty

@@ -28,6 +28,6 @@
 // # Goroutines
 //
 // Open starts one worker, which replaces instances and closes generations; Close
-// ends it. Locks, in order: Host.loadMu, Host.workMu. No lock is taken by a call
-// that does not fault.
+// ends it. Locks, in order: Host.loadMu, then one of Host.workMu and pool.mu. No
+// lock is taken by a call that neither faults nor waits for an instance.
 package hooks

@@ -39,7 +39,7 @@ func (g *generation) score(dst []int32, c []abi.Candidate, pressure float64, now
 }
 
 func (m *module) score(dst []int32, c []abi.Candidate, pressure float64, now uint64) ([]int32, bool) {
-	i, _ := m.checkout(0)
+	i, _ := m.checkout(0, false)
 	if i == nil {
 		return dst, false
 	}
@@ -75,7 +75,7 @@ func (h *Host) Admit(newcomer abi.Candidate, victims []abi.Candidate, pressure f
 }
 
 func (m *module) admit(newcomer abi.Candidate, victims []abi.Candidate, pressure float64, now uint64) (admit, ok bool) {
-	i, _ := m.checkout(0)
+	i, _ := m.checkout(0, false)
 	if i == nil {
 		return false, false
 	}

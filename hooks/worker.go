@@ -17,6 +17,7 @@ type job struct {
 	replace *module // put a new instance in slot, which the job owns
 	recycle *module // prepare a new instance for slot, whose owner swaps it in
 	slot    uint32
+	lost    bool      // replacing failed before
 	old     *instance // close it; nil for none
 }
 
@@ -60,7 +61,7 @@ func (h *Host) work() {
 // failed before and whose pool has been closed since are done at once.
 func (h *Host) doJobs(failed []job) (again []job) {
 	for k := range failed {
-		if j := &failed[k]; j.replace != nil && j.replace.pool.closed.Load() {
+		if j := &failed[k]; j.replace != nil && j.replace.pool.closed() {
 			j.replace.retire(nil)
 			*j = job{}
 		}
@@ -94,7 +95,7 @@ func (h *Host) do(j *job) bool {
 		}
 		h.open.Done()
 	case j.replace != nil:
-		return j.replace.replaceInstance(j.slot)
+		return j.replace.replaceInstance(j)
 	case j.recycle != nil:
 		j.recycle.recycleInstance(j.slot)
 	}
@@ -103,19 +104,25 @@ func (h *Host) do(j *job) bool {
 
 // replaceInstance fills a slot whose instance was lost. It reports false if no
 // instance could be built.
-func (m *module) replaceInstance(slot uint32) bool {
-	if m.pool.closed.Load() {
+func (m *module) replaceInstance(j *job) bool {
+	if m.pool.closed() {
 		m.retire(nil)
 		return true
 	}
-	if i := m.pool.slots[slot].spare.Swap(nil); i != nil {
-		m.put(i)
-		return true
+	i, err := m.pool.slots[j.slot].spare.Swap(nil), error(nil)
+	if i == nil {
+		i, err = m.newInstance(j.slot)
 	}
-	i, err := m.newInstance(slot)
 	if err != nil {
+		if !j.lost {
+			j.lost = true
+			m.pool.lost.Add(1)
+		}
 		m.log.Error("hook instance not replaced, trying again", "hook", m.spec.Name, "error", err)
 		return false
+	}
+	if j.lost {
+		m.pool.lost.Add(-1)
 	}
 	m.counters.replaced.Inc()
 	m.put(i)
@@ -125,7 +132,7 @@ func (m *module) replaceInstance(slot uint32) bool {
 // recycleInstance offers a fresh instance to a slot whose instance has grown or
 // grown old. If the old one is idle it is swapped at once; else its user does it.
 func (m *module) recycleInstance(slot uint32) {
-	if m.pool.closed.Load() {
+	if m.pool.closed() {
 		return
 	}
 	fresh, err := m.newInstance(slot)
