@@ -43,9 +43,18 @@ func (e *Engine) Reload(o Options) error {
 		}
 	}
 	fixed("data_dir", o.DataDir == old.DataDir)
+	fixed("node_name", o.NodeName == old.NodeName)
 	fixed("sqlite_path", o.SQLitePath == old.SQLitePath)
 	fixed("eviction", o.Eviction == old.Eviction)
 	fixed("journal_max_bytes", o.JournalMaxBytes == old.JournalMaxBytes)
+	fixed("sqlite_wal_max", o.SQLiteWALMax == old.SQLiteWALMax)
+	fixed("tombstone_retention", o.TombstoneRetention == old.TombstoneRetention)
+	fixed("max_lifetime", o.MaxLifetime == old.MaxLifetime)
+	fixed("clock_skew_max", o.ClockSkewMax == old.ClockSkewMax)
+	fixed("expiry_sweep", o.ExpirySweep == old.ExpirySweep)
+	fixed("dead_letter_tries", o.DeadLetterTries == old.DeadLetterTries)
+	fixed("L3Timeout", o.L3Timeout == old.L3Timeout)
+	fixed("MaxWaiters", o.MaxWaiters == old.MaxWaiters)
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
