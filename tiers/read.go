@@ -132,28 +132,19 @@ func (e *Engine) demand(hash uint64, h Hit, o ReadOptions) (Hit, bool, error) {
 	return h, true, nil
 }
 
-// below reads pending, then L3. It begins again when what was pending has moved
-// to L3 between the look-up and the read.
+// below reads pending, then L3.
 func (e *Engine) below(ctx context.Context, hash uint64, key item.Key, o ReadOptions) (Hit, bool, error) {
-	var err error
-	for range 4 {
-		// Noted before the look at pending: what is published after that look
-		// must count as published since.
-		epoch := e.pending.epoch(hash).Load()
-		var h Hit
-		var found, pending bool
-		h, found, pending, err = e.fromPending(ctx, hash, key)
-		switch {
-		case errors.Is(err, errMoved):
-			continue
-		case pending || err != nil:
-			return h, found, err
-		case !readsL3(key, o):
-			return Hit{}, false, nil
-		}
-		return e.fromL3(ctx, hash, key, epoch)
+	// Noted before the look at pending: what is published after that look must
+	// count as published since.
+	epoch := e.pending.epoch(hash).Load()
+	h, found, pending, err := e.fromPending(ctx, hash, key)
+	switch {
+	case pending || err != nil:
+		return h, found, err
+	case !readsL3(key, o):
+		return Hit{}, false, nil
 	}
-	return Hit{}, false, fmt.Errorf("tiers: pending record of %q: %w", key.Own(), err)
+	return e.fromL3(ctx, hash, key, epoch)
 }
 
 // readsL3 reports whether L3 may hold key. Stored answers live there only on
@@ -196,8 +187,18 @@ func (e *Engine) copyPending(hash uint64, key item.Key) (c pendingCopy, ok bool)
 }
 
 // fromPending answers from what L3 does not hold yet. pending is false if key
-// is not pending.
+// is not pending. It begins again when the record has left pending between the
+// look-up and the read.
 func (e *Engine) fromPending(ctx context.Context, hash uint64, key item.Key) (h Hit, found, pending bool, err error) {
+	for range 4 {
+		if h, found, pending, err = e.tryPending(ctx, hash, key); !errors.Is(err, errMoved) {
+			return h, found, pending, err
+		}
+	}
+	return Hit{}, false, true, fmt.Errorf("tiers: pending record of %q: %w", key.Own(), err)
+}
+
+func (e *Engine) tryPending(ctx context.Context, hash uint64, key item.Key) (h Hit, found, pending bool, err error) {
 	c, ok := e.copyPending(hash, key)
 	if !ok {
 		return Hit{}, false, false, nil

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -666,4 +668,56 @@ func TestG1_SameVersionTwice(t *testing.T) {
 	if _, _, memory, _ := e.CountedBytes(); memory != 0 {
 		t.Errorf("%d bytes counted after the flush", memory)
 	}
+}
+
+// TestD10_WhatDoesNotReloadIsNamed: nothing is silently ignored.
+func TestD10_WhatDoesNotReloadIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	o := tiers.Options{DataDir: dir, L1MaxBytes: 16 << 20, MaxPayloadBytes: 1 << 20, JournalMaxBytes: 64 << 20, Logger: slog.New(slog.DiscardHandler)}
+	e := open(t, dir, func(to *tiers.Options) { *to = o })
+	f := func(name string, change func(*tiers.Options)) {
+		t.Helper()
+		changed := o
+		change(&changed)
+		if err := e.Reload(changed); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: error %v, want one that names it", name, err)
+		}
+	}
+	if err := e.Reload(o); err != nil {
+		t.Errorf("nothing changed: %v", err)
+	}
+	f("node_name", func(o *tiers.Options) { o.NodeName = "other" })
+	f("sqlite_wal_max", func(o *tiers.Options) { o.SQLiteWALMax = 1 << 20 })
+	f("tombstone_retention", func(o *tiers.Options) { o.TombstoneRetention = time.Hour })
+	f("max_lifetime", func(o *tiers.Options) { o.MaxLifetime = time.Hour })
+	f("clock_skew_max", func(o *tiers.Options) { o.ClockSkewMax = time.Hour })
+	f("expiry_sweep", func(o *tiers.Options) { o.ExpirySweep = time.Hour })
+	f("dead_letter_tries", func(o *tiers.Options) { o.DeadLetterTries = 1 })
+	f("L3Timeout", func(o *tiers.Options) { o.L3Timeout = time.Hour })
+	f("MaxWaiters", func(o *tiers.Options) { o.MaxWaiters = 1 })
+}
+
+// TestG8_AListNeverPassesOverWhatItCannotRead: a pending record that the
+// journal cannot read is not replaced by the older row in L3.
+func TestG8_AListNeverPassesOverWhatItCannotRead(t *testing.T) {
+	fs := crashfs.New()
+	e := open(t, t.TempDir(), func(o *tiers.Options) { o.JournalFS, o.BatchFlush = fs, 1<<40 })
+	put(t, e, "k", "v1")
+	flush(t, e)
+	put(t, e, "k", "v2")
+	fs.OnCall(func(op crashfs.Op, _ string) *crashfs.Fault {
+		if op == crashfs.Read {
+			return &crashfs.Fault{Err: errors.New("the disk is broken")}
+		}
+		return nil
+	})
+	_, err := e.List(t.Context(), tiers.Query{}, func(v item.View) error {
+		t.Errorf("list shows %q", v.Content())
+		return nil
+	})
+	if err == nil {
+		t.Error("a list that lacks an item is no error")
+	}
+	fs.OnCall(nil)
+	flush(t, e)
 }

@@ -212,14 +212,11 @@ func (e *Engine) overlay(ctx context.Context, q *Query, after item.Key) ([]overl
 	kept := found[:0]
 	for _, o := range found {
 		h, ok, pending, err := e.fromPending(ctx, e.hash(o.key), o.key)
-		if errors.Is(err, errMoved) {
-			continue // flushed meanwhile: L3 shows it
-		}
 		if err != nil {
 			return nil, err
 		}
 		if !pending {
-			continue
+			continue // flushed meanwhile: L3 shows it
 		}
 		if ok && q.selects(h.View) {
 			o.view = h.View
