@@ -294,6 +294,22 @@ func TestHostFunctions(t *testing.T) {
 	}
 }
 
+// TestWholeValueIsPaid holds that kv_get of a large value is paid for by its size,
+// not by what fits in the guest's buffer.
+func TestWholeValueIsPaid(t *testing.T) {
+	set := metrics.NewSet()
+	m := hooktest.Guest(abi.Route, hooktest.Code(hooktest.ConstI32(8192), hooktest.ConstI32(2), hooktest.ConstI32(8200), hooktest.ConstI32(8), []byte{0x10, 0, 0x1a}, pass))
+	m.Imports, m.Manifest = []hooktest.Import{kvGet}, `{"capabilities":["kv_get"]}`
+	m.Data, m.DataAt = []byte("kk"), 8192
+	h := open(t, hooks.Options{Instances: 2, Metrics: set, KV: store{"kk": strings.Repeat("v", 1<<20)}})
+	load(t, h, hooks.Spec{Name: "x", Bytes: m.Bytes(), Grant: []string{"kv_get"}})
+	var d hooks.Decision
+	h.Route(request("k", nil), &d)
+	if got := counter(t, set, `edgenode_hooks_faults_total{hook="x",reason="fuel"}`); got != 1 {
+		t.Errorf("a value of 1 MiB for 20,000 units: %d faults, want 1", got)
+	}
+}
+
 func TestEvictAndAdmit(t *testing.T) {
 	h := open(t, hooks.Options{Instances: 1})
 	load(t, h, hooks.Spec{Name: "g", Bytes: example(t, "evict-gdsf")})

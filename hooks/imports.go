@@ -212,6 +212,7 @@ func hostKV(i *instance, s []uint64) {
 		s[0] = absent
 		return
 	}
+	i.charge(uint64(len(v)) / bytesPerFuel) // all of it was copied
 	s[0] = i.give(v, s[2], s[3])
 }
 

@@ -103,6 +103,7 @@ func wasiRandom(i *instance, s []uint64) {
 func wasiWrite(i *instance, s []uint64) {
 	n := uint64(uint32(s[2]))
 	if n > 64 {
+		i.charge(fuelHostCall)
 		s[0] = wasiInval
 		return
 	}
