@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"strings"
 	"testing"
@@ -257,6 +258,25 @@ func TestRunawayIsQuick(t *testing.T) {
 	}
 	if best > 20*time.Millisecond {
 		t.Errorf("a runaway took %v", best)
+	}
+}
+
+// TestTrapsAreLoggedBriefly holds that a module cannot fill the log by the names
+// of its functions.
+func TestTrapsAreLoggedBriefly(t *testing.T) {
+	m := hooktest.Guest(abi.Route, []byte{0x20, 0, 0x10, 4, 0x42, 0},
+		hooktest.Func{Params: []byte{hooktest.I32}, Code: hooktest.Code([]byte{0x20, 1, 0x41, 1, 0x6a, 0x22, 1, 0x41, 40, 0x46, 0x04, 0x40, 0x00, 0x0b, 0x20, 0, 0x10, 4}), Locals: []byte{hooktest.I32}})
+	m.Funcs[4].Code = []byte{0x20, 0, 0x10, 4} // recursion until fuel ends
+	names := append(hooktest.U32([]byte{1, 4}, 1<<20), bytes.Repeat([]byte("n"), 1<<20)...)
+	section := append(hooktest.U32([]byte{1}, uint32(len(names))), names...)
+	var log bytes.Buffer
+	h := open(t, hooks.Options{Instances: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	load(t, h, hooks.Spec{Name: "x", Bytes: meter.AppendCustom(m.Bytes(), "name", section)})
+	log.Reset()
+	var d hooks.Decision
+	h.Route(request("k", nil), &d)
+	if n := log.Len(); n == 0 || n > 32<<10 {
+		t.Errorf("a trap logs %d bytes, want some KiB at most", n)
 	}
 }
 

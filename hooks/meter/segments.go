@@ -98,7 +98,11 @@ func (m *Module) functionNames() ([]byte, bool) {
 	return nil, false
 }
 
-// wellNamed checks a name map: ascending indexes of functions that exist.
+// maxName bounds the names of functions, in bytes: a trap's error has thirty.
+const maxName = 1024
+
+// wellNamed checks a name map: ascending indexes of functions that exist, and
+// names that a log can bear.
 func (m *Module) wellNamed(names []byte) bool {
 	r := &reader{b: names}
 	n, next := r.u32(), uint64(0)
@@ -108,7 +112,9 @@ func (m *Module) wellNamed(names []byte) bool {
 			return false
 		}
 		next = i + 1
-		r.name()
+		if len(r.name()) > maxName {
+			return false
+		}
 	}
 	return r.err == nil && r.off == len(r.b)
 }
