@@ -13,12 +13,13 @@ import (
 
 // generation is one set of hooks as loaded together.
 type generation struct {
-	host     *Host
-	number   uint64
-	runtime  wazero.Runtime
-	compiled []wazero.CompiledModule
-	modules  []*module
-	chains   [abi.Hooks][]*module
+	host        *Host
+	number      uint64
+	runtime     wazero.Runtime
+	compiled    []wazero.CompiledModule
+	modules     []*module
+	metricNames metricNames
+	chains      [abi.Hooks][]*module
 
 	draining atomic.Int32 // modules that still have instances, once drain began
 }
@@ -68,10 +69,11 @@ func (g *generation) moduleDrained() {
 	}
 }
 
-// close frees the runtime and the compiled code. No call may be under way.
+// close frees the runtime, the compiled code and the metrics. No call may be under way.
 func (g *generation) close() error {
 	ctx := context.Background()
 	err := g.runtime.Close(ctx)
+	g.host.metrics.release(g.metricNames)
 	for _, c := range g.compiled {
 		err = errors.Join(err, c.Close(ctx))
 	}

@@ -8,7 +8,8 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 )
 
-// hookMetrics are the metrics of one hook. They outlive generations.
+// hookMetrics are the metrics of one hook. Generations that have a hook of that
+// name share them; they go with the last.
 type hookMetrics struct {
 	calls       *metrics.Counter // added to in steps of up to sampleEvery calls or reportEvery ms
 	faults      [faults]*metrics.Counter
@@ -32,14 +33,17 @@ type hostMetrics struct {
 	set          *metrics.Set
 	loadFailures *metrics.Counter
 
+	// mu guards the fields below. It is held while a name is counted and while
+	// a metric goes, so that none goes that somebody is about to use.
 	mu    sync.Mutex
-	names map[string]bool
-	info  []string // of the live generation
+	names map[string]int // how many generations have it; the host is one
+	info  []string       // of the live generation
 }
 
 func newHostMetrics(set *metrics.Set, h *Host) *hostMetrics {
-	hm := &hostMetrics{set: set, names: map[string]bool{}}
-	hm.loadFailures = hm.counter("edgenode_hooks_load_failures_total")
+	hm := &hostMetrics{set: set, names: map[string]int{}}
+	var own metricNames // until unregister
+	hm.loadFailures = hm.counter(&own, "edgenode_hooks_load_failures_total")
 	for name, f := range map[string]func() float64{
 		"edgenode_hooks_generation": func() float64 { return float64(h.Report().Generation) },
 		"edgenode_hooks_instances":  func() float64 { return h.sum(func(r ModuleReport) float64 { return float64(r.Instances) }) },
@@ -48,7 +52,7 @@ func newHostMetrics(set *metrics.Set, h *Host) *hostMetrics {
 			return h.sum(func(r ModuleReport) float64 { return float64(r.MemoryBytes) * float64(r.Instances) })
 		},
 	} {
-		hm.note(name)
+		hm.note(&own, name)
 		set.GetOrCreateGauge(name, f)
 	}
 	return hm
@@ -68,48 +72,64 @@ func (h *Host) sum(f func(ModuleReport) float64) (total float64) {
 	return total
 }
 
-func (hm *hostMetrics) note(name string) {
+// metricNames are those that one generation uses.
+type metricNames []string
+
+func (hm *hostMetrics) note(own *metricNames, name string) {
 	hm.mu.Lock()
-	hm.names[name] = true
+	hm.names[name]++
 	hm.mu.Unlock()
+	*own = append(*own, name)
 }
 
-func (hm *hostMetrics) counter(format string, args ...any) *metrics.Counter {
+// release takes off the set what no other generation uses.
+func (hm *hostMetrics) release(own metricNames) {
+	hm.mu.Lock()
+	defer hm.mu.Unlock()
+	for _, name := range own {
+		if hm.names[name]--; hm.names[name] == 0 {
+			delete(hm.names, name)
+			hm.set.UnregisterMetric(name)
+		}
+	}
+}
+
+func (hm *hostMetrics) counter(own *metricNames, format string, args ...any) *metrics.Counter {
 	name := fmt.Sprintf(format, args...)
-	hm.note(name)
+	hm.note(own, name)
 	return hm.set.GetOrCreateCounter(name)
 }
 
-func (hm *hostMetrics) histogram(format string, args ...any) *metrics.Histogram {
+func (hm *hostMetrics) histogram(own *metricNames, format string, args ...any) *metrics.Histogram {
 	name := fmt.Sprintf(format, args...)
-	hm.note(name)
+	hm.note(own, name)
 	return hm.set.GetOrCreateHistogram(name)
 }
 
-func (hm *hostMetrics) hook(name string) *hookMetrics {
+func (hm *hostMetrics) hook(own *metricNames, name string) *hookMetrics {
 	m := &hookMetrics{
-		calls:       hm.counter(`edgenode_hooks_calls_total{hook=%q}`, name),
-		waits:       hm.counter(`edgenode_hooks_pool_waits_total{hook=%q}`, name),
-		opened:      hm.counter(`edgenode_hooks_breaker_opened_total{hook=%q}`, name),
-		replaced:    hm.counter(`edgenode_hooks_replaced_total{hook=%q}`, name),
-		recycled:    hm.counter(`edgenode_hooks_recycled_total{hook=%q}`, name),
-		logsDropped: hm.counter(`edgenode_hooks_logs_dropped_total{hook=%q}`, name),
-		seconds:     hm.histogram(`edgenode_hooks_call_seconds{hook=%q}`, name),
-		fuel:        hm.histogram(`edgenode_hooks_call_fuel{hook=%q}`, name),
+		calls:       hm.counter(own, `edgenode_hooks_calls_total{hook=%q}`, name),
+		waits:       hm.counter(own, `edgenode_hooks_pool_waits_total{hook=%q}`, name),
+		opened:      hm.counter(own, `edgenode_hooks_breaker_opened_total{hook=%q}`, name),
+		replaced:    hm.counter(own, `edgenode_hooks_replaced_total{hook=%q}`, name),
+		recycled:    hm.counter(own, `edgenode_hooks_recycled_total{hook=%q}`, name),
+		logsDropped: hm.counter(own, `edgenode_hooks_logs_dropped_total{hook=%q}`, name),
+		seconds:     hm.histogram(own, `edgenode_hooks_call_seconds{hook=%q}`, name),
+		fuel:        hm.histogram(own, `edgenode_hooks_call_fuel{hook=%q}`, name),
 	}
 	for r := range faults {
-		m.faults[r] = hm.counter(`edgenode_hooks_faults_total{hook=%q,reason=%q}`, name, r.String())
+		m.faults[r] = hm.counter(own, `edgenode_hooks_faults_total{hook=%q,reason=%q}`, name, r.String())
 	}
 	return m
 }
 
-func (hm *hostMetrics) guest(hook string, declared []Metric) (list []guestMetric) {
+func (hm *hostMetrics) guest(own *metricNames, hook string, declared []Metric) (list []guestMetric) {
 	for _, d := range declared {
 		var g guestMetric
 		if d.Kind == "counter" {
-			g.counter = hm.counter(`edgenode_hooks_guest_total{hook=%q,name=%q}`, hook, d.Name)
+			g.counter = hm.counter(own, `edgenode_hooks_guest_total{hook=%q,name=%q}`, hook, d.Name)
 		} else {
-			g.histogram = hm.histogram(`edgenode_hooks_guest_value{hook=%q,name=%q}`, hook, d.Name)
+			g.histogram = hm.histogram(own, `edgenode_hooks_guest_value{hook=%q,name=%q}`, hook, d.Name)
 		}
 		list = append(list, g)
 	}

@@ -79,8 +79,8 @@ func (g *generation) newModule(ctx context.Context, spec Spec) (*module, error) 
 	m.breaker = breaker{limit: g.host.o.FaultLimit, window: g.host.o.FaultWindow,
 		open: g.host.o.BreakerOpen, maxOpen: g.host.o.BreakerMaxOpen, now: g.host.o.Now}
 	m.logs = limiter{now: g.host.o.Now}
-	m.counters = g.host.metrics.hook(spec.Name)
-	m.metrics = g.host.metrics.guest(spec.Name, m.manifest.Metrics)
+	m.counters = g.host.metrics.hook(&g.metricNames, spec.Name)
+	m.metrics = g.host.metrics.guest(&g.metricNames, spec.Name, m.manifest.Metrics)
 	if err := m.fill(); err != nil {
 		return nil, err
 	}
