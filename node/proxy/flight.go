@@ -172,10 +172,20 @@ func (p *Proxy) launch(fl *flight) (other bool, err error) {
 		}
 		p.flights[fl.class] = fl
 	}
+	p.filling[string(fl.r.key)]++
 	p.tasks.Add(1)
 	p.fills.Add(1)
 	go fl.run()
 	return false, nil
+}
+
+// filled ends what launch began for invalidate to see.
+func (p *Proxy) filled(key item.Key) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.filling[string(key)]--; p.filling[string(key)] <= 0 {
+		delete(p.filling, string(key))
+	}
 }
 
 // detach takes a flight out of the map, so that nobody joins it any more.
@@ -271,6 +281,7 @@ func (fl *flight) run() {
 	p := fl.p
 	defer p.tasks.Done()
 	defer p.fills.Add(-1)
+	defer p.filled(fl.r.key)
 	defer fl.drop()
 	var oa *originAnswer
 	defer func() { fl.outlive(recover(), oa) }()

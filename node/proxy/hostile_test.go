@@ -276,3 +276,33 @@ func TestVaryCookieIsExact(t *testing.T) {
 		w.expect(w.get("/a", "Cookie: "+cookie), 200, cookie, "fwd=")
 	}
 }
+
+// An unsafe request ends also what is being fetched by a request that goes alone.
+func TestInvalidationOfAFetchApart(t *testing.T) {
+	w := newWorld(t)
+	w.always(w.ok("Cache-Control: private", "p"))
+	w.get("/a") // remembered: the next one goes alone
+	began, release := make(chan struct{}), make(chan struct{})
+	w.does(func(c net.Conn, r *http.Request) {
+		if r.Method == "POST" {
+			io.WriteString(c, w.ok("", "done"))
+			return
+		}
+		close(began)
+		<-release
+		io.WriteString(c, w.ok("Cache-Control: max-age=60", "old"))
+	})
+	done := make(chan *exchange)
+	go func() { done <- w.get("/a") }()
+	<-began
+	w.serve(w.request("POST", "/a"))
+	close(release)
+	w.expect(<-done, 200, "old", "fwd=uri-miss;fwd-status=200")
+	w.p.tasks.Wait()
+	w.always(w.ok("Cache-Control: max-age=60", "new"))
+	w.expect(w.get("/a"), 200, "new", "fwd=")
+	w.p.tasks.Wait()
+	if n := len(w.p.filling); n != 0 {
+		t.Errorf("%d fetches are left in the list", n)
+	}
+}

@@ -279,12 +279,7 @@ func (p *Proxy) maybeStored(st *state, r *request, u string) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for class := range p.flights {
-		if strings.HasPrefix(class, string(key)) {
-			return true
-		}
-	}
-	return false
+	return p.filling[string(key)] > 0
 }
 
 // sameOrigin resolves a reference against the request's URL and returns the

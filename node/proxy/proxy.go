@@ -108,7 +108,8 @@ type Proxy struct {
 	// flight's, and nothing is called that waits.
 	mu      sync.Mutex
 	closed  bool
-	flights map[string]*flight // by class
+	flights map[string]*flight // by class; those that may be joined
+	filling map[string]int     // by base key: fetches that may store an answer
 }
 
 // New returns a Proxy. It starts nothing; each fetch has a goroutine, which
@@ -118,7 +119,7 @@ func New(o Options) (*Proxy, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	p := &Proxy{o: o, flights: map[string]*flight{}, seed: maphash.MakeSeed()}
+	p := &Proxy{o: o, flights: map[string]*flight{}, filling: map[string]int{}, seed: maphash.MakeSeed()}
 	p.states.New = func() any { return newState() }
 	p.ctx, p.stop = context.WithCancelCause(context.Background())
 	p.budget.Store(retryBudget)
