@@ -307,6 +307,9 @@ func (fl *flight) run() {
 		fl.fail(err)
 	case conditional && oa.StatusCode == http.StatusNotModified:
 		fl.validated(oa)
+	case oa.StatusCode == http.StatusNotModified && !(fl.asIs && asksIfModified(header)):
+		oa.Close()
+		fl.fail(errUnasked)
 	case oa.StatusCode >= 500 && fl.standIn(oa.StatusCode):
 		oa.Close()
 	default:
@@ -371,6 +374,11 @@ func (fl *flight) secondLook() bool {
 	}
 	fl.turn(phaseWait, func() { fl.old = f })
 	return false
+}
+
+// asksIfModified reports whether a 304 can be the answer.
+func asksIfModified(header http.Header) bool {
+	return len(header["If-None-Match"])+len(header["If-Modified-Since"]) > 0
 }
 
 // validators adds conditions for the old answer and reports whether there are

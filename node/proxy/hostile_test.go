@@ -306,3 +306,16 @@ func TestInvalidationOfAFetchApart(t *testing.T) {
 		t.Errorf("%d fetches are left in the list", n)
 	}
 }
+
+// A 304 that nobody asked for is no answer.
+func TestUnaskedNotModified(t *testing.T) {
+	w := newWorld(t)
+	w.always(w.status(304, "Cache-Control: max-age=60", ""))
+	w.serveStatus(502, "GET", "/a")
+	w.serveStatus(502, "GET", "/a", `If-None-Match: "x"`) // the condition did not go upstream
+	w.serveStatus(502, "GET", "/a", "Range: bytes=0-1")
+	w.always(w.ok("Cache-Control: private", "p"))
+	w.get("/a")
+	w.always(w.status(304, "", ""))
+	w.serveStatus(304, "GET", "/a", `If-None-Match: "x"`) // now it does
+}

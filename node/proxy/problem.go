@@ -45,6 +45,7 @@ var (
 	errStalled   = errors.New("proxy: the origin stopped sending")
 	errAbandoned = errors.New("proxy: nobody waits for the answer")
 	errClosed    = errors.New("proxy: closed")
+	errUnasked   = errors.New("proxy: the origin's answer is a 304 that nobody asked for")
 	errBug       = errors.New("proxy: a bug was met")
 )
 
