@@ -11,10 +11,10 @@ import (
 	"github.com/edgenode/edgenode/hooks/hooktest"
 )
 
-// busy spends some 60 us of the fuel it has, then says pass.
+// busy spends some 10 us of the fuel it has, then says pass.
 func busy() *hooktest.Module {
 	return hooktest.Guest(abi.Route, hooktest.Code(
-		hooktest.ConstI32(60_000), []byte{0x21, 1, 0x03, 0x40, 0x20, 1, 0x41, 1, 0x6b, 0x22, 1, 0x0d, 0, 0x0b}, pass))
+		hooktest.ConstI32(10_000), []byte{0x21, 1, 0x03, 0x40, 0x20, 1, 0x41, 1, 0x6b, 0x22, 1, 0x0d, 0, 0x0b}, pass))
 }
 
 // TestMoreCallersThanInstances holds that a healthy hook answers everybody, also
@@ -22,7 +22,7 @@ func busy() *hooktest.Module {
 func TestMoreCallersThanInstances(t *testing.T) {
 	set := metrics.NewSet()
 	h := open(t, hooks.Options{Metrics: set, Instances: 1})
-	spec := hooks.Spec{Name: "x", Bytes: busy().Bytes(), OnFault: hooks.OnFaultDeny, Fuel: map[string]uint64{"route": 1_000_000}}
+	spec := hooks.Spec{Name: "x", Bytes: busy().Bytes(), OnFault: hooks.OnFaultDeny, Fuel: map[string]uint64{"route": 200_000}}
 	load(t, h, spec)
 	var callers sync.WaitGroup
 	for range 64 {
