@@ -36,6 +36,8 @@ type flusherState struct {
 	ops   []l3.Op
 	out   []l3.Outcome
 	arena []byte
+
+	unseen int // items of the batch that L3 took and does not show
 }
 
 // A flushItem is one id in a batch.
@@ -109,7 +111,7 @@ func (e *Engine) flushBatch(ctx context.Context) (int, error) {
 	f := &e.flusher
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.items, f.arena = f.items[:0], f.arena[:0]
+	f.items, f.arena, f.unseen = f.items[:0], f.arena[:0], 0
 	unread := e.collect()
 	defer func() {
 		for i := range unread {
@@ -129,6 +131,9 @@ func (e *Engine) flushBatch(ctx context.Context) (int, error) {
 	e.metrics.batchItems.Update(float64(len(f.items)))
 	if cap(f.arena) > 4*DefaultBatchFlushBytes {
 		f.arena = nil
+	}
+	if err == nil && f.unseen == len(f.items) {
+		err = fmt.Errorf("tiers: L3 shows none of the %d rows that it took", f.unseen)
 	}
 	return len(f.items), err
 }
@@ -313,6 +318,7 @@ func (it *flushItem) settled(out *l3.Outcome) bool {
 // newer one; a row that is not seen at its version stays.
 func (e *Engine) settleOutcome(it *flushItem, out *l3.Outcome) {
 	if !it.settled(out) {
+		e.flusher.unseen++
 		e.metrics.unseen.Inc()
 		e.logger.Warn("L3 took a row but does not show it; it stays pending", "id", item.Key(it.p.key).ID(), "version", it.upTo, "row", out.Version)
 		e.requeue(it, false)

@@ -721,3 +721,22 @@ func TestG8_AListNeverPassesOverWhatItCannotRead(t *testing.T) {
 	fs.OnCall(nil)
 	flush(t, e)
 }
+
+// TestA5_AFlushThatGetsNowhereEnds: L3 says that it took the row, and does not
+// show it.
+func TestA5_AFlushThatGetsNowhereEnds(t *testing.T) {
+	store := &tiertest.Store{}
+	dir := t.TempDir()
+	e := open(t, dir, func(o *tiers.Options) { o.WrapStore, o.BatchFlush = store.Wrap, 1<<40 })
+	store.Swallow(func(l3.Op) bool { return true })
+	put(t, e, "k", "v")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := e.Flush(ctx); !errors.Is(err, tiers.ErrUnavailable) || ctx.Err() != nil {
+		t.Errorf("error %v, want %v", err, tiers.ErrUnavailable)
+	}
+	store.Swallow(nil)
+	flush(t, e)
+	e = reopen(t, e, dir, nil)
+	want(t, e, "k", "v")
+}
