@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"github.com/edgenode/edgenode/tiers/item"
 	"io"
 	"net"
 	"net/http"
@@ -318,4 +319,70 @@ func TestUnaskedNotModified(t *testing.T) {
 	w.get("/a")
 	w.always(w.status(304, "", ""))
 	w.serveStatus(304, "GET", "/a", `If-None-Match: "x"`) // now it does
+}
+
+// RFC 9111 §5.2.1.5: where the site honours no-store of requests, their answers
+// are not stored.
+func TestRequestNoStore(t *testing.T) {
+	w := newWorld(t, site1(func(s *Site) { s.HonourRequestDirectives = []string{"no-store"} }))
+	w.always(w.ok("Cache-Control: max-age=60", "x"))
+	w.get("/a", "Cache-Control: no-store")
+	w.p.tasks.Wait()
+	if w.engine.submits != 0 {
+		t.Error("the answer was stored")
+	}
+	w.expect(w.get("/a"), 200, "x", "fwd=uri-miss;fwd-status=200;stored")
+	w.expect(w.get("/a", "Cache-Control: no-store"), 200, "x", "fwd=request")
+	w.expect(w.get("/a"), 200, "x", "hit")
+}
+
+// What L3 holds after a restart is what was stored: fields, conditions, ranges,
+// variants, and the purges since.
+func TestAfterRestart(t *testing.T) {
+	dir := t.TempDir()
+	urls := map[string]string{
+		"/plain": "Cache-Control: max-age=600\nETag: \"e\"\nX-Two: 1\nX-Two: 2\nContent-Type: text/css",
+		"/vary":  "Cache-Control: max-age=600\nVary: Foo",
+		"/gone":  "Cache-Control: max-age=600\nSurrogate-Key: k1",
+		"/stale": "Cache-Control: max-age=1\nETag: \"s\"",
+	}
+	durable := func(t *testing.T) func(o *Options) {
+		return func(o *Options) {
+			o.Engine = realEngine(t, dir, o.Now)
+			o.Sites[0].Tiers = item.L1 | item.L3
+		}
+	}
+	before := map[string]string{}
+	t.Run("store", func(t *testing.T) {
+		w := newWorld(t, durable(t))
+		for target, lines := range urls {
+			w.always(w.ok(lines, "body of "+target))
+			w.get(target)
+			x := w.get(target)
+			w.expect(x, 200, "body of "+target, "hit")
+			before[target], _, _ = strings.Cut(x.head.String(), "Cache-Status")
+		}
+		w.purge(item.MatchTag, []string{"k1"}, nil)
+	})
+	w := newWorld(t, durable(t))
+	w.does(func(c net.Conn, r *http.Request) {
+		if r.Header.Get("If-None-Match") == `"s"` {
+			io.WriteString(c, w.status(304, "", ""))
+			return
+		}
+		io.WriteString(c, w.ok("", "from the origin"))
+	})
+	for _, target := range []string{"/plain", "/vary"} {
+		x := w.get(target)
+		w.expect(x, 200, "body of "+target, "hit;ttl=600;detail=l3")
+		if got, _, _ := strings.Cut(x.head.String(), "Cache-Status"); got != before[target] {
+			t.Errorf("%s: fields %q, want %q", target, got, before[target])
+		}
+	}
+	w.expect(w.get("/vary", "Foo: 1"), 200, "from the origin", "fwd=vary-miss")
+	w.expect(w.get("/gone"), 200, "from the origin", "fwd=uri-miss")
+	w.expect(w.get("/plain", `If-None-Match: "e"`), 304, "", "hit")
+	w.expect(w.get("/plain", "Range: bytes=0-3"), 206, "body", "hit")
+	w.pass(2 * time.Second)
+	w.expect(w.get("/stale"), 200, "body of /stale", "fwd=stale;fwd-status=304")
 }

@@ -201,6 +201,8 @@ func (p *Proxy) serve(st *state) {
 		p.pass(st, fwdMethod)
 	case st.out.Pass, len(st.key) > maxBaseKey, x.ContentLength() != 0:
 		p.pass(st, fwdBypass)
+	case st.site.honours("no-store") && st.cacheControl && requestDirectives(st).flags&ccNoStore != 0:
+		p.pass(st, fwdRequest) // neither from the store nor into it (RFC 9111 §5.2.1.5)
 	default:
 		p.serveCached(st)
 	}
@@ -305,18 +307,10 @@ func (p *Proxy) sendFound(st *state, f *found) bool {
 // make a stale one usable.
 func (p *Proxy) agreeable(st *state, fr *freshness, now int64, use *usability) bool {
 	cc := requestDirectives(st)
-	honours := func(name string) bool {
-		for _, d := range st.site.HonourRequestDirectives {
-			if d == name {
-				return true
-			}
-		}
-		return false
-	}
+	honours := st.site.honours
 	age, left := fr.age(now), fr.lifetime-fr.age(now)
 	switch {
 	case honours("no-cache") && cc.flags&ccNoCache != 0,
-		honours("no-store") && cc.flags&ccNoStore != 0,
 		honours("max-age") && cc.maxAge != absent && age > cc.maxAge*1000,
 		honours("min-fresh") && cc.minFresh != absent && left < cc.minFresh*1000:
 		return false

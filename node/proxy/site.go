@@ -176,6 +176,9 @@ type site struct {
 	honour   bool     // HonourRequestDirectives is not empty
 }
 
+// honours reports whether a request directive is obeyed.
+func (s *site) honours(name string) bool { return slices.Contains(s.HonourRequestDirectives, name) }
+
 // table is one configuration: sites by host, pools by name. It is immutable.
 type table struct {
 	hosts map[string][]*site // exact name, ".suffix" for a wildcard, "" for "*"; longest prefix first
