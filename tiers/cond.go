@@ -140,7 +140,7 @@ var errChanged = errors.New("tiers: changed meanwhile")
 
 func (e *Engine) tryDecide(ctx context.Context, s *stripe, hash uint64, key item.Key, epoch uint32,
 	make func(h *Hit, ok bool) (*item.Item, error)) (underway, Existence, error) {
-	mark := e.rules.newest.Load()
+	mark := e.rules.installed.Load()
 	h, ok, err := e.getInside(ctx, hash, key, ReadOptions{})
 	if errors.Is(err, ErrUnavailable) {
 		return underway{}, 0, fmt.Errorf("%w: %w", ErrStateUnknown, err)
@@ -163,7 +163,7 @@ func (e *Engine) tryDecide(ctx context.Context, s *stripe, hash uint64, key item
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.busyLocked(key) ||
-		e.pending.epoch(hash).Load() != epoch || e.rules.newest.Load() != mark {
+		e.pending.epoch(hash).Load() != epoch || e.rules.installed.Load() != mark {
 		return underway{}, 0, errChanged
 	}
 	now := e.clock.UnixMilli() // under the lock: see expireRows

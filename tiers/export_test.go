@@ -8,7 +8,7 @@ import (
 
 // Waiters returns how many callers wait for the read of key that is under way.
 func (e *Engine) Waiters(key item.Key) int {
-	k := flightKey{key: string(key), epoch: e.pending.epoch(e.hash(key)).Load()}
+	k := flightKey{key: string(key), epoch: e.pending.epoch(e.hash(key)).Load(), rules: e.rules.installed.Load()}
 	e.fills.mu.Lock()
 	defer e.fills.mu.Unlock()
 	if f := e.fills.flying[k]; f != nil {

@@ -2,12 +2,14 @@ package tiers
 
 import "sync"
 
-// A flightKey names what is being read: an id, and the epoch in which the read
-// began. A reader that comes after a newer write was published has another
-// epoch, and does not join a read that may have missed it.
+// A flightKey names what is being read: an id, and the epoch and number of rules
+// at which the read began. A reader that comes after a newer write was published
+// or a rule installed has another one, and does not join a read that may have
+// missed it.
 type flightKey struct {
 	key   string
 	epoch uint32
+	rules uint64
 }
 
 // A flight is one read that several callers wait for.

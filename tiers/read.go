@@ -320,7 +320,7 @@ func refetchable(v item.View) bool {
 // fromL3 reads L3, once for all who ask for key in the same epoch: that of a
 // moment before key was found not to be pending.
 func (e *Engine) fromL3(ctx context.Context, hash uint64, key item.Key, epoch uint32) (Hit, bool, error) {
-	k := flightKey{key: string(key), epoch: epoch}
+	k := flightKey{key: string(key), epoch: epoch, rules: e.rules.installed.Load()}
 	f, leader := e.fills.join(k, e.maxWaiters)
 	switch {
 	case f == nil:

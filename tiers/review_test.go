@@ -740,3 +740,33 @@ func TestA5_AFlushThatGetsNowhereEnds(t *testing.T) {
 	e = reopen(t, e, dir, nil)
 	want(t, e, "k", "v")
 }
+
+// TestG2_NoReaderJoinsAReadFromBeforeARule: a read of L3 is held up; a bulk
+// delete is acknowledged; who asks then reads on his own.
+func TestG2_NoReaderJoinsAReadFromBeforeARule(t *testing.T) {
+	dir, store := t.TempDir(), &tiertest.Store{}
+	e := open(t, dir, nil)
+	put(t, e, "k", "v")
+	e = reopen(t, e, dir, func(o *tiers.Options) { o.WrapStore = store.Wrap })
+	reading, goOn := make(chan struct{}), make(chan struct{})
+	var once atomic.Bool
+	store.OnGet(func(item.Key) {
+		if once.CompareAndSwap(false, true) {
+			close(reading)
+			<-goOn
+		}
+	})
+	var done sync.WaitGroup
+	done.Go(func() { get(t, e, "k") })
+	<-reading
+	if _, err := e.DeleteMatching(t.Context(), tiers.Query{Prefix: "k"}, 0); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, ok, err := e.Get(ctx, key(t, "k"), tiers.ReadOptions{}); ok || err != nil {
+		t.Errorf("get after the delete: %v, %v, want absent", ok, err)
+	}
+	close(goOn)
+	done.Wait()
+}

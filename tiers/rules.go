@@ -38,6 +38,9 @@ type ruleSet struct {
 	unsweptL1 atomic.Uint64
 	// newest is the greatest version of all rules.
 	newest atomic.Uint64
+	// installed counts the rules that were added: two may come in another order
+	// than that of their versions.
+	installed atomic.Uint64
 
 	mu    sync.RWMutex
 	rules []*liveRule // ascending by version
@@ -61,6 +64,7 @@ func (s *ruleSet) add(r *liveRule) {
 	copy(s.rules[i+1:], s.rules[i:])
 	s.rules[i] = r
 	s.newest.Store(max(s.newest.Load(), uint64(r.Version)))
+	s.installed.Add(1)
 	s.refreshLocked()
 }
 
