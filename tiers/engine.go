@@ -127,11 +127,11 @@ func (e *Engine) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.metrics = newEngineMetrics(o.Metrics, e)
 	e.maxPayload.Store(e.payloadLimit(o.MaxPayloadBytes))
 	if err := e.openDeadLetters(); err != nil {
 		return err
 	}
+	e.metrics = newEngineMetrics(o.Metrics, e) // its gauges look at all parts
 	if err := e.replay(); err != nil {
 		return err
 	}

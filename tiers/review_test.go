@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"runtime"
 	"strings"
@@ -769,4 +770,22 @@ func TestG2_NoReaderJoinsAReadFromBeforeARule(t *testing.T) {
 	}
 	close(goOn)
 	done.Wait()
+}
+
+// TestD_MetricsDuringOpen: somebody asks for the metrics while the engine opens.
+func TestD_MetricsDuringOpen(t *testing.T) {
+	fs, set := crashfs.New(), metrics.NewSet()
+	asked := 0
+	fs.OnCall(func(_ crashfs.Op, name string) *crashfs.Fault {
+		if strings.Contains(name, "dead-letters") {
+			asked++
+			set.WritePrometheus(io.Discard)
+		}
+		return nil
+	})
+	open(t, t.TempDir(), func(o *tiers.Options) { o.JournalFS, o.Metrics = fs, set })
+	if asked == 0 {
+		t.Error("nothing was asked while the dead letters were opened")
+	}
+	fs.OnCall(nil)
 }
