@@ -37,9 +37,8 @@ func (c *call) get() *problem.Problem {
 		return c.missing()
 	}
 	c.hit = h
-	p = c.answerHit()
-	c.hit.Release()
-	return p
+	defer c.hit.Release() // also if answering panics: a pinned item never leaves L1
+	return c.answerHit()
 }
 
 // readOptions reads verify and min_version, and Edge-Tiers.

@@ -296,9 +296,9 @@ func (p *Proxy) sendFound(st *state, f *found) bool {
 	default:
 		p.m.hits.Inc()
 	}
+	defer f.hit.Release()
 	r := reply{meta: f.meta, content: f.hit.View.Content(), how: how{hasTTL: true, ttl: fr.lifetime - fr.age(now), source: f.hit.Source}}
 	p.send(st, &r)
-	f.hit.Release()
 	return true
 }
 
