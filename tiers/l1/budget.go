@@ -40,7 +40,7 @@ func (c *Cache) makeRoom(n int64, now int64) bool {
 }
 
 // shrink does one step towards fewer reserved bytes: it gives back a chunk, or
-// evicts. It reports false when neither is possible.
+// evicts, or gives back what tables no longer need. It reports false when neither is possible.
 func (c *Cache) shrink(b *batch) bool {
 	if c.dropUnused() {
 		return true
@@ -49,7 +49,7 @@ func (c *Cache) shrink(b *batch) bool {
 		c.dropUnused() // unless another goroutine has already put it to use
 		return true
 	}
-	return c.evict(b, nil)
+	return c.evict(b, nil) || c.trim()
 }
 
 // dropUnused gives the memory of one unused chunk back to the runtime.

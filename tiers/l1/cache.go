@@ -229,7 +229,8 @@ func (c *Cache) Unreserve(n int64) {
 // Resize changes the budget. If it is smaller, entries are evicted before
 // Resize returns; it reports false if what is pinned or read at the moment does
 // not fit, in which case the cache shrinks as soon as it can. Shards, chunks
-// and classes stay as New made them.
+// and classes stay as New made them; tables that would take too much of the new
+// budget are given back once all records have left.
 func (c *Cache) Resize(maxBytes int64) bool {
 	maxBytes = max(maxBytes, MinMaxBytes)
 	c.limit.Store(maxBytes)

@@ -2,6 +2,7 @@ package l1
 
 import (
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -99,28 +100,32 @@ func (m meta) lifetime(nowMilli int64) uint32 {
 	return uint32(max(0, min((at-nowMilli)/1000, math.MaxUint32-1)))
 }
 
-// entries is the table of all entries, in pages that never move and are never
-// given back.
+// entries is the table of all entries, in pages that never move. The table
+// never gets shorter.
 type entries struct {
 	pages atomic.Pointer[[]*entryPage]
+	high  atomic.Uint32 // pages up to the last that is not gone
 
-	// mu guards the list of free entries and the growth of pages. It is a leaf
-	// lock.
-	mu   sync.Mutex
-	head uint32 // number of the first free entry + 1; 0 means none
+	// mu guards the fields below and changes of those above. It is a leaf lock.
+	mu        sync.Mutex
+	head      uint32     // number of the first free entry + 1; 0 means none
+	gone      *entryPage // see trim
+	goneCount int        // how often it is in pages
 }
 
 const (
 	pageShift   = 8
 	pageEntries = 1 << pageShift
-	pageBytes   = pageEntries*entryBytes + 8
+	slotBytes   = 8 // of the pointer to a page
+	pageBytes   = pageEntries*entryBytes + slotBytes
 
 	maxEntries = 1<<31 - 2
 )
 
 type entryPage [pageEntries]entry
 
-func (t *entries) len() uint32 { return uint32(len(*t.pages.Load()) << pageShift) }
+// len returns a number above those of all entries in use.
+func (t *entries) len() uint32 { return t.high.Load() << pageShift }
 
 func (t *entries) at(number uint32) *entry {
 	return &(*t.pages.Load())[number>>pageShift][number%pageEntries]
@@ -146,25 +151,37 @@ func (t *entries) put(number uint32) {
 	t.mu.Unlock()
 }
 
-// grow adds a page, whose bytes the caller has reserved. It reports false at
-// the most entries that a number can name.
-func (t *entries) grow() bool {
+// grow adds a page, for which the caller has reserved pageBytes, and returns
+// how many of these it took: 0 at the most entries that a number can name.
+func (t *entries) grow() (taken int64) {
 	page := new(entryPage)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	first := t.len()
-	if first > maxEntries-pageEntries {
-		return false
+	pages := *t.pages.Load()
+	at := len(pages)
+	if t.goneCount > 0 {
+		at = slices.Index(pages, t.gone)
+		pages = slices.Clone(pages) // readers hold the old one
+		pages[at] = page
+		t.goneCount--
+		taken = pageBytes - slotBytes
+	} else {
+		if at > (maxEntries-pageEntries)>>pageShift {
+			return 0
+		}
+		// Growing in place is safe: who holds the old header never looks
+		// beyond its length.
+		pages = append(pages, page)
+		taken = pageBytes
 	}
+	first := uint32(at) << pageShift
 	for i := range page {
 		page[i].refs.Store(closed)
 		page[i].heat.Store(uint64(first) + uint64(i) + 2)
 	}
 	page[pageEntries-1].heat.Store(uint64(t.head))
-	// Growing in place is safe: who holds the old header never looks beyond
-	// its length.
-	pages := append(*t.pages.Load(), page)
 	t.pages.Store(&pages)
+	t.high.Store(max(t.high.Load(), uint32(at)+1))
 	t.head = first + 1
-	return true
+	return taken
 }

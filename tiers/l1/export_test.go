@@ -5,7 +5,7 @@ import "fmt"
 // Audit recomputes the accounting of c, which must be at rest, from what is
 // there, and checks that tables agree with each other.
 func (c *Cache) Audit() error {
-	used := c.fixedBytes() + int64(len(*c.entries.pages.Load()))*pageBytes + c.external.Load() +
+	used := c.fixedBytes() + c.entries.bytes() + c.external.Load() +
 		int64(len(c.slab.bufs)*c.slab.chunkSize)
 	for i := range c.shards {
 		used += c.shards[i].index.Load().bytes() - 8*minIndexWords
@@ -36,6 +36,15 @@ func (c *Cache) Audit() error {
 		}
 	}
 	return nil
+}
+
+func (t *entries) bytes() int64 {
+	pages := *t.pages.Load()
+	real := len(pages) - t.goneCount
+	if t.gone != nil {
+		real++
+	}
+	return int64(len(pages))*slotBytes + int64(real)*(pageBytes-slotBytes)
 }
 
 func (c *Cache) auditEntries(slots int) error {
@@ -72,7 +81,7 @@ func (c *Cache) auditEntries(slots int) error {
 	for n := c.entries.head; n != 0; n = uint32(c.entries.at(n - 1).heat.Load()) {
 		free++
 	}
-	if free+uint32(live) != c.entries.len() {
+	if gone := c.entries.goneCount << pageShift; int(free)+int(live)+gone != len(*c.entries.pages.Load())<<pageShift {
 		return fmt.Errorf("%d free and %d live entries of %d", free, live, c.entries.len())
 	}
 	return nil
@@ -108,6 +117,9 @@ func (cl *class) audit() error {
 // MoveOne moves records until a chunk is free, if any class has a chunk's worth
 // of free slots.
 func (c *Cache) MoveOne() bool { return c.compactAny() }
+
+// Trim gives back what tables do not need.
+func (c *Cache) Trim() bool { return c.trim() }
 
 // ClearChunk empties a chunk that is not of the class for n bytes by eviction.
 func (c *Cache) ClearChunk(n int) bool {

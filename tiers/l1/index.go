@@ -105,15 +105,16 @@ func (x *index) distance(i, j int) int {
 	return j + len(x.words) - i
 }
 
-// grown returns a copy of x with a quarter more room.
-func (x *index) grown() *index {
-	bigger := newIndex(grownWords(len(x.words)))
+// copied returns a copy of x with other room.
+func (x *index) copied(words int) *index {
+	out := newIndex(words)
 	for i := range x.words {
 		if w := x.words[i].Load(); w != 0 {
-			bigger.insert(w)
+			out.insert(w)
 		}
 	}
-	return bigger
+	return out
 }
 
+// grownWords returns a quarter more.
 func grownWords(n int) int { return n + n/4 }

@@ -121,8 +121,9 @@ func (c *Cache) newEntry(now int64) (number uint32, ok bool) {
 		if !c.makeRoom(pageBytes, now) {
 			return c.entries.take()
 		}
-		if !c.entries.grow() {
-			c.unclaim(pageBytes)
+		taken := c.entries.grow()
+		c.unclaim(pageBytes - taken)
+		if taken == 0 {
 			return 0, false
 		}
 	}
@@ -143,7 +144,7 @@ func (c *Cache) lockWithRoom(s *shard, now int64) bool {
 			c.unclaim(more)
 			continue
 		}
-		bigger := x.grown()
+		bigger := x.copied(grownWords(len(x.words)))
 		s.seq.Add(1)
 		s.index.Store(bigger)
 		s.seq.Add(1)
