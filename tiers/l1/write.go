@@ -2,6 +2,7 @@ package l1
 
 import (
 	"bytes"
+	"math"
 
 	"github.com/edgenode/edgenode/tiers/item"
 )
@@ -26,7 +27,8 @@ type PutOptions struct {
 // this key and version. It reports false, and stores nothing, if
 //
 //   - an entry with a newer version is there,
-//   - record takes more than a quarter of the budget, or is not what it must be,
+//   - record takes more than a quarter of the budget or 4 GiB, or is not what it
+//     must be,
 //   - room cannot be made, as too much is pinned or read at the moment.
 //
 // In the last two cases an older version that was there may still be: the
@@ -67,6 +69,7 @@ func (c *Cache) Put(hash uint64, key []byte, version uint64, record []byte, o Pu
 func (c *Cache) admissible(key []byte, version uint64, record []byte) bool {
 	v, err := item.Parse(record)
 	return err == nil && uint64(v.Version()) == version && bytes.Equal(v.Key(), key) &&
+		uint64(len(record)) <= math.MaxUint32 && // as entry.size holds
 		int64(c.slab.footprint(len(record))) <= c.limit.Load()/4
 }
 
