@@ -2,6 +2,7 @@ package tiers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/edgenode/edgenode/tiers/item"
@@ -18,37 +19,51 @@ func (e *Engine) GetMany(ctx context.Context, keys []item.Key, o ReadOptions, fn
 		}
 		return
 	}
-	defer e.leave()
-	e.getMany(ctx, keys, o, fn)
+	m := e.prefetch(ctx, keys, o)
+	e.leave() // fn may be slow, and must not hold up Close
+	m.each(ctx, keys, o, e.get, fn)
 }
 
-// getMany is GetMany for a caller that has entered.
-func (e *Engine) getMany(ctx context.Context, keys []item.Key, o ReadOptions, fn func(i int, h *Hit, ok bool, err error)) {
-	fetched, failed := e.prefetch(ctx, keys, o)
+// many is what one query has brought of several keys.
+type many struct {
+	e      *Engine
+	rows   []fetchedRow
+	failed error // of the query
+}
+
+// each calls fn for each key: with the row that was fetched, unless something
+// was published for its hash since, else with what read says.
+func (m *many) each(ctx context.Context, keys []item.Key, o ReadOptions,
+	read func(context.Context, item.Key, ReadOptions) (Hit, bool, error), fn func(i int, h *Hit, ok bool, err error)) {
 	for i, key := range keys {
-		hash := e.hash(key)
-		if f := fetched[i]; f.wanted && failed != nil {
-			e.deliver(hash, Hit{}, false, failed, i, o, fn)
-			continue
-		} else if f.wanted && e.pending.epoch(hash).Load() == f.epoch {
-			h, ok := e.useFetched(hash, key, f)
-			e.deliver(hash, h, ok, nil, i, o, fn)
-			continue
+		h, ok, err := m.fetched(key, o, m.rows[i])
+		if errors.Is(err, errNotFetched) {
+			h, ok, err = read(ctx, key, o)
 		}
-		h, ok, err := e.getInside(ctx, hash, key, o)
-		e.deliver(hash, h, ok, err, i, o, fn)
+		m.e.metrics.read(&h, ok, err)
+		fn(i, &h, ok, err)
+		if ok {
+			h.Release()
+		}
 	}
 }
 
-func (e *Engine) deliver(hash uint64, h Hit, ok bool, err error, i int, o ReadOptions, fn func(int, *Hit, bool, error)) {
-	if ok {
-		h, ok, err = e.demand(hash, h, o)
+// errNotFetched says that a key is to be read by itself.
+var errNotFetched = errors.New("tiers: not fetched")
+
+func (m *many) fetched(key item.Key, o ReadOptions, f fetchedRow) (Hit, bool, error) {
+	hash := m.e.hash(key)
+	switch {
+	case f.wanted && m.failed != nil:
+		return Hit{}, false, m.failed
+	case !f.wanted || m.e.pending.epoch(hash).Load() != f.epoch:
+		return Hit{}, false, errNotFetched
 	}
-	e.metrics.read(&h, ok, err)
-	fn(i, &h, ok, err)
-	if ok {
-		h.Release()
+	h, ok := m.e.useFetched(hash, key, f)
+	if !ok {
+		return Hit{}, false, nil
 	}
+	return m.e.demand(hash, h, o)
 }
 
 // getInside is get for a caller that has entered.
@@ -67,9 +82,13 @@ type fetchedRow struct {
 	mark   item.Version
 }
 
+// prefetchBytes is how much prefetch keeps; rows beyond it are read when it is
+// their turn.
+const prefetchBytes = 8 << 20
+
 // prefetch reads the rows of the keys that neither L1 nor pending hold.
-func (e *Engine) prefetch(ctx context.Context, keys []item.Key, o ReadOptions) ([]fetchedRow, error) {
-	rows := make([]fetchedRow, len(keys))
+func (e *Engine) prefetch(ctx context.Context, keys []item.Key, o ReadOptions) *many {
+	m := &many{e: e, rows: make([]fetchedRow, len(keys))}
 	var wanted []item.Key
 	var at []int
 	mark := item.Version(e.rules.newest.Load())
@@ -79,20 +98,26 @@ func (e *Engine) prefetch(ctx context.Context, keys []item.Key, o ReadOptions) (
 			h.Release()
 			continue
 		}
-		c, pending := e.copyPending(hash, key)
-		if pending || !readsL3(key, o) {
-			continue
+		if c, pending := e.copyPending(hash, key); !pending && readsL3(key, o) {
+			m.rows[i] = fetchedRow{epoch: c.epoch, mark: mark}
+			wanted, at = append(wanted, key), append(at, i)
 		}
-		rows[i] = fetchedRow{wanted: true, epoch: c.epoch, mark: mark}
-		wanted, at = append(wanted, key), append(at, i)
 	}
 	if len(wanted) < 2 {
-		return make([]fetchedRow, len(keys)), nil
+		return m
 	}
-	err := e.readManyL3(ctx, wanted, func(i int, v item.View) {
-		rows[at[i]].record = append(item.View(nil), v...)
+	for _, i := range at {
+		m.rows[i].wanted = true
+	}
+	kept := 0
+	m.failed = e.readManyL3(ctx, wanted, func(i int, v item.View) {
+		row := &m.rows[at[i]]
+		if row.wanted = kept+len(v) <= prefetchBytes; row.wanted {
+			kept += len(v)
+			row.record = append(item.View(nil), v...)
+		}
 	})
-	return rows, err
+	return m
 }
 
 // useFetched turns a row into a hit, unless there is none, it is over or hidden.
@@ -160,7 +185,10 @@ func refuseAll(out []Receipt, err error) {
 // deleteMany is DeleteMany for a caller that has entered.
 func (e *Engine) deleteMany(ctx context.Context, keys []item.Key, d item.Durability, out []Receipt) {
 	existed := make([]Existence, len(keys))
-	e.getMany(ctx, keys, ReadOptions{}, func(i int, _ *Hit, ok bool, err error) {
+	inside := func(ctx context.Context, key item.Key, o ReadOptions) (Hit, bool, error) {
+		return e.getInside(ctx, e.hash(key), key, o)
+	}
+	e.prefetch(ctx, keys, ReadOptions{}).each(ctx, keys, ReadOptions{}, inside, func(i int, _ *Hit, ok bool, err error) {
 		switch {
 		case err != nil:
 		case ok:
