@@ -29,13 +29,43 @@
 //
 // # Readers
 //
-// A reader takes no lock. It probes the index, adds one to refs of the entry,
-// and only then compares the key: what is pinned neither moves nor is reused. A
-// writer that wants the bytes to itself closes the entry, which it can only
-// while nobody reads it; a record that is replaced, deleted or evicted under a
-// reader is condemned, and whoever leaves last frees it. A reader that found
-// nothing checks by a sequence number that no words moved meanwhile, and else
-// looks again with the lock held.
+// A reader takes no lock: it loads a word of the index, adds one to refs of the
+// entry named there, and only then reads the place, the record and its key. This
+// is safe although word, entry and slot may have changed hands in between:
+//
+//  1. An entry and its slot always have one owner: the free list; the goroutine
+//     that took them from there or seized the entry; the index of one shard; or,
+//     condemned, the readers who are left. All but the index hold it closed.
+//  2. A put fills hash, place, size and bytes as the owner, writes the word, and
+//     then opens the entry, all that is in the index under the shard's lock: an
+//     entry that a reader can pin is whole, and is the one of its key.
+//  3. To pin is one atomic addition that returns the state: if the entry was
+//     open, it stays what it is until the pin is let go; if it was closed, the
+//     reader takes its one away and has read nothing. Such a passing one
+//     delays a seizure or an eviction, and does no other harm.
+//  4. Who wants an open entry to itself, to overwrite or to move the record,
+//     holds the shard's lock and seizes it by a swap of refs from 0, which fails
+//     while anybody has it pinned; the bytes of a pinned record never change.
+//  5. Replaced, deleted or evicted, an entry first leaves the index and is then
+//     condemned; of all who see condemned without readers, one swap to closed
+//     succeeds, and that one frees slot and entry, once.
+//  6. A reader with a word of an earlier life pins what the entry is now, and
+//     compares the whole hash and the key: what matches is the record of this
+//     key, and was its newest at some moment of the call.
+//  7. What does not match, or is closed, proves nothing: a word that is
+//     overwritten or moves changes seq, before what it named is condemned, and
+//     a reader that found nothing while seq changed or was odd looks again with
+//     the lock held. New words need no change of seq: they only turn empty
+//     places into others, and an index that was outgrown is never written again.
+//  8. A chunk is taken out of the table only when no slot of it is owned, so
+//     that the place of a pinned entry leads to its bytes, by an older copy of
+//     the table too; what is reached by a place of an entry that is not pinned is
+//     used to rank candidates, and looked at again under the lock.
+//  9. Pages of entries never move; one that is given back has all its entries on
+//     the free list, and both it and the page in its place are closed for good.
+//  10. All these fields are atomics, which order the plain bytes of records too:
+//     written before the entry opens and read after the pin; read before the
+//     unpin and written after the seizure or the freeing that saw it.
 //
 // # Lock order
 //

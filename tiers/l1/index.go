@@ -10,7 +10,7 @@ import (
 // bits.
 type shard struct {
 	index  atomic.Pointer[index]
-	seq    atomic.Uint32 // odd while words move; changed by every move
+	seq    atomic.Uint64 // odd while words move; changed by every move
 	hits   atomic.Uint64
 	misses atomic.Uint64
 	puts   atomic.Uint64

@@ -178,3 +178,44 @@ func (oddHook) Score(dst []int32, c []item.Candidate, pressure float64) []int32 
 	}
 	return eviction.Tan{}.Score(dst, c, pressure)
 }
+
+// Keys of one hash share a run of the index, and their entries pass from one to
+// another. What is there throughout is never missed, whatever moves beside it.
+func TestHammerOfOneHash(t *testing.T) {
+	const h, keys = 42, 12
+	c := newCache(t, l1.Options{MaxBytes: 1 << 20})
+	set := func(i int, version uint64, n int) bool {
+		return c.Put(h, keyOf(i), version, record(keyOf(i), version, n), l1.PutOptions{})
+	}
+	for i := 0; i < keys; i += 3 {
+		set(i, 1, 100)
+	}
+	var group sync.WaitGroup
+	for g := range 6 {
+		group.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(g), 3))
+			for n := range 6000 / slow {
+				i := random.IntN(keys)
+				steady := i%3 == 0
+				switch random.IntN(6) {
+				case 0, 1:
+					set(i, uint64(n+2), random.IntN(600))
+				case 2:
+					if !steady {
+						c.Delete(h, keyOf(i), uint64(n))
+					}
+				default:
+					p, ok := c.Get(h, keyOf(i), 0)
+					if ok {
+						verify(t, p.Bytes(), keyOf(i))
+					} else if steady {
+						t.Errorf("key %d missed", i)
+						return
+					}
+					p.Release()
+				}
+			}
+		})
+	}
+	group.Wait()
+}
