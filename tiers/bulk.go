@@ -127,23 +127,12 @@ func (e *Engine) submitRule(ctx context.Context, r item.Rule, d item.Durability)
 	if err := e.rules.room(); err != nil {
 		return BulkReceipt{}, fmt.Errorf("%w: %w", &Refusal{Level: "rules", Pressure: 1, RetryAfter: time.Second}, err)
 	}
-	r.Version = e.clock.Stamp()
-	r.CreatedAt = r.Version.UnixMilli()
-	if err := r.Check(); err != nil {
-		return BulkReceipt{}, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	pos, err := e.append(item.KindRule, r.AppendTo(nil))
+	live, err := e.makeRule(r, d)
 	if err != nil {
 		return BulkReceipt{}, err
 	}
-	if err := e.reach(d, pos); err != nil {
-		e.journal.Release(pos)
-		return BulkReceipt{}, err
-	}
-	live := &liveRule{Rule: r, pos: pos, logged: true}
-	e.rules.add(live)
 	e.wakeBuried()
-	out := BulkReceipt{Version: r.Version, Persisted: d}
+	out := BulkReceipt{Version: live.Version, Persisted: d}
 	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
 	defer cancel()
 	err = e.applyRule(ctx, live)
@@ -154,6 +143,27 @@ func (e *Engine) submitRule(ctx context.Context, r item.Rule, d item.Durability)
 		return out, fmt.Errorf("%w: the rule holds and is in the journal, but L3 does not have it yet", ErrUnknownFate)
 	}
 	return out, nil
+}
+
+// makeRule gives r its version, carries it to its level, and makes it hold.
+func (e *Engine) makeRule(r item.Rule, d item.Durability) (*liveRule, error) {
+	e.rules.begin(func() { r.Version = e.clock.Stamp() })
+	defer e.rules.end()
+	r.CreatedAt = r.Version.UnixMilli()
+	if err := r.Check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	pos, err := e.append(item.KindRule, r.AppendTo(nil))
+	if err != nil {
+		return nil, err
+	}
+	if err := e.reach(d, pos); err != nil {
+		e.journal.Release(pos)
+		return nil, err
+	}
+	live := &liveRule{Rule: r, pos: pos, logged: true}
+	e.rules.add(live)
+	return live, nil
 }
 
 func (e *Engine) ruleInL3(r *liveRule) bool {

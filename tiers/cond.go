@@ -140,6 +140,10 @@ var errChanged = errors.New("tiers: changed meanwhile")
 
 func (e *Engine) tryDecide(ctx context.Context, s *stripe, hash uint64, key item.Key, epoch uint32,
 	make func(h *Hit, ok bool) (*item.Item, error)) (underway, Existence, error) {
+	begun, err := e.rules.quiet(ctx)
+	if err != nil {
+		return underway{}, 0, err
+	}
 	mark := e.rules.installed.Load()
 	h, ok, err := e.getInside(ctx, hash, key, ReadOptions{})
 	if errors.Is(err, ErrUnavailable) {
@@ -162,9 +166,14 @@ func (e *Engine) tryDecide(ctx context.Context, s *stripe, hash uint64, key item
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.busyLocked(key) ||
+	e.rules.stamping.RLock()
+	defer e.rules.stamping.RUnlock()
+	if s.busyLocked(key) || e.rules.begun != begun ||
 		e.pending.epoch(hash).Load() != epoch || e.rules.installed.Load() != mark {
 		return underway{}, 0, errChanged
+	}
+	if it.Kind == item.KindMetadata && it.Durability > item.DurabilityMemory && s.contentInMemoryLocked(key) {
+		it.Kind = item.KindPut // its content must be as durable as the change
 	}
 	now := e.clock.UnixMilli() // under the lock: see expireRows
 	if it.Kind == item.KindMetadata && h.View.Expired(now) {
@@ -172,6 +181,21 @@ func (e *Engine) tryDecide(ctx context.Context, s *stripe, hash uint64, key item
 	}
 	wr, err := e.stampLocked(s, hash, it, now)
 	return wr, existed, err
+}
+
+// contentInMemoryLocked reports whether the content of key is pending and in no
+// journal.
+func (s *stripe) contentInMemoryLocked(key item.Key) bool {
+	p := s.ids[string(key)]
+	if p == nil {
+		return false
+	}
+	r := p.newestLocked(visible)
+	if r == nil {
+		return false
+	}
+	base := p.contentLocked(r)
+	return base != nil && base.memory
 }
 
 // settled waits until no write of key is in flight and returns the epoch of

@@ -39,7 +39,7 @@
 //  2. sweeping
 //  3. flusherState.mu
 //  4. stripe.mu (one at a time)
-//  5. ruleSet.mu, dirtyQueue.mu, Engine.reserveMu, flights.mu, backendState.mu
+//  5. ruleSet.stamping, ruleSet.mu, dirtyQueue.mu, Engine.reserveMu, flights.mu, backendState.mu
 //  6. the locks inside l1 and journal
 //
 // No lock of these but gate, sweeping and flusher is held during I/O of L3. The

@@ -1,6 +1,7 @@
 package tiers
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -42,6 +43,14 @@ type ruleSet struct {
 	// than that of their versions.
 	installed atomic.Uint64
 
+	// stamping orders the versions of rules and of conditional writes: a rule
+	// takes its version under it, a conditional write looks for rules and takes
+	// its version under it (for reading). It guards the three fields below.
+	stamping sync.RWMutex
+	begun    uint64        // rules that have taken a version
+	making   int           // of these, how many do not hold yet
+	made     chan struct{} // closed when making falls to 0
+
 	mu    sync.RWMutex
 	rules []*liveRule // ascending by version
 	// forgotten is the greatest version of the rules that were let go: what a
@@ -50,6 +59,46 @@ type ruleSet struct {
 	// forgottenSoft is the same for soft purges: a stored answer in L3 that is
 	// older is taken as stale, since nobody knows any more.
 	forgottenSoft item.Version
+}
+
+// begin calls stamp, which gives a rule its version. From here until end no
+// conditional write is decided: what it read might be what the rule removes.
+func (s *ruleSet) begin(stamp func()) {
+	s.stamping.Lock()
+	defer s.stamping.Unlock()
+	if s.making == 0 {
+		s.made = make(chan struct{})
+	}
+	s.begun++
+	s.making++
+	stamp()
+}
+
+// end says that the rule holds, or never will.
+func (s *ruleSet) end() {
+	s.stamping.Lock()
+	defer s.stamping.Unlock()
+	if s.making--; s.making == 0 {
+		close(s.made)
+	}
+}
+
+// quiet waits until no rule is between its version and its effect, and returns
+// how many have begun so far.
+func (s *ruleSet) quiet(ctx context.Context) (begun uint64, err error) {
+	for {
+		s.stamping.RLock()
+		begun, making, made := s.begun, s.making, s.made
+		s.stamping.RUnlock()
+		if making == 0 {
+			return begun, nil
+		}
+		select {
+		case <-made:
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
 }
 
 // add installs r. It holds for every read that begins after.
