@@ -2,11 +2,13 @@ package tiers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/l1"
+	"github.com/edgenode/edgenode/tiers/l3"
 )
 
 // Bulk deletes and purges are rules: one version, one journal record, true for
@@ -312,14 +314,18 @@ func (e *Engine) sweepL1(ctx context.Context, r *liveRule) error {
 	return nil
 }
 
-// sweepAll applies every rule that waits.
+// sweepAll applies every rule that waits. One that fails by itself does not hold
+// up the others; an outage ends the round.
 func (e *Engine) sweepAll(ctx context.Context) error {
+	var errs []error
 	for _, r := range e.rules.which(unapplied) {
-		if err := e.applyRule(ctx, r); err != nil {
-			return err
+		err := e.applyRule(ctx, r)
+		errs = append(errs, err)
+		if errors.Is(err, l3.ErrUnavailable) || ctx.Err() != nil {
+			break
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // runSweeper applies rules in the background, removes expired rows and lets go
