@@ -155,7 +155,9 @@ func (f *fetch) try(ctx context.Context, o *origin) (*originAnswer, error) {
 		o.inFlight.Add(-1)
 		return nil, f.failed(a, err)
 	}
-	o.worked()
+	if o.worked() {
+		f.p.o.Log.Info("origin answers again", "pool", f.r.pool.Name, "origin", o.authority)
+	}
 	a.received = f.p.o.Now()
 	a.Response = resp
 	a.stall = time.AfterFunc(a.stallAfter, func() { cancel(errStalled) })
@@ -183,7 +185,10 @@ func (f *fetch) failed(a *originAnswer, err error) error {
 		}
 	}
 	if !errors.Is(err, errAbandoned) && !errors.Is(err, errClosed) && !errors.Is(err, context.Canceled) {
-		o.failed(f.p.o.Now())
+		if o.failed(f.p.o.Now()) {
+			f.p.o.Log.Warn("origin rests: it failed several times in a row", "pool", f.r.pool.Name, "origin", o.authority,
+				"failures", maxFailures, "error", err)
+		}
 		f.p.m.originErrors.Inc()
 		f.p.o.Log.Debug("origin request failed", "pool", f.r.pool.Name, "origin", o.authority, "error", err)
 	}

@@ -121,19 +121,25 @@ func (pl *pool) rank(o *origin, key []byte, place int) uint64 {
 	return uint64(place)
 }
 
-// failed and worked keep the health of an origin.
-func (o *origin) failed(now int64) {
+// failed notes that a request failed at now, and reports whether the origin is
+// put to rest for the first time since it worked.
+func (o *origin) failed(now int64) (rests bool) {
 	n := o.failures.Add(1)
 	if n < maxFailures {
-		return
+		return false
 	}
 	rest := min(restFirst<<min(n-maxFailures, 10), restMost)
 	o.restUntil.Store(now + rest.Milliseconds())
+	return n == maxFailures
 }
 
-func (o *origin) worked() {
-	o.failures.Store(0)
+// worked notes an answer, and reports whether the origin was at rest before.
+func (o *origin) worked() (returned bool) {
+	if o.failures.Load() == 0 {
+		return false
+	}
 	o.restUntil.Store(0)
+	return o.failures.Swap(0) >= maxFailures
 }
 
 // target returns the URL that makes net/http send the request target exactly
