@@ -122,6 +122,10 @@ func (e *Engine) Health(context.Context) Health {
 		h.Verdict = "degraded"
 		h.Reasons = append(h.Reasons, fmt.Sprintf(format, args...))
 	}
+	if err := e.journal.Broken(); err != nil {
+		h.AcceptingWrites = false
+		degraded("the journal is read-only, writes are refused: %v", err)
+	}
 	if !h.L3.OK {
 		degraded("L3 does not answer: %s", h.L3.Error)
 	}

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/edgenode/edgenode/tiers"
@@ -353,6 +354,29 @@ func TestA6_FullJournalRefuses(t *testing.T) {
 	wantAbsent(t, e, "f/0")
 	flush(t, e)
 	l.check(t, e)
+}
+
+// TestA6_ReadOnlyJournalIsTold: no file of the journal can be synced any more.
+// Writes are refused, health says so, and reads go on.
+func TestA6_ReadOnlyJournalIsTold(t *testing.T) {
+	p := newPower(t)
+	t.Cleanup(func() { p.e.Close(context.Background()) })
+	put(t, p.e, "before", "v")
+	p.fs.OnCall(func(op crashfs.Op, _ string) *crashfs.Fault {
+		if op != crashfs.Sync {
+			return nil
+		}
+		return &crashfs.Fault{Err: syscall.EIO}
+	})
+	_, err := p.e.Submit(t.Context(), &tiers.Write{Key: key(t, "k"), Content: []byte("v")})
+	if !errors.Is(err, tiers.ErrUnknownFate) && !errors.Is(err, tiers.ErrReadOnly) {
+		t.Errorf("put on a broken disk: %v", err)
+	}
+	if h := p.e.Health(t.Context()); h.AcceptingWrites || h.Verdict != "degraded" {
+		t.Errorf("health: accepting %v, %s %v; want degraded, refusing", h.AcceptingWrites, h.Verdict, h.Reasons)
+	}
+	want(t, p.e, "before", "v")
+	p.fs.OnCall(nil)
 }
 
 // TestA9_BacklogIsExact: after every step of a random schedule the gauges equal

@@ -136,6 +136,14 @@ func (j *Journal) Backlog() Backlog {
 	return b
 }
 
+// Broken returns why the journal is read-only, or nil while it takes writes. It
+// costs a short lock.
+func (j *Journal) Broken() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.broken
+}
+
 // Oldest returns the place of the oldest record that a replay after a crash at
 // this moment could still give, released or not, and false if it would give
 // none. Its Length is 0: it is to be compared with, not to be read. Mark moves
