@@ -21,6 +21,9 @@ type fault struct {
 // faults is the one place where errors become problems, in the order asked.
 func faults() []fault {
 	return []fault{
+		// First, whatever the reason: the others say that nothing was written.
+		{tiers.ErrUnknownFate, problem.UnknownFate, 0, false},
+		{tiers.ErrRefused, problem.Refused, 0, false},
 		{tiers.ErrClosed, problem.ShuttingDown, time.Second, false},
 		{tiers.ErrShuttingDown, problem.ShuttingDown, time.Second, false},
 		{tiers.ErrStateUnknown, problem.StateUnknown, time.Second, false},
@@ -35,7 +38,6 @@ func faults() []fault {
 		{tiers.ErrPressure, problem.Pressure, time.Second, false},
 		{tiers.ErrFull, problem.Full, 0, false},
 		{tiers.ErrReadOnly, problem.ReadOnly, 0, false},
-		{tiers.ErrUnknownFate, problem.UnknownFate, 0, false},
 		{tiers.ErrPurged, problem.Superseded, 0, false},
 		{tiers.ErrSuperseded, problem.Superseded, 0, false},
 		{item.ErrBadID, problem.BadID, 0, true},

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"fmt"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -371,6 +372,8 @@ func TestEngineErrors(t *testing.T) {
 	f(tiers.ErrFull, 507, "full", "")
 	f(tiers.ErrReadOnly, 507, "read-only", "")
 	f(tiers.ErrUnknownFate, 500, "unknown-fate", "")
+	f(fmt.Errorf("%w: %w", tiers.ErrUnknownFate, tiers.ErrShuttingDown), 500, "unknown-fate", "") // it may be stored
+	f(tiers.ErrRefused, 422, "refused", "")
 	f(tiers.ErrClosed, 503, "shutting-down", "1")
 	f(tiers.ErrShuttingDown, 503, "shutting-down", "1")
 	f(tiers.ErrInvalid, 400, "invalid-write", "")

@@ -28,6 +28,7 @@ const (
 	IncompleteBody
 	BadSelector
 	InvalidWrite
+	Refused
 
 	Unauthorized
 	NotLocal
@@ -128,6 +129,7 @@ var table = [kinds]Entry{
 	IncompleteBody:    {"incomplete-body", 400, "The body ended before its announced length; nothing was written.", "Send it again."},
 	BadSelector:       {"bad-selector", 400, "The request does not say exactly which items it means; nothing was changed.", "See the detail for the selectors that are allowed."},
 	InvalidWrite:      {"invalid-write", 400, "The options of the write contradict each other or a limit; nothing was written.", "See the detail."},
+	Refused:           {"refused", 422, "The database refuses this item for what is in it; it was not stored.", "Change the content or the metadata; the node's log says what the database objects to."},
 
 	Unauthorized:     {"unauthorized", 401, "No token was sent, or it is not known.", "Send Authorization: Bearer with a token whose SHA-256 is in the configuration."},
 	NotLocal:         {"not-local", 403, "No tokens are configured, so that only local requests are answered.", "Ask from this machine as http://localhost, without a proxy in between, or add a [[token]] to the configuration."},
