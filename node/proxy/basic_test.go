@@ -6,13 +6,15 @@ import (
 	"time"
 )
 
-func TestStoreReuseExpire(t *testing.T) {
+func TestStoreReuseExpire(t *testing.T) { eachWay(t, testStoreReuseExpire) }
+
+func testStoreReuseExpire(t *testing.T) {
 	w := newWorld(t)
 	w.says(func(*http.Request) string { return w.ok("Cache-Control: max-age=60\nX-Two: a\nX-Two: b", "hello") })
 	w.expect(w.get("/a"), 200, "hello", "fwd=uri-miss;fwd-status=200;stored")
 	w.pass(10 * time.Second)
 	x := w.get("/a")
-	w.expect(x, 200, "hello", "hit;ttl=50;detail=l1")
+	w.expect(x, 200, "hello", "hit;ttl=50;detail=l")
 	if got, want := x.line("Age"), "10"; got != want {
 		t.Errorf("Age = %q, want %q", got, want)
 	}

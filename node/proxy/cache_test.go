@@ -11,7 +11,9 @@ import (
 )
 
 // RFC 9111 §3 and §1 of the contract: what is stored, and never stored.
-func TestRFC9111Section3Storing(t *testing.T) {
+func TestRFC9111Section3Storing(t *testing.T) { eachWay(t, testRFC9111Section3Storing) }
+
+func testRFC9111Section3Storing(t *testing.T) {
 	f := func(name, request, answer string, status int, reused bool, change ...func(o *Options)) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
@@ -80,7 +82,9 @@ func TestRFC9111Section3Storing(t *testing.T) {
 }
 
 // RFC 9111 §3.1: fields of the connection, and withheld ones, are not stored.
-func TestRFC9111Section31Fields(t *testing.T) {
+func TestRFC9111Section31Fields(t *testing.T) { eachWay(t, testRFC9111Section31Fields) }
+
+func testRFC9111Section31Fields(t *testing.T) {
 	w := newWorld(t)
 	w.always(w.ok("Cache-Control: max-age=60, no-cache=\"X-Once\", private=\"x-mine\"\nConnection: X-Hop, keep-alive\nX-Hop: 1\nKeep-Alive: timeout=5\nX-Once: o\nX-Mine: m\nX-Keep:   spaced  value \nSurrogate-Key: k1 k2\nCache-Status: up;hit", "b"))
 	first := w.get("/a")
@@ -111,7 +115,9 @@ func TestRFC9111Section31Fields(t *testing.T) {
 }
 
 // RFC 9111 §4.1.
-func TestRFC9111Section41Vary(t *testing.T) {
+func TestRFC9111Section41Vary(t *testing.T) { eachWay(t, testRFC9111Section41Vary) }
+
+func testRFC9111Section41Vary(t *testing.T) {
 	w := newWorld(t)
 	w.says(func(r *http.Request) string {
 		return w.ok("Cache-Control: max-age=60\nVary: Foo\nVary: accept-language", r.Header.Get("Foo")+"/"+r.Header.Get("Accept-Language"))
@@ -137,7 +143,9 @@ func TestRFC9111Section41Vary(t *testing.T) {
 	f("fwd=vary-miss", "2/", "Foo: 2")
 }
 
-func TestAcceptEncodingIsNormalised(t *testing.T) {
+func TestAcceptEncodingIsNormalised(t *testing.T) { eachWay(t, testAcceptEncodingIsNormalised) }
+
+func testAcceptEncodingIsNormalised(t *testing.T) {
 	w := newWorld(t)
 	w.says(func(r *http.Request) string {
 		return w.ok("Cache-Control: max-age=60\nVary: Accept-Encoding", r.Header.Get("Accept-Encoding"))
@@ -168,7 +176,9 @@ func TestVariantsAreCapped(t *testing.T) {
 }
 
 // RFC 9111 §4.3: validation of what is stale.
-func TestRFC9111Section43Validation(t *testing.T) {
+func TestRFC9111Section43Validation(t *testing.T) { eachWay(t, testRFC9111Section43Validation) }
+
+func testRFC9111Section43Validation(t *testing.T) {
 	w := newWorld(t)
 	w.says(func(r *http.Request) string {
 		if r.Header.Get("If-None-Match") == `"v1"` && r.Header.Get("If-Modified-Since") != "" {
@@ -196,6 +206,10 @@ func TestRFC9111Section43Validation(t *testing.T) {
 
 // A 304 about something else is not believed.
 func TestRFC9111Section433OtherValidator(t *testing.T) {
+	eachWay(t, testRFC9111Section433OtherValidator)
+}
+
+func testRFC9111Section433OtherValidator(t *testing.T) {
 	w := newWorld(t)
 	n := 0
 	w.says(func(r *http.Request) string {
@@ -210,7 +224,9 @@ func TestRFC9111Section433OtherValidator(t *testing.T) {
 	w.expect(w.get("/a"), 200, "body3", "fwd=stale;fwd-status=200")
 }
 
-func TestNoCacheIsAlwaysValidated(t *testing.T) {
+func TestNoCacheIsAlwaysValidated(t *testing.T) { eachWay(t, testNoCacheIsAlwaysValidated) }
+
+func testNoCacheIsAlwaysValidated(t *testing.T) {
 	w := newWorld(t)
 	w.says(func(r *http.Request) string {
 		if r.Header.Get("If-None-Match") != "" {
@@ -224,7 +240,9 @@ func TestNoCacheIsAlwaysValidated(t *testing.T) {
 }
 
 // RFC 9110 §13 and §14 from the store, cold and warm.
-func TestRFC9110ConditionalsAndRanges(t *testing.T) {
+func TestRFC9110ConditionalsAndRanges(t *testing.T) { eachWay(t, testRFC9110ConditionalsAndRanges) }
+
+func testRFC9110ConditionalsAndRanges(t *testing.T) {
 	w := newWorld(t)
 	const modified = "Sun, 06 Nov 2022 08:49:37 GMT"
 	w.always(w.ok("Cache-Control: max-age=600\nETag: \"e\"\nLast-Modified: "+modified+"\nContent-Type: text/plain", "0123456789"))
@@ -285,7 +303,9 @@ func TestRFC9110ConditionalsAndRanges(t *testing.T) {
 }
 
 // RFC 9111 §3.3: a part is never stored as the whole.
-func TestRFC9111Section33Partial(t *testing.T) {
+func TestRFC9111Section33Partial(t *testing.T) { eachWay(t, testRFC9111Section33Partial) }
+
+func testRFC9111Section33Partial(t *testing.T) {
 	w := newWorld(t)
 	w.says(func(r *http.Request) string {
 		if r.Header.Get("Range") != "" {
@@ -298,7 +318,9 @@ func TestRFC9111Section33Partial(t *testing.T) {
 	w.expect(w.get("/a", "Range: bytes=0-1"), 206, "01", "hit")
 }
 
-func TestHeadFromStoredGet(t *testing.T) {
+func TestHeadFromStoredGet(t *testing.T) { eachWay(t, testHeadFromStoredGet) }
+
+func testHeadFromStoredGet(t *testing.T) {
 	w := newWorld(t)
 	w.says(func(r *http.Request) string {
 		raw := w.ok("Cache-Control: max-age=60", "0123456789")
@@ -321,7 +343,9 @@ func TestHeadFromStoredGet(t *testing.T) {
 }
 
 // RFC 5861 and RFC 9111 §4.2.4.
-func TestStaleOnError(t *testing.T) {
+func TestStaleOnError(t *testing.T) { eachWay(t, testStaleOnError) }
+
+func testStaleOnError(t *testing.T) {
 	down := func(c net.Conn, _ *http.Request) { c.Close() }
 	f := func(name, answer string, after time.Duration, fail func(w *world), want string, change ...func(o *Options)) {
 		t.Helper()
@@ -360,7 +384,9 @@ func TestStaleOnError(t *testing.T) {
 }
 
 // RFC 5861 §3: served at once, one refresh, never past the window.
-func TestStaleWhileRevalidate(t *testing.T) {
+func TestStaleWhileRevalidate(t *testing.T) { eachWay(t, testStaleWhileRevalidate) }
+
+func testStaleWhileRevalidate(t *testing.T) {
 	w := newWorld(t)
 	release := make(chan struct{})
 	w.always(w.ok("Cache-Control: max-age=10, stale-while-revalidate=20", "old"))
@@ -382,7 +408,9 @@ func TestStaleWhileRevalidate(t *testing.T) {
 	w.expect(w.get("/a"), 200, "new", "fwd=stale")
 }
 
-func TestOnlyIfCached(t *testing.T) {
+func TestOnlyIfCached(t *testing.T) { eachWay(t, testOnlyIfCached) }
+
+func testOnlyIfCached(t *testing.T) {
 	w := newWorld(t)
 	w.always(w.ok("Cache-Control: max-age=10", "x"))
 	w.serveStatus(504, "GET", "/a", "Cache-Control: only-if-cached")
@@ -393,7 +421,9 @@ func TestOnlyIfCached(t *testing.T) {
 	}
 }
 
-func TestRequestDirectives(t *testing.T) {
+func TestRequestDirectives(t *testing.T) { eachWay(t, testRequestDirectives) }
+
+func testRequestDirectives(t *testing.T) {
 	w := newWorld(t)
 	w.always(w.ok("Cache-Control: max-age=10", "x"))
 	w.get("/a")

@@ -112,7 +112,7 @@ func (p *Proxy) newFlight(st *state, f *found, class string) *flight {
 	fl := &flight{p: p, r: p.snapshot(st), class: class, where: item.L1, stamp: p.o.Engine.Stamp(), fwd: f.reason, length: -1}
 	fl.r.method = http.MethodGet // HEAD is answered from what a GET brings
 	if f.ok {
-		fl.where, fl.fwd = st.out.ReadTiers, fwdStale
+		fl.where, fl.fwd = orDefault(st.out.ReadTiers, st.site.Tiers), fwdStale
 	}
 	if st.refetch {
 		fl.fwd, fl.insist = fwdRequest, true

@@ -283,6 +283,10 @@ type world struct {
 	answer func(c net.Conn, r *http.Request)
 	seen   []*http.Request
 	conns  sync.WaitGroup
+
+	reopener
+	gate   sync.Mutex
+	active int // requests under way
 }
 
 func (w *world) now() int64           { return w.clock.Load() }
@@ -304,17 +308,24 @@ func newWorld(t testing.TB, change ...func(o *Options)) *world {
 		Pools: []Pool{{Name: "main", Origins: []string{"http://" + w.ln.Addr().String()}}},
 		Sites: []Site{{Name: "shop", Hosts: []string{"shop.example", "*.shop.example"}, Pool: "main"}},
 	}
+	if w.way = wayOf(t); w.way != "" && w.way != wayCold {
+		w.dir = t.TempDir()
+		o.Sites[0].Tiers = item.L1 | item.L3
+	}
 	for _, f := range change {
 		f(&o)
 	}
-	w.store = o.Engine
-	if w.p, err = New(o); err != nil {
+	w.options = o
+	w.open(t)
+	w.store = w.options.Engine
+	if w.p, err = New(w.options); err != nil {
 		t.Fatal(err)
 	}
 	w.conns.Add(1)
 	go w.accept()
 	t.Cleanup(func() {
 		w.p.Close()
+		w.reopener.close(t)
 		w.ln.Close()
 		w.conns.Wait()
 	})
@@ -338,17 +349,23 @@ func eachEngine(t *testing.T, test func(t *testing.T, on opener)) {
 // realEngine opens the engine that serve wires, with little memory.
 func realEngine(t testing.TB, dir string, now func() int64) *tiers.Engine {
 	t.Helper()
+	e := openEngine(t, dir, now)
+	t.Cleanup(func() {
+		if err := e.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
+}
+
+func openEngine(t testing.TB, dir string, now func() int64) *tiers.Engine {
+	t.Helper()
 	e, err := tiers.Open(context.Background(), tiers.Options{
 		DataDir: dir, L1MaxBytes: 16 << 20, MaxPayloadBytes: 2 << 20, JournalMaxBytes: 16 << 20, Now: now, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := e.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
 	return e
 }
 
@@ -441,7 +458,8 @@ func (w *world) request(method, target string, lines ...string) *exchange {
 }
 
 func (w *world) serve(x *exchange) *exchange {
-	w.p.Serve(x)
+	w.enter().Serve(x)
+	w.leave()
 	if !x.ended {
 		w.Errorf("%s %s: no answer was sent", x.method, x.target)
 	}

@@ -268,7 +268,9 @@ func TestUnderscoresDoNotSpoof(t *testing.T) {
 }
 
 // Cookies are compared byte for byte.
-func TestVaryCookieIsExact(t *testing.T) {
+func TestVaryCookieIsExact(t *testing.T) { eachWay(t, testVaryCookieIsExact) }
+
+func testVaryCookieIsExact(t *testing.T) {
 	w := newWorld(t)
 	w.says(func(r *http.Request) string {
 		return w.ok("Cache-Control: max-age=60\nVary: Cookie", r.Header.Get("Cookie"))
@@ -323,7 +325,9 @@ func TestUnaskedNotModified(t *testing.T) {
 
 // RFC 9111 §5.2.1.5: where the site honours no-store of requests, their answers
 // are not stored.
-func TestRequestNoStore(t *testing.T) {
+func TestRequestNoStore(t *testing.T) { eachWay(t, testRequestNoStore) }
+
+func testRequestNoStore(t *testing.T) {
 	w := newWorld(t, site1(func(s *Site) { s.HonourRequestDirectives = []string{"no-store"} }))
 	w.always(w.ok("Cache-Control: max-age=60", "x"))
 	w.get("/a", "Cache-Control: no-store")

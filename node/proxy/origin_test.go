@@ -45,7 +45,9 @@ func TestRFC9110Section76RequestFields(t *testing.T) {
 }
 
 // A variant is chosen by the list that the origin saw, the peer at its end.
-func TestForwardedForAsVariant(t *testing.T) {
+func TestForwardedForAsVariant(t *testing.T) { eachWay(t, testForwardedForAsVariant) }
+
+func testForwardedForAsVariant(t *testing.T) {
 	w := newWorld(t)
 	w.says(func(r *http.Request) string {
 		return w.ok("Cache-Control: max-age=60\nVary: X-Forwarded-For", r.Header.Get("X-Forwarded-For"))

@@ -159,7 +159,9 @@ func testC23_WaiterAfterTagPurge(t *testing.T, on opener) {
 	w.expect(w.get("/a"), 200, "fresh", "hit")
 }
 
-func TestSoftPurge(t *testing.T) {
+func TestSoftPurge(t *testing.T) { eachWay(t, testSoftPurge) }
+
+func testSoftPurge(t *testing.T) {
 	w := newWorld(t)
 	w.says(func(r *http.Request) string {
 		if r.Header.Get("If-None-Match") != "" {
@@ -169,13 +171,13 @@ func TestSoftPurge(t *testing.T) {
 	})
 	w.get("/a")
 	_, v, _ := w.p.PurgeURL("http://shop.example/a")
-	if _, err := w.engine.Purge(context.Background(), tiers.Purge{Soft: true, Namespaces: item.InSites, Match: item.MatchTag, Values: v}); err != nil {
+	if _, err := w.store.Purge(context.Background(), tiers.Purge{Soft: true, Namespaces: item.InSites, Match: item.MatchTag, Values: v}); err != nil {
 		t.Fatal(err)
 	}
 	w.expect(w.get("/a"), 200, "x", "fwd=stale;fwd-status=304")
 	w.expect(w.get("/a"), 200, "x", "hit")
 	w.does(func(c net.Conn, _ *http.Request) { c.Close() })
-	if _, err := w.engine.Purge(context.Background(), tiers.Purge{Soft: true, Namespaces: item.InSites, Match: item.MatchTag, Values: v}); err != nil {
+	if _, err := w.store.Purge(context.Background(), tiers.Purge{Soft: true, Namespaces: item.InSites, Match: item.MatchTag, Values: v}); err != nil {
 		t.Fatal(err)
 	}
 	w.expect(w.get("/a"), 200, "x", "fwd=stale") // stands in while the origin is away

@@ -88,7 +88,9 @@ func TestConfigureKeepsTheOldOnError(t *testing.T) {
 	w.serveStatus(421, "GET", "/")
 }
 
-func TestQueryRulesShareOneObject(t *testing.T) {
+func TestQueryRulesShareOneObject(t *testing.T) { eachWay(t, testQueryRulesShareOneObject) }
+
+func testQueryRulesShareOneObject(t *testing.T) {
 	w := newWorld(t, site1(func(s *Site) { s.IgnoreQuery, s.SortQuery = []string{"utm_*"}, true }))
 	w.always(w.ok("Cache-Control: max-age=60", "x"))
 	w.get("/a?b=1&a=2&utm_source=q")
@@ -101,7 +103,9 @@ func TestQueryRulesShareOneObject(t *testing.T) {
 	w.expect(w.get("/a?a=2&b=1"), 200, "x", "fwd=")
 }
 
-func TestKeysKeepSitesAndPortsApart(t *testing.T) {
+func TestKeysKeepSitesAndPortsApart(t *testing.T) { eachWay(t, testKeysKeepSitesAndPortsApart) }
+
+func testKeysKeepSitesAndPortsApart(t *testing.T) {
 	w := newWorld(t)
 	w.always(w.ok("Cache-Control: max-age=60", "x"))
 	f := func(host, scheme, want string) {
@@ -333,7 +337,9 @@ func TestBalance(t *testing.T) {
 
 // Behind a proxy that is trusted, its word on the scheme holds: a redirect from
 // http to https must not be given to https.
-func TestSchemeOfTrustedProxy(t *testing.T) {
+func TestSchemeOfTrustedProxy(t *testing.T) { eachWay(t, testSchemeOfTrustedProxy) }
+
+func testSchemeOfTrustedProxy(t *testing.T) {
 	w := newWorld(t)
 	w.says(func(r *http1) string {
 		proto := r.Header.Get("X-Forwarded-Proto")
