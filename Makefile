@@ -1,7 +1,8 @@
 # edgenode: everything one does with the tree. `make check` is the whole gate.
 #
 # Needed: Go (version in go.mod), git, bash. `make test` also needs a C compiler,
-# for the race detector; the binary itself never does.
+# for the race detector, and the programs redis-server and mariadbd, which tests
+# start by themselves; the binary itself needs none of them.
 
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -12,7 +13,7 @@ BINARY   := $(CURDIR)/bin/edgenode
 FUZZTIME ?= 1m
 
 .PHONY: run build test check bench examples demo docker defects soak \
-        compiler format vet static clean-tree
+        compiler servers format vet static clean-tree
 
 # Run a node here, on embedded SQLite, with the defaults of edgenode.toml.
 run:
@@ -26,7 +27,7 @@ build:
 # binary in EDGENODE_BIN. Prints the ten slowest tests, then a line per package.
 # Before it, without the detector: what is promised of allocations, and the
 # engine's model and the journal at their full size.
-test: build compiler
+test: build compiler servers
 	$(GO) test -json -run 'Allocat|CostNothing|TestModel' ./... | $(GO) run ./tiers/tiertest/slowest
 	$(GO) test -json -timeout 10m ./tiers/journal | $(GO) run ./tiers/tiertest/slowest
 	CGO_ENABLED=1 EDGENODE_BIN=$(BINARY) $(GO) test -race -json -timeout 10m ./... | $(GO) run ./tiers/tiertest/slowest
@@ -60,7 +61,7 @@ defects:
 
 # Long campaigns: tests at full size (build tag soak), then each fuzz target for
 # FUZZTIME.
-soak: build compiler
+soak: build compiler servers
 	CGO_ENABLED=1 EDGENODE_BIN=$(BINARY) $(GO) test -race -tags soak -count=1 -timeout 6h ./...
 	for pkg in $$($(GO) list ./...); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
@@ -79,6 +80,27 @@ compiler:
 	else \
 	  echo "the race detector needs a C compiler: install gcc and the C library's headers" >&2; \
 	  echo "(Debian: sudo apt-get install gcc libc6-dev; Fedora: gcc glibc-devel; Alpine: gcc musl-dev; macOS: xcode-select --install)" >&2; \
+	  exit 1; \
+	fi
+
+# Tests start Redis and MariaDB servers of their own, so only the programs are
+# needed. Debian's packages would start services: while they are installed a
+# policy forbids it, as in container images, where such a file is there already.
+servers:
+	@missing=""; path="$$PATH:/usr/sbin:/usr/local/sbin"; \
+	PATH="$$path" command -v redis-server >/dev/null || missing="redis-server"; \
+	PATH="$$path" command -v mariadbd >/dev/null || missing="$$missing mariadb-server"; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ -f /etc/debian_version ] && [ "$$(id -u)" = 0 ]; then \
+	  echo "installing $${missing# } for the tests"; \
+	  if [ ! -e /usr/sbin/policy-rc.d ]; then \
+	    trap 'rm -f /usr/sbin/policy-rc.d' EXIT; \
+	    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d; \
+	  fi; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	else \
+	  echo "the tests start servers: install$$missing (no service of them needs to run)" | sed 's/install \?/install /' >&2; \
+	  echo "(Debian: sudo apt-get install redis-server mariadb-server; Fedora: redis mariadb-server; Alpine: redis mariadb; macOS: brew install redis mariadb)" >&2; \
 	  exit 1; \
 	fi
 
