@@ -18,8 +18,8 @@ func (p *Proxy) fill(st *state, f *found, try int) bool {
 		p.refuse(st, failLoop, how{fwd: f.reason})
 		return true
 	}
-	if !f.ok && st.x.Method() == http.MethodHead {
-		p.pass(st, f.reason)
+	if !f.ok && st.x.Method() == http.MethodHead || st.storeNot { // what is stored may be used, but nothing is (RFC 9111 §5.2.1.5)
+		p.pass(st, f.why(st))
 		return true
 	}
 	class := st.classOf()

@@ -436,6 +436,8 @@ func testRequestDirectives(t *testing.T) {
 	w.expect(w.get("/a", "Cache-Control: max-age=4"), 200, "x", "fwd=request")
 	w.expect(w.get("/a", "Cache-Control: no-cache"), 200, "x", "fwd=request")
 	w.expect(w.get("/a", "Cache-Control: min-fresh=11"), 200, "x", "fwd=request")
+	w.expect(w.get("/a", "Pragma: no-cache"), 200, "x", "fwd=request")
+	w.expect(w.get("/a", "Pragma: no-cache", "Cache-Control: x"), 200, "x", "hit") // RFC 9111 §5.4
 	w.pass(15 * time.Second)
 	w.expect(w.get("/a", "Cache-Control: max-stale=10"), 200, "x", "hit;ttl=-5")
 }

@@ -57,7 +57,17 @@ func TestRFC9213Targeted(t *testing.T) {
 	f("max-age=1, max-age=9", true, 0, 9) // the last of a name holds
 	f("max-age=1\nprivate", true, ccPrivate, 1)
 	f("max-age=-1", true, 0, 0)
-	f("max-age=1.5", true, 0, 0)
+	f("max-age=1.5", false, 0, 0) // no integer: as if it were not there
+	f(`max-age="60"`, false, 0, 0)
+	f("max-age", false, 0, 0)
+	f("max-age=(60)", false, 0, 0)
+	f(`max-age="60", no-store=1, private="x"`, true, ccNoStore, -1)
+	f("max-age=1.5, unknown", true, 0, -1)
+	f("public=1, max-age=60", true, 0, 60)
+	f("max-age=60, &&&&&", false, 0, 0)
+	f("max-age=60;foo=\"bar\", public", true, ccPublic, 60)
+	f("max-age=0060", true, 0, 60)
+	f("MaX-aGe=60", false, 0, 0)
 	f(`max-age=10, x="a\"b", y=:YQ==:, z=(a "b" 1);q=2, w=@12, v=*tok/a`, true, 0, 10)
 	f("", false, 0, 0)
 	f("max-age=1,", false, 0, 0)

@@ -54,6 +54,8 @@ type Options struct {
 
 	Log     *slog.Logger // nil discards
 	Metrics *metrics.Set // nil is not read by anybody
+
+	ticks func(d time.Duration) (<-chan time.Time, func()) // for tests; nil is ticker
 }
 
 func (o *Options) setDefaults() {
@@ -91,14 +93,16 @@ type Proxy struct {
 	table  atomic.Pointer[table]
 	states sync.Pool // *state
 
+	// ticks is the clock of health checks.
+	ticks func(d time.Duration) (tick <-chan time.Time, stop func())
+
 	ctx    context.Context // of fetches that no client owns
 	stop   context.CancelCauseFunc
-	tasks  sync.WaitGroup // fills
+	tasks  sync.WaitGroup // fills, health checks
 	lonely lonely
 	recent recent
 	seed   maphash.Seed
 
-	budget                    atomic.Int64 // of retries
 	told                      atomic.Int64 // Unix ms of the last warning of refused edits
 	fills, fillBytes, waiters atomic.Int64
 
@@ -119,16 +123,16 @@ func New(o Options) (*Proxy, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	p := &Proxy{o: o, flights: map[string]*flight{}, filling: map[string]int{}, seed: maphash.MakeSeed()}
+	p := &Proxy{o: o, flights: map[string]*flight{}, filling: map[string]int{}, seed: maphash.MakeSeed(), ticks: orTicker(o.ticks)}
 	p.states.New = func() any { return newState() }
 	p.ctx, p.stop = context.WithCancelCause(context.Background())
-	p.budget.Store(retryBudget)
 	t, err := newTable(o.Sites, o.Pools, p)
 	if err != nil {
 		return nil, err
 	}
 	p.table.Store(t)
 	p.m = newMetrics(o.Metrics, p)
+	t.begin(p)
 	return p, nil
 }
 
@@ -139,14 +143,11 @@ func (p *Proxy) Configure(sites []Site, pools []Pool) error {
 	if err != nil {
 		return err
 	}
-	p.table.Swap(t).closeIdle()
+	t.begin(p)
+	old := p.table.Swap(t)
+	old.end()
+	p.m.forget(old, t)
 	return nil
-}
-
-func (t *table) closeIdle() {
-	for _, pl := range t.pools {
-		pl.transport.CloseIdleConnections()
-	}
 }
 
 // Close ends all fetches and waits for their goroutines. Serve must not be
@@ -158,7 +159,7 @@ func (p *Proxy) Close() {
 	p.mu.Unlock()
 	p.stop(errClosed)
 	p.tasks.Wait()
-	p.table.Load().closeIdle()
+	p.table.Load().end()
 }
 
 // Serve answers one request. It returns when the answer is written.
@@ -201,8 +202,6 @@ func (p *Proxy) serve(st *state) {
 		p.pass(st, fwdMethod)
 	case st.out.Pass, len(st.key) > maxBaseKey, x.ContentLength() != 0:
 		p.pass(st, fwdBypass)
-	case st.site.honours("no-store") && st.cacheControl && requestDirectives(st).flags&ccNoStore != 0:
-		p.pass(st, fwdRequest) // neither from the store nor into it (RFC 9111 §5.2.1.5)
 	default:
 		p.serveCached(st)
 	}
@@ -261,6 +260,9 @@ func (p *Proxy) reply(st *state, a *Ready) {
 // serveCached answers GET and HEAD: from the store if it may, else by a fetch.
 func (p *Proxy) serveCached(st *state) {
 	for try := 0; ; try++ {
+		if try == 0 && st.site.honour && st.cacheControl && st.site.honours("no-store") {
+			st.storeNot = requestDirectives(st).flags&ccNoStore != 0
+		}
 		f := p.seek(st.x.Context(), &st.seeker, st, orDefault(st.out.ReadTiers, st.site.Tiers))
 		if f.failed {
 			p.m.storeErrors.Inc()
@@ -283,7 +285,7 @@ func (p *Proxy) sendFound(st *state, f *found) bool {
 	fr := f.meta.freshness()
 	now := p.o.Now()
 	use := fr.usable(now, f.hit.Stale)
-	if st.site.honour && st.cacheControl && !p.agreeable(st, &fr, now, &use) {
+	if st.site.honour && (st.cacheControl || st.pragma) && !p.agreeable(st, &fr, now, &use) {
 		st.refetch = true
 		return false
 	}
@@ -310,8 +312,8 @@ func (p *Proxy) agreeable(st *state, fr *freshness, now int64, use *usability) b
 	honours := st.site.honours
 	age, left := fr.age(now), fr.lifetime-fr.age(now)
 	switch {
-	case honours("no-cache") && cc.flags&ccNoCache != 0,
-		honours("max-age") && cc.maxAge != absent && age > cc.maxAge*1000,
+	case honours("no-cache") && (cc.flags&ccNoCache != 0 || st.pragma && !st.cacheControl), // §5.4
+		honours("max-age") && cc.maxAge != absent && (age > cc.maxAge*1000 || *use == useWhileStale),
 		honours("min-fresh") && cc.minFresh != absent && left < cc.minFresh*1000:
 		return false
 	}

@@ -25,6 +25,17 @@ type found struct {
 	failed  bool   // the store could not be asked
 }
 
+// why is the reason for which the origin is asked.
+func (f *found) why(st *state) string {
+	switch {
+	case st.refetch:
+		return fwdRequest
+	case f.ok:
+		return fwdStale
+	}
+	return f.reason
+}
+
 // seek looks the request up. It allocates nothing for a hit in memory.
 func (p *Proxy) seek(ctx context.Context, s *seeker, from fieldSource, where item.Tiers) found {
 	s.class = s.class[:0]

@@ -29,8 +29,11 @@ type state struct {
 
 	body *guardedBody // the request's, while an origin reads it; nil if there is none
 
-	refetch bool // the request's directives refuse what is stored
-	alone   bool // do not wait for another's fetch again
+	pragma bool // the request has Pragma: no-cache (RFC 9111 §5.4)
+
+	refetch  bool // the request's directives refuse what is stored
+	storeNot bool // the request's no-store is honoured
+	alone    bool // do not wait for another's fetch again
 
 	want    string // what takeField looks for
 	got     []byte
@@ -83,6 +86,10 @@ func (st *state) scan(name, value []byte) bool {
 		if equalFold(name, "range") {
 			st.ranged = true
 			c.ranges = joined(c.ranges, value)
+		}
+	case 6:
+		if equalFold(name, "pragma") && equalFold(value, "no-cache") {
+			st.pragma = true
 		}
 	case 8:
 		if equalFold(name, "if-match") {

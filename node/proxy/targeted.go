@@ -3,26 +3,45 @@ package proxy
 import "strings"
 
 // parseTargeted reads a targeted cache control field (RFC 9213), a dictionary
-// of structured fields (RFC 8941 §3.2). It reports false for one that is empty
-// or breaks the syntax: such a field is ignored as a whole.
+// of structured fields (RFC 9651 §3.2). It reports false for one that is empty
+// or breaks the syntax: such a field is ignored as a whole. A directive whose
+// value is not of its type (RFC 9213 §2.1: max-age is an integer, no string and
+// no decimal) is ignored by itself, and with it the field if nothing else stands
+// there.
 func parseTargeted(lines []string) (directives, bool) {
 	d := noDirectives()
 	p := sfParser{strings.Join(lines, ", ")}
 	seen := map[string]sfValue{}
-	if !p.dictionary(seen) || len(seen) == 0 {
+	if !p.dictionary(seen) {
 		return d, false
 	}
+	any := false
 	for name, v := range seen {
+		if !v.typed(name) {
+			continue
+		}
+		any = true
 		if v.kind == sfBool && !v.yes {
 			continue
 		}
-		dir := directive{name: name, value: v.text, hasValue: v.kind != sfBool, quoted: v.kind == sfString}
-		if v.kind == sfInteger && strings.HasPrefix(v.text, "-") || v.kind == sfOther {
-			dir.bad = true
-		}
-		d.add(dir)
+		d.add(directive{
+			name: name, value: v.text, hasValue: v.kind != sfBool, quoted: v.kind == sfString,
+			bad: strings.HasPrefix(v.text, "-") && v.kind == sfInteger,
+		})
 	}
-	return d, true
+	return d, any
+}
+
+// typed reports whether a member has a type that its directive may have. What
+// only restricts is believed with any value.
+func (v sfValue) typed(name string) bool {
+	switch name {
+	case "max-age", "s-maxage", "stale-while-revalidate", "stale-if-error":
+		return v.kind == sfInteger
+	case "public", "must-understand":
+		return v.kind == sfBool
+	}
+	return true
 }
 
 type sfKind byte
