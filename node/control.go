@@ -24,6 +24,9 @@ func (n *Node) openAdmin(cfg *config.Config, set *metrics.Set) (err error) {
 		Hooks:  func() any { return n.hooks.host.Report() },
 		Reload: n.reloadPage,
 		Pages: []admin.Page{{
+			Path: "/pools", Methods: "GET, HEAD", Serve: n.poolsPage,
+			About: "the origins of every pool and whether they are well",
+		}, {
 			Path: "/hooks/rollback", Methods: "POST", Serve: n.rollbackPage,
 			About: "makes the former set of hooks the live one, and the live one the former",
 		}},
@@ -61,6 +64,11 @@ func (n *Node) reloadPage(ctx context.Context) admin.Outcome {
 		out.Faults = []string{out.Err.Error()} // of a hook's module, for instance
 	}
 	return out
+}
+
+// poolsPage answers GET /pools.
+func (n *Node) poolsPage(x admin.Exchange) {
+	n.admin.JSON(x, n.proxy.Pools())
 }
 
 // rollbackPage answers POST /hooks/rollback with the hooks as they are then.

@@ -257,6 +257,15 @@ func proxyPools(cfg *config.Config) []proxy.Pool {
 		pools = append(pools, proxy.Pool{
 			Name: p.Name, Origins: p.Origins, Balance: p.Balance, Host: p.Host, MaxConnections: p.MaxConnections,
 			ConnectTimeout: p.ConnectTimeout.Std(), FirstByteTimeout: p.FirstByteTimeout.Std(), IdleTimeout: p.IdleTimeout.Std(),
+			RetryPercent: noneBelow(p.RetryPercent), RetryBurst: noneBelow(p.RetryBurst),
+			MaxFailures: p.MaxFailures, Rest: p.Rest.Std(), RestMax: p.RestMax.Std(),
+			Health: proxy.Health{
+				Path: p.Health.Path, Host: p.Health.Host, Interval: p.Health.Interval.Std(), Timeout: p.Health.Timeout.Std(),
+				Healthy: p.Health.Healthy, Unhealthy: p.Health.Unhealthy, Status: p.Health.Status,
+			},
+			TLS: proxy.PoolTLS{
+				ServerName: p.TLS.ServerName, CA: p.TLS.CA, Cert: p.TLS.Cert, Key: p.TLS.Key, Insecure: p.TLS.InsecureSkipVerify,
+			},
 		})
 	}
 	return pools
@@ -270,7 +279,7 @@ func proxySites(cfg *config.Config) []proxy.Site {
 			Name: s.Name, Hosts: s.Hosts, PathPrefix: s.PathPrefix, Pool: s.Pool, Tiers: tierSet(s.Tiers),
 			SetCookie: s.SetCookie, CacheStatus: s.CacheStatus, MaxObjectBytes: int64(s.MaxObjectBytes),
 			TargetedFields: s.TargetedFields, DefaultLifetime: s.DefaultLifetime,
-			StaleOnError: orNegative(s.StaleOnError.Std()), StaleOn5xx: s.StaleOn5xx, Keep: orNegative(s.Keep.Std()),
+			StaleOnError: noneBelow(s.StaleOnError.Std()), StaleOn5xx: s.StaleOn5xx, Keep: noneBelow(s.Keep.Std()),
 			IgnoreQuery: s.IgnoreQuery, SortQuery: s.SortQuery, HonourRequestDirectives: s.HonourRequestDirectives,
 			AllowOverride:     s.AllowOverride,
 			RawAcceptEncoding: !s.NormaliseAcceptEncoding, VariantsMax: s.VariantsMax, WaitersMax: s.WaitersMax,
@@ -279,12 +288,12 @@ func proxySites(cfg *config.Config) []proxy.Site {
 	return sites
 }
 
-// orNegative turns the configuration's "0s is none" into the proxy's.
-func orNegative(d time.Duration) time.Duration {
-	if d == 0 {
+// noneBelow turns a 0 that means none into the proxy's word for it.
+func noneBelow[T int | time.Duration](v T) T {
+	if v == 0 {
 		return -1
 	}
-	return d
+	return v
 }
 
 // tierSet returns the tiers that the configuration, already checked, names.

@@ -191,6 +191,9 @@ func answer(x Exchange, code int, contentType string, body []byte) {
 	sent(x.Send(body))
 }
 
+// JSON answers with v, for pages of others.
+func (a *Admin) JSON(x Exchange, v any) { a.answerJSON(x, 200, v) }
+
 // answerJSON sends v as JSON that people can read.
 func (a *Admin) answerJSON(x Exchange, code int, v any) {
 	var out bytes.Buffer

@@ -147,16 +147,21 @@ func (k *checker) tls(path string, t *TLS) {
 		k.add(path+".cert", "cert without key", "set key to the file of the private key")
 		return
 	}
-	cert, certOK := k.read(path+".cert", t.Cert, false)
-	key, keyOK := k.read(path+".key", t.Key, true)
-	if certOK && keyOK {
-		if _, err := tls.X509KeyPair(cert, key); err != nil {
-			k.add(path+".cert", "unusable with tls.key: "+strings.TrimPrefix(err.Error(), "tls: "), "name a PEM chain and the PEM key that belongs to it")
-		}
-	}
+	k.keyPair(path, t.Cert, t.Key)
 	if t.ClientCA != "" {
 		if pem, ok := k.read(path+".client_ca", t.ClientCA, false); ok && !x509.NewCertPool().AppendCertsFromPEM(pem) {
 			k.add(path+".client_ca", "no certificate in the file", "name a PEM file of the authority's certificates")
+		}
+	}
+}
+
+// keyPair checks that two files hold a certificate and its key.
+func (k *checker) keyPair(path, certFile, keyFile string) {
+	cert, certOK := k.read(path+".cert", certFile, false)
+	key, keyOK := k.read(path+".key", keyFile, true)
+	if certOK && keyOK {
+		if _, err := tls.X509KeyPair(cert, key); err != nil {
+			k.add(path+".cert", "unusable with tls.key: "+strings.TrimPrefix(err.Error(), "tls: "), "name a PEM chain and the PEM key that belongs to it")
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -32,6 +33,56 @@ func (k *checker) pools() {
 		if p.Host != "client" && p.Host != "origin" && !isAuthority(p.Host) {
 			k.add(path+".host", "not a host", `write "client", "origin" or a host name`)
 		}
+		k.poolHealth(path, p)
+		k.poolTLS(path, p)
+	}
+}
+
+// poolHealth checks when an origin counts as well.
+func (k *checker) poolHealth(path string, p *Pool) {
+	if p.Rest > p.RestMax {
+		k.addAt([]string{path + ".rest_max", path + ".rest"}, fmt.Sprintf("rest (%v) is longer than rest_max (%v)", p.Rest, p.RestMax), "raise rest_max or lower rest")
+	}
+	h := &p.Health
+	if h.Path != "" && (h.Path[0] != '/' || strings.ContainsFunc(h.Path, func(r rune) bool { return r <= ' ' || r >= 0x7f })) {
+		k.add(path+".health.path", "not a path", `begin it with /, as in "/healthz"`)
+	}
+	if h.Host != "" && !isAuthority(h.Host) {
+		k.add(path+".health.host", "not a host", "write a host name, with a port if it is not the scheme's own")
+	}
+	if h.Timeout > h.Interval {
+		k.addAt([]string{path + ".health.timeout", path + ".health.interval"}, fmt.Sprintf("timeout (%v) is longer than interval (%v)", h.Timeout, h.Interval), "lower timeout or raise interval")
+	}
+	if len(h.Status) == 0 {
+		k.add(path+".health.status", "no status: no origin would ever be well", "write status = [200]")
+	}
+}
+
+// poolTLS checks the files of connections to https origins.
+func (k *checker) poolTLS(path string, p *Pool) {
+	t := &p.TLS
+	path += ".tls"
+	t.CA, t.Cert, t.Key = k.resolve(path+".ca", t.CA), k.resolve(path+".cert", t.Cert), k.resolve(path+".key", t.Key)
+	if *t != (PoolTLS{}) && !slices.ContainsFunc(p.Origins, func(o string) bool { return strings.HasPrefix(o, "https:") }) {
+		k.add(path, "no origin of this pool is https", "write https:// in origins, or remove the keys of tls")
+	}
+	if t.ServerName != "" && !isHostName(strings.ToLower(t.ServerName)) {
+		k.add(path+".server_name", "not a host name", "write the name in the origin's certificate")
+	}
+	if t.InsecureSkipVerify && t.CA != "" {
+		k.add(path+".insecure_skip_verify", "nothing is verified, although ca says by whom", "remove one of them")
+	}
+	if t.CA != "" {
+		if pem, ok := k.read(path+".ca", t.CA, false); ok && !x509.NewCertPool().AppendCertsFromPEM(pem) {
+			k.add(path+".ca", "no certificate in the file", "name a PEM file of the authority's certificates")
+		}
+	}
+	switch {
+	case t.Cert == "" && t.Key == "":
+	case t.Cert == "" || t.Key == "":
+		k.addAt([]string{path + ".cert", path + ".key"}, "one of cert and key without the other", "set both, or none")
+	default:
+		k.keyPair(path, t.Cert, t.Key)
 	}
 }
 

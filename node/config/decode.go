@@ -98,6 +98,10 @@ func (d *decoder) value(key string, v any, f reflect.StructField, field reflect.
 	case field.Kind() == reflect.Map:
 		d.mapping(key, v, f, field)
 	case field.Kind() == reflect.Slice:
+		if field.Type().Elem().Kind() == reflect.Int {
+			d.numbers(key, v, f, field)
+			return
+		}
 		d.list(key, v, field)
 	default:
 		d.scalar(key, v, f, field)
@@ -168,6 +172,22 @@ func (d *decoder) list(key string, v any, field reflect.Value) {
 		out = append(out, s)
 	}
 	field.Set(reflect.ValueOf(out))
+}
+
+// numbers sets an array of whole numbers.
+func (d *decoder) numbers(key string, v any, f reflect.StructField, field reflect.Value) {
+	in, ok := v.([]any)
+	if !ok {
+		d.add(key, "not a list of numbers", "write [200, 204]")
+		return
+	}
+	field.Set(reflect.MakeSlice(field.Type(), 0, len(in)))
+	for i, e := range in {
+		k, elem := elemKey(key, i), reflect.New(field.Type().Elem()).Elem()
+		d.set(k, e, f)
+		d.scalar(k, e, f, elem)
+		field.Set(reflect.Append(field, elem))
+	}
 }
 
 // scalar sets one value and checks its bounds.

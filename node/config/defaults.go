@@ -57,6 +57,15 @@ const (
 	DefaultFirstByteTimeout   = Duration(30 * time.Second)
 	DefaultPoolIdleTimeout    = Duration(55 * time.Second)
 	DefaultPoolMaxConnections = 256
+	DefaultRetryPercent       = 10
+	DefaultRetryBurst         = 10
+	DefaultMaxFailures        = 3
+	DefaultRest               = Duration(2 * time.Second)
+	DefaultRestMax            = Duration(time.Minute)
+	DefaultHealthInterval     = Duration(5 * time.Second)
+	DefaultHealthTimeout      = Duration(time.Second)
+	DefaultHealthy            = 2
+	DefaultUnhealthy          = 3
 )
 
 // Defaults of a site.
@@ -150,6 +159,14 @@ func (p *Pool) setDefaults() {
 	p.FirstByteTimeout = DefaultFirstByteTimeout
 	p.IdleTimeout = DefaultPoolIdleTimeout
 	p.MaxConnections = DefaultPoolMaxConnections
+	p.RetryPercent = DefaultRetryPercent
+	p.RetryBurst = DefaultRetryBurst
+	p.MaxFailures = DefaultMaxFailures
+	p.Rest = DefaultRest
+	p.RestMax = DefaultRestMax
+	p.Health = PoolHealth{
+		Interval: DefaultHealthInterval, Timeout: DefaultHealthTimeout, Healthy: DefaultHealthy, Unhealthy: DefaultUnhealthy, Status: []int{200},
+	}
 }
 
 func (s *Site) setDefaults() {

@@ -77,6 +77,21 @@ func TestFaults(t *testing.T) {
 	f("[listen.data]\nmax_connections_per_address = 11\nmax_connections = 10", "2: listen.data.max_connections_per_address", "more than max_connections (10)")
 	f(site+"max_object_bytes = \"1GiB\"", "9: site[0].max_object_bytes", "more than a quarter of l1_max_bytes (256MiB)")
 
+	// Pools.
+	const pool = "[[pool]]\nname = \"p\"\norigins = [\"http://a\"]\n"
+	f(pool+"rest = \"2m\"", "4: pool[0].rest = \"2m\"", "longer than rest_max (1m)")
+	f(pool+"retry_percent = 101", "4: pool[0].retry_percent = 101", "from 0 to 100")
+	f(pool+"health = { path = \"healthz\" }", "4: pool[0].health.path", "not a path")
+	f(pool+"health = { path = \"/\", status = [99] }", "4: pool[0].health.status[0] = 99", "from 200 to 599")
+	f(pool+"health = { path = \"/\", status = [] }", "4: pool[0].health.status", "no origin would ever be well")
+	f(pool+"health = { path = \"/\", status = \"200\" }", "4: pool[0].health.status", "not a list of numbers")
+	f(pool+"health = { timeout = \"6s\" }", "4: pool[0].health.timeout", "longer than interval (5s)")
+	f(pool+"tls = { server_name = \"a\" }", "4: pool[0].tls", "no origin of this pool is https")
+	const secure = "[[pool]]\nname = \"p\"\norigins = [\"https://a\"]\n"
+	f(secure+"tls = { ca = \"nowhere.pem\" }", "4: pool[0].tls.ca", "cannot be read")
+	f(secure+"tls = { cert = \"a.pem\" }", "4: pool[0].tls.cert", "without the other")
+	f(secure+"tls = { server_name = \"a b\" }", "4: pool[0].tls.server_name", "not a host name")
+
 	// Listeners.
 	f("[listen.data]\naddress = \"8080\"", "2: listen.data.address", "not an address")
 	f("[listen.data]\naddress = \"http://x:80\"", "2: listen.data.address", "not an address")

@@ -68,7 +68,7 @@ func schema(t *testing.T, path string, v reflect.Value) {
 		if r := f.Tag.Get("reload"); r != "yes" && r != "no" {
 			t.Errorf("%s: reload = %q, want yes or no", key, r)
 		}
-		if f.Type.Kind() == reflect.Map { // the range is that of the elements
+		if k := f.Type.Kind(); k == reflect.Map || k == reflect.Slice && !isTables(f.Type) { // the range is that of the elements
 			continue
 		}
 		if low := f.Tag.Get("range"); low != "" && math.IsNaN(bound(cutRange(low), field)) {

@@ -25,6 +25,49 @@ type Pool struct {
 	IdleTimeout Duration `toml:"idle_timeout" reload:"yes" range:"100ms..1h"`
 	// MaxConnections bounds the connections to each origin.
 	MaxConnections int `toml:"max_connections" reload:"yes" range:"1..100000"`
+	// RetryPercent is how many of a hundred requests may be sent once more when
+	// the first try brought nothing of an answer.
+	RetryPercent int `toml:"retry_percent" reload:"yes" range:"0..100"`
+	// RetryBurst is how many repeats may come at once before they are earned.
+	RetryBurst int `toml:"retry_burst" reload:"yes" range:"0..10000"`
+	// MaxFailures is how many requests in a row an origin may fail before it
+	// rests: it is not asked as long as another one is well.
+	MaxFailures int `toml:"max_failures" reload:"yes" range:"1..1000"`
+	// Rest is how long; each further failure doubles it, up to RestMax.
+	Rest    Duration `toml:"rest" reload:"yes" range:"10ms..1h"`
+	RestMax Duration `toml:"rest_max" reload:"yes" range:"10ms..1d"`
+	// Health makes the node ask the origins whether they are well.
+	Health PoolHealth `toml:"health"`
+	// TLS is how https origins are known.
+	TLS PoolTLS `toml:"tls"`
+}
+
+// PoolHealth are checks of the origins of a pool.
+type PoolHealth struct {
+	// Path is path and query of the check; empty makes none.
+	Path string `toml:"path" reload:"yes"`
+	// Host is sent as Host; empty is the origin's own.
+	Host string `toml:"host" reload:"yes"`
+	// Interval is the time between two checks of an origin, Timeout that of one.
+	Interval Duration `toml:"interval" reload:"yes" range:"100ms..1h"`
+	Timeout  Duration `toml:"timeout" reload:"yes" range:"10ms..5m"`
+	// Healthy checks in a row bring an origin back, Unhealthy failed ones take
+	// it out.
+	Healthy   int `toml:"healthy" reload:"yes" range:"1..1000"`
+	Unhealthy int `toml:"unhealthy" reload:"yes" range:"1..1000"`
+	// Status are those of an origin that is well.
+	Status []int `toml:"status" reload:"yes" range:"200..599"`
+}
+
+// PoolTLS names the files of connections to https origins, PEM, read at the start
+// and at each reload. Relative to the configuration's folder.
+type PoolTLS struct {
+	ServerName string `toml:"server_name" reload:"yes"` // SNI and verified name; empty: the origin's own
+	CA         string `toml:"ca" reload:"yes"`          // the only authorities believed; empty: the system's
+	Cert       string `toml:"cert" reload:"yes"`        // shown to origins
+	Key        string `toml:"key" reload:"yes"`         // its private key, not readable by others
+	// InsecureSkipVerify verifies nothing: anybody on the way can be the origin.
+	InsecureSkipVerify bool `toml:"insecure_skip_verify" reload:"yes"`
 }
 
 // Site is a set of hosts and paths that the node answers from a cache in front

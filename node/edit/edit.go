@@ -92,7 +92,7 @@ var untouchable = [...]string{
 	// of the message: where it ends, whom it is for, what its bytes are
 	"host", "content-length", "content-encoding", "content-range", "expect",
 	// that the node makes itself
-	"age", "cache-status", "date", "via",
+	"age", "cache-status", "cdn-loop", "date", "via",
 	"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-real-ip",
 }
 

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -87,7 +86,7 @@ type fetch struct {
 func (f *fetch) do(ctx context.Context) (*originAnswer, error) {
 	o := f.r.pool.pick(f.r.key, nil)
 	a, err := f.try(ctx, o)
-	if err == nil || ctx.Err() != nil || !f.repeatable(err) || !f.p.retryAllowed() {
+	if err == nil || ctx.Err() != nil || !f.repeatable(err) || !f.r.pool.retryAllowed() {
 		return a, err
 	}
 	f.p.m.retries.Inc()
@@ -105,33 +104,9 @@ func (f *fetch) repeatable(err error) bool {
 	return failureOf(err) == failUnreachable
 }
 
-// The budget allows one retry for ten requests, and ten at once.
-const (
-	retryPrice  = 10
-	retryBudget = 100
-)
-
-func (p *Proxy) retryAllowed() bool {
-	for {
-		n := p.budget.Load()
-		if n < retryPrice {
-			return false
-		}
-		if p.budget.CompareAndSwap(n, n-retryPrice) {
-			return true
-		}
-	}
-}
-
-func (p *Proxy) earnRetry() {
-	if n := p.budget.Load(); n < retryBudget {
-		p.budget.CompareAndSwap(n, n+1)
-	}
-}
-
 func (f *fetch) try(ctx context.Context, o *origin) (*originAnswer, error) {
 	f.p.m.fetches.Inc()
-	f.p.earnRetry()
+	f.r.pool.earnRetry()
 	ctx, cancel := context.WithCancelCause(ctx)
 	a := &originAnswer{ctx: ctx, cancel: cancel, origin: o, stallAfter: f.p.o.StallTimeout}
 	// One limit for waiting in the pool, connecting and waiting for the header.
@@ -187,7 +162,7 @@ func (f *fetch) failed(a *originAnswer, err error) error {
 	if !errors.Is(err, errAbandoned) && !errors.Is(err, errClosed) && !errors.Is(err, context.Canceled) {
 		if o.failed(f.p.o.Now()) {
 			f.p.o.Log.Warn("origin rests: it failed several times in a row", "pool", f.r.pool.Name, "origin", o.authority,
-				"failures", maxFailures, "error", err)
+				"failures", f.r.pool.MaxFailures, "error", err)
 		}
 		f.p.m.originErrors.Inc()
 		f.p.o.Log.Debug("origin request failed", "pool", f.r.pool.Name, "origin", o.authority, "error", err)
@@ -243,14 +218,6 @@ func (a *originAnswer) watch(ctx context.Context, f *fetch) context.Context {
 			return nil
 		},
 	})
-}
-
-// tlsConfig is what connections to https origins use.
-func (p *Proxy) tlsConfig() *tls.Config {
-	if p.o.TLS == nil {
-		return &tls.Config{MinVersion: tls.VersionTLS12}
-	}
-	return p.o.TLS.Clone()
 }
 
 // errRequestBody wraps errors of reading the client's body.

@@ -51,7 +51,7 @@ func removeHopByHop(h http.Header) {
 	for _, line := range h["Connection"] {
 		for name := range strings.SplitSeq(line, ",") {
 			switch name = textproto.CanonicalMIMEHeaderKey(strings.Trim(name, " \t")); name {
-			case "Cache-Control", "Host", "Content-Length", "Date", "Vary", "Set-Cookie":
+			case "Cache-Control", "Host", "Content-Length", "Date", "Vary", "Set-Cookie", "Via", "Cdn-Loop":
 			default:
 				delete(h, name)
 			}
@@ -91,6 +91,7 @@ func (p *Proxy) upstreamFields(st *state, r *request) http.Header {
 		version = "1.0 "
 	}
 	h["Via"] = append(h["Via"], version+p.o.Name)
+	h["Cdn-Loop"] = append(h["Cdn-Loop"], p.o.Name) // RFC 8586
 	if lines := h["Accept-Encoding"]; len(lines) > 0 && !r.site.RawAcceptEncoding {
 		h["Accept-Encoding"] = []string{string(codings(nil, strings.Join(lines, ",")))}
 	}
@@ -110,27 +111,34 @@ func withoutConditions(h http.Header) http.Header {
 
 // loops reports a request that came through this node too often.
 func (p *Proxy) loops(st *state) bool {
-	if st.x.Header("Via") == nil {
+	if st.x.Header("Via") == nil && st.x.Header("Cdn-Loop") == nil {
 		return false
 	}
-	n := 0
+	via, loop := 0, 0
 	st.x.Fields(func(name, value []byte) bool {
-		if !equalFold(name, "via") {
-			return true
-		}
-		for member := range strings.SplitSeq(string(value), ",") {
-			_, by, _ := strings.Cut(strings.Trim(member, " \t"), " ")
-			if by, _, _ = strings.Cut(by, " "); strings.EqualFold(by, p.o.Name) {
-				n++
+		switch {
+		case equalFold(name, "via"):
+			for member := range strings.SplitSeq(string(value), ",") {
+				_, by, _ := strings.Cut(strings.Trim(member, " \t"), " ")
+				if by, _, _ = strings.Cut(by, " "); strings.EqualFold(by, p.o.Name) {
+					via++
+				}
+			}
+		case equalFold(name, "cdn-loop"):
+			for member := range strings.SplitSeq(string(value), ",") {
+				id, _, _ := strings.Cut(member, ";")
+				if strings.EqualFold(strings.Trim(id, " \t"), p.o.Name) {
+					loop++
+				}
 			}
 		}
 		return true
 	})
-	return n >= maxLoops
+	return max(via, loop) >= maxLoops
 }
 
-// maxLoops is how many members of Via may not be ours: some may, because nodes
-// stand in front of each other.
+// maxLoops is how often a request may carry our name, in Via or in CDN-Loop:
+// sometimes it does, because nodes stand in front of each other.
 const maxLoops = 8
 
 // notSent are fields of an answer that we make ourselves or keep to us.

@@ -19,6 +19,7 @@ type proxyMetrics struct {
 	originBroken, background, released *metrics.Counter
 	panics                             *metrics.Counter
 	storeErrors, refusedEdits          *metrics.Counter
+	healthOK, healthFailed             *metrics.Counter
 }
 
 // newMetrics registers the metrics on set; nil means that nobody reads them.
@@ -54,6 +55,8 @@ func newMetrics(set *metrics.Set, p *Proxy) *proxyMetrics {
 		originErrors:     set.NewCounter(`edgenode_proxy_origin_errors_total`),
 		originBroken:     set.NewCounter(`edgenode_proxy_origin_broken_answers_total`),
 		panics:           set.NewCounter(`edgenode_proxy_panics_total`),
+		healthOK:         set.NewCounter(`edgenode_proxy_health_checks_total{outcome="ok"}`),
+		healthFailed:     set.NewCounter(`edgenode_proxy_health_checks_total{outcome="failed"}`),
 		storeErrors:      set.NewCounter(`edgenode_proxy_store_errors_total`),
 		background:       set.NewCounter(`edgenode_proxy_background_refreshes_total`),
 	}
@@ -62,4 +65,48 @@ func newMetrics(set *metrics.Set, p *Proxy) *proxyMetrics {
 // problem counts an answer of the node's own by its name, one of a closed set.
 func (m *proxyMetrics) problem(name string) {
 	m.set.GetOrCreateCounter(fmt.Sprintf(`edgenode_proxy_problems_total{problem=%q}`, name)).Inc()
+}
+
+func (m *proxyMetrics) healthCheck(ok bool) {
+	if ok {
+		m.healthOK.Inc()
+		return
+	}
+	m.healthFailed.Inc()
+}
+
+// originStates are the values of the label state.
+var originStates = [...]string{"up", "resting", "down"}
+
+func poolMetric(pool, state string) string {
+	return fmt.Sprintf(`edgenode_proxy_pool_origins{pool=%q,state=%q}`, pool, state)
+}
+
+// pool shows how many origins of a pool are in each state.
+func (m *proxyMetrics) pool(p *Proxy, name string) {
+	for _, state := range originStates {
+		m.set.GetOrCreateGauge(poolMetric(name, state), func() float64 {
+			pl, now, n := p.table.Load().pools[name], p.o.Now(), 0
+			if pl == nil {
+				return 0
+			}
+			for _, o := range pl.origins {
+				if o.state(now).State == state {
+					n++
+				}
+			}
+			return float64(n)
+		})
+	}
+}
+
+// forget takes the pools of old that now has not out of the metrics.
+func (m *proxyMetrics) forget(old, now *table) {
+	for name := range old.pools {
+		if now.pools[name] == nil {
+			for _, state := range originStates {
+				m.set.UnregisterMetric(poolMetric(name, state))
+			}
+		}
+	}
 }

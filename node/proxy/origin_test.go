@@ -245,14 +245,14 @@ func TestRetryOnAnotherOrigin(t *testing.T) {
 	for range 10 {
 		w.expect(w.get("/a"), 200, "GET", "fwd=")
 	}
-	if got := w.p.m.retries.Get(); got != maxFailures {
-		t.Errorf("%d retries, want %d: the dead origin rests after that", got, maxFailures)
+	if got := w.p.m.retries.Get(); got != DefaultMaxFailures {
+		t.Errorf("%d retries, want %d: the dead origin rests after that", got, DefaultMaxFailures)
 	}
-	w.pass(restMost) // it is tried again
+	w.pass(DefaultRestMax) // it is tried again
 	w.get("/a")
 	w.get("/a")
-	if got := w.p.m.retries.Get(); got != maxFailures+1 {
-		t.Errorf("%d retries, want %d", got, maxFailures+1)
+	if got := w.p.m.retries.Get(); got != DefaultMaxFailures+1 {
+		t.Errorf("%d retries, want %d", got, DefaultMaxFailures+1)
 	}
 }
 
@@ -304,6 +304,11 @@ func TestLoopIsDetected(t *testing.T) {
 	w.serveStatus(200, "POST", "/a", "Via: 1.1 edgenode, 1.1 other")
 	w.serveStatus(508, "POST", "/a", "Via: "+strings.Repeat("1.1 edgenode, ", maxLoops)+"1.1 x")
 	w.serveStatus(508, "GET", "/a", "Via: "+strings.Repeat("1.1 edgenode, ", maxLoops)+"1.1 x")
+	w.serveStatus(508, "GET", "/a", "CDN-Loop: other, "+strings.Repeat("edgenode; n=1, ", maxLoops)+"x")
+	w.expect(w.get("/a", "CDN-Loop: other; edgenode", "Connection: CDN-Loop"), 200, "x", "fwd=uri-miss")
+	if got := w.lastRequest().Header["Cdn-Loop"]; len(got) != 2 || got[0] != "other; edgenode" || got[1] != "edgenode" {
+		t.Errorf("CDN-Loop: %q", got)
+	}
 }
 
 func TestTapReadsWhatPasses(t *testing.T) {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -13,62 +14,66 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
+// Defaults of pools, besides those of site.go.
+const (
+	DefaultRetryPercent = 10
+	DefaultRetryBurst   = 10
+	DefaultMaxFailures  = 3
+	DefaultRest         = 2 * time.Second
+	DefaultRestMax      = time.Minute
+)
+
 // pool is a Pool in use: its origins and the transport to them.
 type pool struct {
 	Pool
 	origins   []*origin
 	transport *http.Transport
+	prober    *http.Transport // of health checks: a connection each
 	next      atomic.Uint32
+	budget    atomic.Int64 // of repeats, in hundredths
 	now       func() int64
+	p         *Proxy
 }
 
 // origin is one server of a pool, with what is known of its health.
 type origin struct {
 	scheme, authority string
+	breaker           *Pool // says when it rests
 
 	inFlight atomic.Int64
-	// failures in a row; from maxFailures on it rests until restUntil (Unix ms).
+	// failures in a row; from MaxFailures on it rests until restUntil (Unix ms).
 	failures  atomic.Int32
 	restUntil atomic.Int64
+	health    health
 }
-
-// An origin that failed maxFailures times in a row is not asked for restFirst,
-// which doubles with each further failure up to restMost.
-const (
-	maxFailures = 3
-	restFirst   = 2 * time.Second
-	restMost    = time.Minute
-)
 
 // maxAnswerHeader bounds the header of an answer in bytes.
 const maxAnswerHeader = 256 << 10
 
-func newPool(cfg Pool, p *Proxy) *pool {
-	pl := &pool{Pool: cfg, now: p.o.Now}
+// newPool makes a pool of cfg, whose defaults are filled in. Origins that old,
+// the pool of this name so far, has too, keep what is known of their health.
+func newPool(cfg Pool, p *Proxy, old *pool) (*pool, error) {
+	pl := &pool{Pool: cfg, now: p.o.Now, p: p}
 	for _, base := range cfg.Origins {
 		if u, err := url.Parse(base); err == nil {
-			pl.origins = append(pl.origins, &origin{scheme: u.Scheme, authority: u.Host})
+			o := &origin{scheme: u.Scheme, authority: u.Host, breaker: &pl.Pool}
+			o.inherit(old)
+			pl.origins = append(pl.origins, o)
 		}
 	}
-	dialer := &net.Dialer{Timeout: cfg.ConnectTimeout, KeepAlive: 30 * time.Second}
+	conf, err := cfg.TLS.load(p.o.TLS)
+	if err != nil {
+		return nil, fmt.Errorf("proxy: pool %q: %w", cfg.Name, err)
+	}
+	pl.budget.Store(pl.budgetMost())
+	d := &dialer{net: net.Dialer{Timeout: cfg.ConnectTimeout, KeepAlive: 30 * time.Second}, tls: conf, timeout: 2 * cfg.ConnectTimeout}
 	pl.transport = &http.Transport{
 		Proxy: nil, // never from the environment
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			c, err := dialer.DialContext(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			return newTap(c), nil
+			return tapped(d.plain(ctx, network, address))
 		},
 		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, 2*cfg.ConnectTimeout)
-			defer cancel()
-			d := tls.Dialer{NetDialer: dialer, Config: p.tlsConfig()}
-			c, err := d.DialContext(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			return newTap(c), nil
+			return tapped(d.secure(ctx, network, address))
 		},
 		TLSNextProto:           map[string]func(string, *tls.Conn) http.RoundTripper{}, // HTTP/1.1 only
 		DisableCompression:     true,
@@ -79,11 +84,23 @@ func newPool(cfg Pool, p *Proxy) *pool {
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: maxAnswerHeader,
 	}
-	return pl
+	pl.prober = &http.Transport{
+		DialContext: d.plain, DialTLSContext: d.secure, DisableKeepAlives: true, DisableCompression: true,
+		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}, MaxResponseHeaderBytes: maxAnswerHeader,
+	}
+	return pl, nil
+}
+
+// tapped puts what watches answers around a new connection.
+func tapped(c net.Conn, err error) (net.Conn, error) {
+	if err != nil {
+		return nil, err
+	}
+	return newTap(c), nil
 }
 
 // pick chooses an origin for a key, not the one called except if there is
-// another. When all rest, one is asked all the same.
+// another. When none is well, one is asked all the same.
 func (pl *pool) pick(key []byte, except *origin) *origin {
 	now := pl.now()
 	var best *origin
@@ -92,7 +109,7 @@ func (pl *pool) pick(key []byte, except *origin) *origin {
 	for i := range pl.origins {
 		o := pl.origins[(start+i)%len(pl.origins)]
 		rank := pl.rank(o, key, i)
-		if o.restUntil.Load() > now {
+		if !o.well(now) {
 			rank += 1 << 62
 		}
 		if o == except {
@@ -121,16 +138,48 @@ func (pl *pool) rank(o *origin, key []byte, place int) uint64 {
 	return uint64(place)
 }
 
+// retryPrice is what a repeat costs of the budget; each request earns
+// RetryPercent.
+const retryPrice = 100
+
+func (pl *pool) budgetMost() int64 { return int64(pl.RetryBurst) * retryPrice }
+
+// retryAllowed takes the price of a repeat from the budget, or reports that
+// there is too little left.
+func (pl *pool) retryAllowed() bool {
+	for {
+		n := pl.budget.Load()
+		if n < retryPrice {
+			return false
+		}
+		if pl.budget.CompareAndSwap(n, n-retryPrice) {
+			return true
+		}
+	}
+}
+
+// earnRetry adds what one request earns. A lost race costs that much.
+func (pl *pool) earnRetry() {
+	if n, most := pl.budget.Load(), pl.budgetMost(); n < most {
+		pl.budget.CompareAndSwap(n, min(n+int64(pl.RetryPercent), most))
+	}
+}
+
+// well reports whether an origin is to be asked before others: it does not rest
+// and its health checks succeed.
+func (o *origin) well(now int64) bool { return o.restUntil.Load() <= now && !o.health.down.Load() }
+
 // failed notes that a request failed at now, and reports whether the origin is
 // put to rest for the first time since it worked.
 func (o *origin) failed(now int64) (rests bool) {
-	n := o.failures.Add(1)
-	if n < maxFailures {
+	b := o.breaker
+	n := int(o.failures.Add(1))
+	if n < b.MaxFailures {
 		return false
 	}
-	rest := min(restFirst<<min(n-maxFailures, 10), restMost)
+	rest := min(b.Rest<<min(n-b.MaxFailures, 10), b.RestMax)
 	o.restUntil.Store(now + rest.Milliseconds())
-	return n == maxFailures
+	return n == b.MaxFailures
 }
 
 // worked notes an answer, and reports whether the origin was at rest before.
@@ -139,7 +188,7 @@ func (o *origin) worked() (returned bool) {
 		return false
 	}
 	o.restUntil.Store(0)
-	return o.failures.Swap(0) >= maxFailures
+	return int(o.failures.Swap(0)) >= o.breaker.MaxFailures
 }
 
 // target returns the URL that makes net/http send the request target exactly

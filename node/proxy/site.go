@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -36,6 +37,18 @@ type Pool struct {
 	FirstByteTimeout time.Duration // to the answer's header; 0 is DefaultFirstByteTimeout
 	IdleTimeout      time.Duration // of a kept connection; 0 is DefaultIdleTimeout
 	MaxConnections   int           // to each origin; 0 is DefaultMaxConnections
+
+	RetryPercent int // of requests that may be sent once more; 0 is DefaultRetryPercent, negative none
+	RetryBurst   int // repeats at once that need not be earned; 0 is DefaultRetryBurst, negative none
+
+	// An origin that failed MaxFailures requests in a row is not asked for Rest,
+	// which doubles with each further failure up to RestMax.
+	MaxFailures int           // 0 is DefaultMaxFailures
+	Rest        time.Duration // 0 is DefaultRest
+	RestMax     time.Duration // 0 is DefaultRestMax
+
+	Health Health
+	TLS    PoolTLS
 }
 
 // How an answer with Set-Cookie is treated.
@@ -101,6 +114,12 @@ func (p Pool) withDefaults() Pool {
 	p.FirstByteTimeout = orDefault(p.FirstByteTimeout, DefaultFirstByteTimeout)
 	p.IdleTimeout = orDefault(p.IdleTimeout, DefaultIdleTimeout)
 	p.MaxConnections = orDefault(p.MaxConnections, DefaultMaxConnections)
+	p.RetryPercent = max(orDefault(p.RetryPercent, DefaultRetryPercent), 0)
+	p.RetryBurst = max(orDefault(p.RetryBurst, DefaultRetryBurst), 0)
+	p.MaxFailures = orDefault(p.MaxFailures, DefaultMaxFailures)
+	p.Rest = orDefault(p.Rest, DefaultRest)
+	p.RestMax = max(orDefault(p.RestMax, DefaultRestMax), p.Rest)
+	p.Health = p.Health.withDefaults()
 	return p
 }
 
@@ -121,6 +140,9 @@ func (p Pool) validate() error {
 	f(slices.Contains([]string{"round-robin", "least-connections", "hash"}, p.Balance), "unknown balance %q", p.Balance)
 	f(p.ConnectTimeout > 0 && p.FirstByteTimeout > 0 && p.IdleTimeout > 0, "time-outs must be positive")
 	f(p.MaxConnections > 0, "max_connections is %d, must be positive", p.MaxConnections)
+	f(p.RetryPercent <= 100, "retry_percent is %d, at most 100", p.RetryPercent)
+	f(p.MaxFailures > 0 && p.Rest > 0, "max_failures and rest must be positive")
+	p.Health.validate(f)
 	return errors.Join(errs...)
 }
 
@@ -184,6 +206,29 @@ type table struct {
 	hosts map[string][]*site // exact name, ".suffix" for a wildcard, "" for "*"; longest prefix first
 	pools map[string]*pool
 	names map[string]*site
+	stop  context.CancelFunc // of the health checks; set by begin
+}
+
+// begin starts the health checks and shows the pools in the metrics. It is
+// called once, before or after the table is the one in use.
+func (t *table) begin(p *Proxy) {
+	var ctx context.Context
+	ctx, t.stop = context.WithCancel(p.ctx)
+	for _, pl := range t.pools {
+		p.m.pool(p, pl.Name)
+		pl.watch(ctx)
+		if pl.TLS.Insecure {
+			p.o.Log.Warn("certificates of origins are not verified: anybody on the way can be the origin", "pool", pl.Name)
+		}
+	}
+}
+
+// end ends what begin started, and closes connections that are not in use.
+func (t *table) end() {
+	t.stop()
+	for _, pl := range t.pools {
+		pl.transport.CloseIdleConnections()
+	}
 }
 
 func newTable(sites []Site, pools []Pool, p *Proxy) (*table, error) {
@@ -199,7 +244,16 @@ func newTable(sites []Site, pools []Pool, p *Proxy) (*table, error) {
 			errs = append(errs, fmt.Errorf("proxy: two pools are called %q", cfg.Name))
 			continue
 		}
-		t.pools[cfg.Name] = newPool(cfg, p)
+		var was *pool
+		if old := p.table.Load(); old != nil {
+			was = old.pools[cfg.Name]
+		}
+		pl, err := newPool(cfg, p, was)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		t.pools[cfg.Name] = pl
 	}
 	for _, cfg := range sites {
 		errs = append(errs, t.add(cfg.withDefaults()))

@@ -316,7 +316,10 @@ func TestStoreFailuresDoNotFailRequests(t *testing.T) {
 func TestBalance(t *testing.T) {
 	p := &Proxy{o: Options{Now: func() int64 { return 0 }}}
 	f := func(balance string) map[string]int {
-		pl := newPool(Pool{Name: "p", Origins: []string{"http://a", "http://b", "http://c"}, Balance: balance}.withDefaults(), p)
+		pl, err := newPool(Pool{Name: "p", Origins: []string{"http://a", "http://b", "http://c"}, Balance: balance}.withDefaults(), p, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
 		out := map[string]int{}
 		for range 9 {
 			o := pl.pick([]byte("key"), nil)
