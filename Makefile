@@ -99,7 +99,7 @@ servers:
 	  fi; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
 	else \
-	  echo "the tests start servers: install$$missing (no service of them needs to run)" | sed 's/install \?/install /' >&2; \
+	  echo "the tests start servers: install $${missing# } (no service of them needs to run)" >&2; \
 	  echo "(Debian: sudo apt-get install redis-server mariadb-server; Fedora: redis mariadb-server; Alpine: redis mariadb; macOS: brew install redis mariadb)" >&2; \
 	  exit 1; \
 	fi
