@@ -27,7 +27,9 @@ func (p *Proxy) fill(st *state, f *found, try int) bool {
 	var fl *flight
 	leads := true
 	var err error
-	if apart || st.alone || try >= 3 || p.lonely.has(p.hashOf(class), p.o.Now()) {
+	if st.x.Method() == http.MethodHead && f.ok {
+		fl, err = p.askHead(st, f, class)
+	} else if apart || st.alone || try >= 3 || p.lonely.has(p.hashOf(class), p.o.Now()) {
 		fl = p.newFlight(st, f, class)
 		fl.refs, fl.readers, fl.leader = 2, 1, true
 		fl.asIs = apart

@@ -377,9 +377,9 @@ func testStaleOnError(t *testing.T) {
 	f("5xx past stale-if-error", "Cache-Control: max-age=1, stale-if-error=10", minute, five, "503sorry")
 	f("5xx by site", "Cache-Control: max-age=1", minute, five, "200old", site1(func(s *Site) { s.StaleOn5xx = true }))
 	f("past an hour", "Cache-Control: max-age=1\nETag: \"e\"", time.Hour+2*time.Second, closed, "502")
-	f("must-revalidate", "Cache-Control: max-age=1, must-revalidate\nETag: \"e\"", minute, closed, "502")
-	f("proxy-revalidate", "Cache-Control: max-age=1, proxy-revalidate\nETag: \"e\"", minute, closed, "502")
-	f("s-maxage", "Cache-Control: s-maxage=1\nETag: \"e\"", minute, closed, "502")
+	f("must-revalidate", "Cache-Control: max-age=1, must-revalidate\nETag: \"e\"", minute, closed, "504")
+	f("proxy-revalidate", "Cache-Control: max-age=1, proxy-revalidate\nETag: \"e\"", minute, closed, "504")
+	f("s-maxage", "Cache-Control: s-maxage=1\nETag: \"e\"", minute, closed, "504")
 	f("no-cache", "Cache-Control: no-cache, max-age=1\nETag: \"e\"", minute, closed, "502")
 }
 

@@ -192,55 +192,6 @@ func (fl *flight) append(b []byte) error {
 	return nil
 }
 
-// validated lets a 304 renew the old answer (RFC 9111 §4.3.4).
-func (fl *flight) validated(oa *originAnswer) {
-	p, m := fl.p, fl.old.meta
-	oa.Close()
-	h := headerOf(m.block())
-	for name, lines := range oa.Header {
-		if name != "Content-Length" {
-			h[name] = lines
-		}
-	}
-	v := p.verdictOf(fl.r, m.status(), h, oa.sent, oa.received, int64(len(fl.old.hit.View.Content())))
-	old := fl.oldTags()
-	if !carriesTags(oa.Header) {
-		v.tags = mergeTags(v.tags, old)
-	}
-	covered := p.o.Engine.CoveredSince(fl.r.key, old, fl.stamp)
-	stored := false
-	fl.turn(phaseWait, func() {
-		fl.present(&v, m.status(), h)
-		fl.private = covered || !v.freshOnArrival()
-		fl.length = int64(len(fl.old.hit.View.Content()))
-	})
-	if covered {
-		p.m.purgedMeanwhile.Inc()
-	} else if v.share {
-		stored = fl.store(&v.freshness, fl.old.hit.View.Content())
-	}
-	fl.mark(!v.freshOnArrival())
-	p.m.validated.Inc()
-	left := v.lifetime - v.age(p.o.Now())
-	fl.turn(phaseDone, func() {
-		fl.body, fl.block = fl.old.hit.View.Content(), nil
-		fl.how = how{fwd: fwdStale, fwdStatus: http.StatusNotModified, stored: stored, refused: v.refused, hasTTL: true, ttl: left, detail: v.reason}
-	})
-}
-
-func carriesTags(h http.Header) bool {
-	return len(h["Surrogate-Key"])+len(h["Cache-Tag"])+len(h["Cache-Groups"]) > 0
-}
-
-func mergeTags(a, b []string) []string {
-	for _, t := range b {
-		if !slices.Contains(a, t) {
-			a = append(a, t)
-		}
-	}
-	return a
-}
-
 // store puts the answer into the engine and reports whether it is there.
 func (fl *flight) store(f *freshness, content []byte) bool {
 	p := fl.p

@@ -312,6 +312,8 @@ func (fl *flight) run() {
 		fl.fail(errUnasked)
 	case oa.StatusCode >= 500 && fl.standIn(oa.StatusCode):
 		oa.Close()
+	case fl.r.method == http.MethodHead:
+		fl.headed(oa)
 	default:
 		fl.judge(oa)
 	}
@@ -397,23 +399,13 @@ func (fl *flight) validators(header http.Header) bool {
 	return m.hasValidator()
 }
 
-// selects reports whether a 304 speaks of the old answer (RFC 9111 §4.3.3): a
-// strong validator that it carries is that one.
-func (fl *flight) selects(oa *originAnswer) bool {
-	lines := oa.Header["Etag"]
-	if len(lines) == 0 {
-		return true
-	}
-	return weakMatch([]byte(lines[0]), fl.old.meta.etag())
-}
-
 // fail ends the flight with an error, or with the old answer if that may stand
 // in.
 func (fl *flight) fail(err error) {
 	if !errors.Is(err, errAbandoned) && fl.standIn(0) {
 		return
 	}
-	fl.turn(phaseFailed, func() { fl.err = err })
+	fl.turn(phaseFailed, func() { fl.err = fl.failed(err) })
 }
 
 // standIn lets the old answer stand in for an origin's status, 0 for none. It

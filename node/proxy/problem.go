@@ -18,6 +18,7 @@ type failure struct {
 	kind   problem.Kind
 	status int
 	text   string
+	retry  time.Duration // told as Retry-After; 0 is one second with a 503, else nothing
 }
 
 // The failures of sites.
@@ -28,6 +29,7 @@ var (
 	failConnect     = failure{kind: problem.NotImplemented, text: "CONNECT is not implemented"}
 	failNotCached   = failure{kind: problem.NotCached, text: "only-if-cached, and there is no answer that may be used"}
 	failUnreachable = failure{kind: problem.OriginUnreachable, text: "the origin could not be reached"}
+	failRevalidate  = failure{kind: problem.OriginUnreachable, status: http.StatusGatewayTimeout, text: "what is stored must be validated, and the origin could not be asked"}
 	failBroken      = failure{kind: problem.OriginAnswerBad, text: "the origin's answer was not a valid one"}
 	failTimeout     = failure{kind: problem.OriginTimeout, text: "the origin did not answer in time"}
 	failWaiters     = failure{kind: problem.Busy, text: "too many requests wait for the same answer"}
@@ -51,6 +53,9 @@ var (
 
 // failureOf chooses the answer for an error of a fetch.
 func failureOf(err error) failure {
+	if errors.Is(err, errMustRevalidate) && !errors.Is(err, errBug) && !errors.Is(err, errClosed) {
+		return failRevalidate
+	}
 	var tooLarge interface{ BodyTooLarge() bool }
 	var timeout net.Error
 	var op *net.OpError
@@ -73,11 +78,11 @@ func failureOf(err error) failure {
 }
 
 // refuse answers with a failure: application/problem+json if the client's
-// Accept prefers it, else short text.
+// Accept prefers it, else the site's page for it, else short text.
 func (p *Proxy) refuse(st *state, fl failure, h how) {
 	pr := problem.Problem{Kind: fl.kind, Status: fl.status, Detail: fl.text}
 	code := pr.Code()
-	if code == http.StatusServiceUnavailable {
+	if pr.RetryAfter = fl.retry; fl.retry == 0 && code == http.StatusServiceUnavailable {
 		pr.RetryAfter = time.Second
 	}
 	p.m.problem(fl.kind.Entry().Name)
@@ -85,23 +90,20 @@ func (p *Proxy) refuse(st *state, fl failure, h how) {
 	x.Status(code)
 	x.Add("Cache-Control", "no-store")
 	if pr.RetryAfter > 0 {
-		x.Add("Retry-After", "1")
+		x.Add("Retry-After", strconv.FormatInt(pr.RetrySeconds(), 10))
 	}
-	st.scratch = p.appendStatus(st.scratch[:0], st.site, &h, nil)
-	x.AddBlock(st.scratch)
 	var body []byte
 	if prefersProblem(string(x.Header("Accept"))) {
 		x.Add("Content-Type", problem.ContentType)
 		body = append(pr.AppendJSON(nil), '\n')
+	} else if page, ok := st.site.page(code); ok {
+		x.Add("Content-Type", page.Type)
+		body = page.Body
 	} else {
 		x.Add("Content-Type", "text/plain; charset=utf-8")
 		body = []byte(strconv.Itoa(code) + " " + http.StatusText(code) + ": " + fl.text + "\n")
 	}
-	if x.Method() == http.MethodHead {
-		p.sent(x.SendSized(int64(len(body))))
-		return
-	}
-	p.sent(x.Send(body))
+	p.sendOwn(st, h, body)
 }
 
 // prefersProblem reports whether Accept names problem+json with a weight above
