@@ -63,14 +63,16 @@
 // Where answers have Vary, the base key holds an index with empty content:
 //
 //	0 u8  format = 1          16     specs: u16 length, sorted lower-case names
-//	1 u8  kind = 2                   joined by commas
-//	2 u16 specs                      variants, 40 bytes each: [16] hash, u64
-//	4 u32 variants                   number of its spec, i64 stored, i64
-//	8 i64 expires, Unix ms           expires, both Unix ms
+//	1 u8  kind = 3                   joined by commas
+//	2 u16 specs                      variants, 56 bytes each: [16] hash, [16]
+//	4 u32 variants                   language hash, u64 number of its spec, i64
+//	8 i64 expires, Unix ms           stored, i64 expires, both Unix ms
 //
 // A variant's hash is the first half of SHA-256 over its spec and, for each
 // name, u8 1 and u32 length and the normalised value, or five zeros if the
-// request has no such field. Other forms are misses.
+// request has no such field. The language hash has, in place of Accept-Language,
+// u8 2, u32 length and the answer's Content-Language; it is zero if it has none or
+// several, or if Accept-Language is not nominated. Other forms are misses.
 //
 // # Locks
 //

@@ -55,6 +55,10 @@ func (fl *flight) present(v *verdict, status int, h http.Header) {
 	fl.spec, fl.tags = v.vary, v.tags
 	fl.l1TTL, fl.l2TTL = v.l1TTL, v.l2TTL
 	fl.hash, _ = variantHash(v.vary, fl.r, nil)
+	fl.lang = [hashLen]byte{}
+	if l := contentLanguage(h); l != "" && nominates(v.vary, acceptLanguage) {
+		fl.lang, _ = languageHash(v.vary, l, fl.r, nil)
+	}
 }
 
 // judge decides what is done with a whole new answer, and does it.
@@ -241,7 +245,7 @@ func (fl *flight) list(ctx context.Context, ttl time.Duration) {
 	defer lock.Unlock()
 	now := p.o.Now()
 	x := p.indexOf(ctx, fl.r.key, fl.r.writeTiers)
-	x.add(strings.Clone(fl.spec), entry{hash: fl.hash, stored: now, expires: now + ttl.Milliseconds()}, fl.r.site.VariantsMax, now, p.recent.used)
+	x.add(strings.Clone(fl.spec), entry{hash: fl.hash, lang: fl.lang, stored: now, expires: now + ttl.Milliseconds()}, fl.r.site.VariantsMax, now, p.recent.used)
 	w := tiers.Write{
 		Key: fl.r.key, Tags: indexTags(fl.r.tags), Response: appendIndex(nil, x), Tiers: fl.r.writeTiers, MIME: "application/octet-stream",
 		TTL: time.Duration(x.expires-now) * time.Millisecond, Durability: item.DurabilityMemory, Version: p.o.Engine.Stamp(),

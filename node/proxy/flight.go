@@ -70,6 +70,7 @@ type flight struct {
 	length  int64 // announced; -1 unknown
 	spec    string
 	hash    [hashLen]byte // of the variant, if spec is not empty
+	lang    [hashLen]byte // see entry
 	tags    []string
 	l1TTL   time.Duration // of the copies
 	l2TTL   time.Duration

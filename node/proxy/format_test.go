@@ -48,7 +48,7 @@ func TestGoldenAnswer(t *testing.T) {
 
 func TestGoldenIndex(t *testing.T) {
 	x := &index{expires: 1_700_000_009_000, specs: []string{"accept-encoding", "a,b"}, entries: []entry{
-		{hash: [hashLen]byte{1, 2, 3}, spec: 1, stored: 1_700_000_000_000, expires: 1_700_000_009_000},
+		{hash: [hashLen]byte{1, 2, 3}, lang: [hashLen]byte{7}, spec: 1, stored: 1_700_000_000_000, expires: 1_700_000_009_000},
 		{hash: [hashLen]byte{9}, spec: 0, stored: 1_700_000_000_001, expires: 1_700_000_008_000},
 	}}
 	b := appendIndex(nil, x)

@@ -14,7 +14,7 @@ const Format = 1
 // Kinds of stored records.
 const (
 	kindAnswer = 1
-	kindIndex  = 2
+	kindIndex  = 3 // 2 was one without languages
 )
 
 // metaFlags are the flags of a stored answer.

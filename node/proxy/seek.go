@@ -89,9 +89,36 @@ func (p *Proxy) choose(s *seeker, x indexView, from fieldSource) bool {
 		}
 	}
 	if newest < 0 {
-		return false
+		return s.chooseLanguage(x, from)
 	}
 	s.variant = variantKey(s.variant[:0], s.key, s.class[at:at+hashLen])
+	return true
+}
+
+// chooseLanguage selects among the answers to requests of other languages: one
+// whose own language (Content-Language) is among those that this request wants
+// most (RFC 9111 §4.1, RFC 9110 §12.5.4). It is the newest of them.
+func (s *seeker) chooseLanguage(x indexView, from fieldSource) bool {
+	newest := int64(-1)
+	var chosen []byte
+	for n := range x.specs() {
+		spec := x.spec(n)
+		if !nominates(spec, acceptLanguage) {
+			continue
+		}
+		value, _ := from.appendField(nil, acceptLanguage)
+		for _, l := range best(languageList(string(value))) {
+			var want [hashLen]byte
+			want, s.scratch = languageHash(spec, l.tag, from, s.scratch[:0])
+			if hash, stored := x.findLang(n, want[:]); stored > newest {
+				chosen, newest = hash, stored
+			}
+		}
+	}
+	if newest < 0 {
+		return false
+	}
+	s.variant = variantKey(s.variant[:0], s.key, chosen)
 	return true
 }
 

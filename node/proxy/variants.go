@@ -22,6 +22,7 @@ type index struct {
 
 type entry struct {
 	hash    [hashLen]byte
+	lang    [hashLen]byte // as hash, by the answer's Content-Language; zero if it has none
 	spec    int
 	stored  int64 // Unix ms
 	expires int64 // Unix ms
@@ -30,8 +31,11 @@ type entry struct {
 const (
 	hashLen     = 16
 	indexHead   = 16
-	entryLen    = 40
+	entryLen    = 56
 	maxVariants = 10_000
+
+	entrySpec   = 2 * hashLen // where parts of an entry begin
+	entryStored = entrySpec + 8
 )
 
 // appendIndex appends the stored form of x.
@@ -47,6 +51,7 @@ func appendIndex(dst []byte, x *index) []byte {
 	for i := range x.entries {
 		e := &x.entries[i]
 		dst = append(dst, e.hash[:]...)
+		dst = append(dst, e.lang[:]...)
 		dst = le.AppendUint64(dst, uint64(e.spec))
 		dst = le.AppendUint64(dst, uint64(e.stored))
 		dst = le.AppendUint64(dst, uint64(e.expires))
@@ -74,7 +79,7 @@ func parseIndex(b []byte) (indexView, bool) {
 		return nil, false
 	}
 	for ; len(rest) > 0; rest = rest[entryLen:] {
-		if le.Uint64(rest[16:]) >= uint64(specs) {
+		if le.Uint64(rest[entrySpec:]) >= uint64(specs) {
 			return nil, false
 		}
 	}
@@ -102,8 +107,8 @@ func (v indexView) decode() *index {
 	}
 	for rest := v.entries(); len(rest) > 0; rest = rest[entryLen:] {
 		x.entries = append(x.entries, entry{
-			hash: [hashLen]byte(rest[:hashLen]), spec: int(le.Uint64(rest[16:])),
-			stored: int64(le.Uint64(rest[24:])), expires: int64(le.Uint64(rest[32:])),
+			hash: [hashLen]byte(rest[:hashLen]), lang: [hashLen]byte(rest[hashLen:]), spec: int(le.Uint64(rest[entrySpec:])),
+			stored: int64(le.Uint64(rest[entryStored:])), expires: int64(le.Uint64(rest[entryStored+8:])),
 		})
 	}
 	return x
@@ -112,11 +117,26 @@ func (v indexView) decode() *index {
 // find returns when the variant of spec number n with this hash was stored.
 func (v indexView) find(n int, hash []byte) (stored int64, ok bool) {
 	for rest := v.entries(); len(rest) > 0; rest = rest[entryLen:] {
-		if int(le.Uint64(rest[16:])) == n && bytes.Equal(rest[:hashLen], hash) {
-			return int64(le.Uint64(rest[24:])), true
+		if int(le.Uint64(rest[entrySpec:])) == n && bytes.Equal(rest[:hashLen], hash) {
+			return int64(le.Uint64(rest[entryStored:])), true
 		}
 	}
 	return 0, false
+}
+
+// findLang returns the newest variant of spec number n whose language hash is
+// lang.
+func (v indexView) findLang(n int, lang []byte) (hash []byte, stored int64) {
+	stored = -1
+	for rest := v.entries(); len(rest) > 0; rest = rest[entryLen:] {
+		if int(le.Uint64(rest[entrySpec:])) != n || !bytes.Equal(rest[hashLen:entrySpec], lang) {
+			continue
+		}
+		if at := int64(le.Uint64(rest[entryStored:])); at > stored {
+			hash, stored = rest[:hashLen], at
+		}
+	}
+	return hash, stored
 }
 
 // add puts a variant in, in place of an older one of the same hash. When there
@@ -194,6 +214,12 @@ type fieldSource interface {
 // variantHash returns the hash of the request's values for the names of spec.
 // Absent and empty differ.
 func variantHash(spec string, from fieldSource, scratch []byte) (hash [hashLen]byte, out []byte) {
+	return languageHash(spec, "", from, scratch)
+}
+
+// languageHash is variantHash with one language, in lower case, in place of what
+// the request says in Accept-Language. No request has that hash.
+func languageHash(spec, lang string, from fieldSource, scratch []byte) (hash [hashLen]byte, out []byte) {
 	start := len(scratch)
 	scratch = append(scratch, spec...)
 	for rest := spec; rest != ""; {
@@ -201,6 +227,12 @@ func variantHash(spec string, from fieldSource, scratch []byte) (hash [hashLen]b
 		name, rest, _ = strings.Cut(rest, ",")
 		at := len(scratch)
 		scratch = append(scratch, 0, 0, 0, 0, 0)
+		if lang != "" && name == acceptLanguage {
+			scratch[at] = 2
+			le.PutUint32(scratch[at+1:], uint32(len(lang)))
+			scratch = append(scratch, lang...)
+			continue
+		}
 		var ok bool
 		if scratch, ok = from.appendField(scratch, name); !ok {
 			continue
@@ -218,7 +250,7 @@ func variantHash(spec string, from fieldSource, scratch []byte) (hash [hashLen]b
 // quotes, no empty members, languages by meaning.
 func normaliseValue(b []byte, at int, name string) []byte {
 	switch name {
-	case "accept-language":
+	case acceptLanguage:
 		return append(b[:at], languages(string(b[at:]))...)
 	case "cookie", "authorization": // no lists: every byte may be part of a secret
 		return b
@@ -249,13 +281,16 @@ func normaliseValue(b []byte, at int, name string) []byte {
 	return b[:w]
 }
 
-// languages returns an Accept-Language list by meaning: lower case, by falling
-// weight, weights written one way.
-func languages(list string) string {
-	type lang struct {
-		tag    string
-		weight int
-	}
+const acceptLanguage = "accept-language"
+
+// A lang is a member of Accept-Language.
+type lang struct {
+	tag    string // lower case
+	weight int    // in thousandths
+}
+
+// languageList reads an Accept-Language list, by falling weight.
+func languageList(list string) []lang {
 	var all []lang
 	for part := range strings.SplitSeq(list, ",") {
 		tag, params, _ := strings.Cut(part, ";")
@@ -266,8 +301,39 @@ func languages(list string) string {
 	sort.SliceStable(all, func(i, j int) bool {
 		return all[i].weight > all[j].weight || all[i].weight == all[j].weight && all[i].tag < all[j].tag
 	})
+	return all
+}
+
+// best returns those members of a list that have its highest weight, but "*".
+func best(all []lang) []lang {
+	n := 0
+	for n < len(all) && all[n].weight == all[0].weight && all[n].weight > 0 {
+		n++
+	}
+	return slices.DeleteFunc(all[:n], func(l lang) bool { return l.tag == "*" })
+}
+
+// contentLanguage returns the one language of an answer in lower case, "" if it
+// has none or several.
+func contentLanguage(h http.Header) string {
+	lines := h["Content-Language"]
+	if len(lines) != 1 || strings.ContainsAny(lines[0], ", \t") {
+		return ""
+	}
+	return strings.ToLower(lines[0])
+}
+
+// nominates reports whether a spec has a name.
+func nominates(spec, name string) bool {
+	at := strings.Index(spec, name)
+	return at >= 0 && (at == 0 || spec[at-1] == ',') && (len(spec) == at+len(name) || spec[at+len(name)] == ',')
+}
+
+// languages returns an Accept-Language list by meaning: lower case, by falling
+// weight, weights written one way.
+func languages(list string) string {
 	var b strings.Builder
-	for i, l := range all {
+	for i, l := range languageList(list) {
 		if i > 0 {
 			b.WriteByte(',')
 		}
