@@ -47,9 +47,9 @@ func (p *Proxy) pass(st *state, fwd string) {
 	oa.finish(p)
 	h := how{fwd: fwd, fwdStatus: oa.StatusCode}
 	if !safe(r.method) && oa.StatusCode < 400 {
-		if p.postable(r, oa) && p.reserve(oa.ContentLength) {
-			defer p.fillBytes.Add(-oa.ContentLength)
-			p.passAndStore(st, oa, &h, r, stamp)
+		if room := postRoom(r, oa); p.postable(r, oa) && p.reserve(room) {
+			defer p.fillBytes.Add(-room)
+			p.passAndStore(st, oa, &h, r, stamp, room)
 			return
 		}
 		p.invalidate(st, r, oa.Header, false)
@@ -163,6 +163,16 @@ func (p *Proxy) copyFrom(st *state, oa *originAnswer, w io.Writer) {
 	}
 }
 
+// sendFirst writes what was read of a body before its head was sent.
+func (p *Proxy) sendFirst(st *state, w io.Writer, b []byte) bool {
+	err := st.write(w, b)
+	if err != nil {
+		p.sent(err)
+		p.abort(st)
+	}
+	return err == nil
+}
+
 // write is writeThrough for an answer whose request may still be read.
 func (st *state) write(w io.Writer, b []byte) error {
 	st.take()
@@ -177,27 +187,44 @@ func (p *Proxy) abort(st *state) {
 }
 
 // postable reports whether the answer to a POST may serve later GETs: it has
-// explicit freshness, is the representation of the URL itself, and needs no
-// variants (RFC 9110 §9.3.3).
+// explicit freshness and is the representation of the URL itself (RFC 9110
+// §9.3.3).
 func (p *Proxy) postable(r *request, oa *originAnswer) bool {
-	if r.method != http.MethodPost || oa.ContentLength < 0 || oa.ContentLength > r.site.MaxObjectBytes || len(oa.Header["Content-Location"]) != 1 {
+	if r.method != http.MethodPost || oa.ContentLength > r.site.MaxObjectBytes || len(oa.Header["Content-Location"]) != 1 {
 		return false
 	}
 	if same := p.sameOrigin(r, oa.Header["Content-Location"][0]); same != r.url {
 		return false
 	}
 	v := p.verdictOf(r, oa.StatusCode, oa.Header, oa.sent, oa.received, oa.ContentLength)
-	return v.share && v.explicit && v.lifetime > 0 && v.vary == ""
+	return v.share && v.explicit && v.lifetime > 0
 }
 
-// passAndStore reads a whole answer to a POST, stores it for later GETs and
-// sends it.
-func (p *Proxy) passAndStore(st *state, oa *originAnswer, h *how, r *request, stamp item.Version) {
+// postRoom returns how many bytes of an answer to a POST are read before it is
+// sent: what it announces, else at most 1 MiB.
+func postRoom(r *request, oa *originAnswer) int64 {
+	if oa.ContentLength >= 0 {
+		return oa.ContentLength
+	}
+	return min(r.site.MaxObjectBytes, 1<<20)
+}
+
+// passAndStore reads a whole answer to a POST of at most room bytes, stores it
+// for later GETs and sends it. A longer one is only sent.
+func (p *Proxy) passAndStore(st *state, oa *originAnswer, h *how, r *request, stamp item.Version, room int64) {
 	defer oa.Close()
 	var body bytes.Buffer
-	_, err := io.Copy(&body, oa)
+	_, err := io.CopyN(&body, oa, room+1)
+	if err == nil { // there is more
+		p.invalidate(st, r, oa.Header, false)
+		h.detail = "too-large"
+		if w := p.relayHead(st, oa, h, r); w != nil && p.sendFirst(st, w, body.Bytes()) {
+			p.copyFrom(st, oa, w)
+		}
+		return
+	}
 	st.endBody()
-	if err != nil {
+	if err != io.EOF {
 		p.invalidate(st, r, oa.Header, false)
 		p.refuse(st, failureOf(err), *h)
 		return
