@@ -13,6 +13,7 @@ import (
 	"github.com/edgenode/edgenode/node/admin"
 	"github.com/edgenode/edgenode/node/api"
 	"github.com/edgenode/edgenode/node/config"
+	"github.com/edgenode/edgenode/node/edit"
 	"github.com/edgenode/edgenode/node/front"
 	"github.com/edgenode/edgenode/node/problem"
 	"github.com/edgenode/edgenode/node/proxy"
@@ -68,12 +69,13 @@ func orNone[T int | int64](v T) T {
 
 // prefixes parses networks, which the configuration has checked.
 func prefixes(networks []string) []netip.Prefix {
+	if len(networks) == 0 {
+		return nil
+	}
 	list := make([]netip.Prefix, 0, len(networks))
 	for _, s := range networks {
-		if p, err := netip.ParsePrefix(s); err == nil {
+		if p, err := config.ParseNetwork(s); err == nil {
 			list = append(list, p)
-		} else if a, err := netip.ParseAddr(s); err == nil {
-			list = append(list, netip.PrefixFrom(a, a.BitLen()))
 		}
 	}
 	return list
@@ -283,6 +285,7 @@ func proxySites(cfg *config.Config) []proxy.Site {
 			IgnoreQuery: s.IgnoreQuery, SortQuery: s.SortQuery, HonourRequestDirectives: s.HonourRequestDirectives,
 			AllowOverride:     s.AllowOverride,
 			RawAcceptEncoding: !s.NormaliseAcceptEncoding, VariantsMax: s.VariantsMax, WaitersMax: s.WaitersMax,
+			Gate: siteGate(s), ErrorPages: errorPages(s), Edits: siteEdits(s),
 		})
 	}
 	return sites
@@ -294,6 +297,28 @@ func noneBelow[T int | time.Duration](v T) T {
 		return -1
 	}
 	return v
+}
+
+// siteGate returns who may ask a site, and where they are sent.
+func siteGate(s *config.Site) proxy.Gate {
+	return proxy.Gate{
+		Allow: prefixes(s.Allow), Deny: prefixes(s.Deny), PurgeACL: prefixes(s.PurgeACL), Rate: s.Rate, Burst: s.RateBurst,
+		RedirectHTTPS: s.RedirectHTTPS, RedirectHosts: s.RedirectHosts, Maintenance: s.Maintenance,
+	}
+}
+
+func errorPages(s *config.Site) map[string]proxy.Page {
+	pages := make(map[string]proxy.Page, len(s.Pages))
+	for status, p := range s.Pages {
+		pages[status] = proxy.Page(p)
+	}
+	return pages
+}
+
+// siteEdits returns the changes of header fields of a site.
+func siteEdits(s *config.Site) []edit.Edit {
+	request, response := proxy.Header(s.Headers.Request), proxy.Header(s.Headers.Response)
+	return append(request.Edits(false), response.Edits(true)...)
 }
 
 // tierSet returns the tiers that the configuration, already checked, names.

@@ -167,6 +167,7 @@ func (k *checker) sites() {
 		s.PathPrefix = k.pathPrefix(path+".path_prefix", s.PathPrefix)
 		k.knownPool(path+".pool", s.Pool)
 		k.siteCache(path, s)
+		k.siteGate(path, s)
 		k.claim(i, claims)
 	}
 }

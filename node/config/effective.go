@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/json"
+	"maps"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -62,6 +63,10 @@ func plain(v reflect.Value) any {
 		for k, d := range x {
 			out[k] = d.String()
 		}
+		return out
+	case map[string]string:
+		out := make(map[string]string, len(x))
+		maps.Copy(out, x)
 		return out
 	case map[string]any:
 		if x == nil {

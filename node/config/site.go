@@ -123,6 +123,51 @@ type Site struct {
 	VariantsMax int `toml:"variants_max" reload:"yes" range:"1..10000"`
 	// WaitersMax bounds the requests that wait for one fill.
 	WaitersMax int `toml:"waiters_max" reload:"yes" range:"1..1000000"`
+
+	// ErrorPages are files with the content of the node's own answers, by status
+	// or class. Relative to the configuration's folder; read at the start and at
+	// each reload, into Pages.
+	ErrorPages map[string]string `toml:"error_pages" reload:"yes"`
+	// Pages is what ErrorPages names.
+	Pages map[string]ErrorPage `reload:"yes"`
+	// Headers changes fields of requests and answers.
+	Headers Headers `toml:"headers"`
+	// RedirectHTTPS sends http to https on the same host.
+	RedirectHTTPS bool `toml:"redirect_https" reload:"yes"`
+	// RedirectHosts sends hosts of the site to others.
+	RedirectHosts map[string]string `toml:"redirect_hosts" reload:"yes"`
+	// Allow are the client networks that are let in; empty is all.
+	Allow []string `toml:"allow" reload:"yes"`
+	// Deny are those that are not; they win over Allow.
+	Deny []string `toml:"deny" reload:"yes"`
+	// Rate is how many requests a second one client may make; 0 is no limit.
+	Rate float64 `toml:"rate" reload:"yes" range:"0..1000000"`
+	// RateBurst is how many it may make at once; 0 is Rate rounded up.
+	RateBurst int `toml:"rate_burst" reload:"yes" range:"0..1000000"`
+	// PurgeACL are the client networks whose PURGE purges; empty: the method
+	// passes to the origin like any that is unknown.
+	PurgeACL []string `toml:"purge_acl" reload:"yes"`
+	// Maintenance answers everything with 503.
+	Maintenance bool `toml:"maintenance" reload:"yes"`
+}
+
+// An ErrorPage is the content of an error answer.
+type ErrorPage struct {
+	Type string // media type
+	Body []byte
+}
+
+// Headers are changes of header fields, after those of hooks.
+type Headers struct {
+	Request  FieldEdits `toml:"request"`  // before cache and origin see it
+	Response FieldEdits `toml:"response"` // on its way to the client; what is stored stays as it was
+}
+
+// FieldEdits are the changes of one side.
+type FieldEdits struct {
+	Set    map[string]string `toml:"set" reload:"yes"`    // instead of all lines of that name
+	Add    map[string]string `toml:"add" reload:"yes"`    // beside them
+	Remove []string          `toml:"remove" reload:"yes"` // names
 }
 
 // DefaultLifetime returns the operator's lifetime for an answer of status that

@@ -42,7 +42,7 @@ func (a *Answer) Own(block []byte) {
 }
 
 func (a *Answer) overrule(name []byte) {
-	if at := a.Edits.find(name); at >= 0 {
+	if at := a.Edits.find(name); at >= 0 && !a.Edits[at].Add {
 		a.ruled |= 1 << at
 	}
 }
@@ -51,7 +51,7 @@ func (a *Answer) overrule(name []byte) {
 func (a *Answer) AddBlock(block []byte) {
 	a.buf = a.buf[:0]
 	eachLine(block, func(name, line []byte) {
-		if a.Edits.find(name) < 0 {
+		if at := a.Edits.find(name); at < 0 || a.Edits[at].Add {
 			a.buf = append(a.buf, line...)
 		}
 	})
@@ -80,7 +80,7 @@ func (a *Answer) End() {
 func (a *Answer) Value(name string, old []byte) []byte {
 	at := a.Edits.find([]byte(name))
 	switch {
-	case at < 0:
+	case at < 0 || a.Edits[at].Add:
 		return old
 	case a.Edits[at].Remove:
 		return nil

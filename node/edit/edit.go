@@ -11,6 +11,7 @@ import (
 type Edit struct {
 	Response bool // of the answer, else of the request
 	Remove   bool // all lines of that name; else Value replaces them, or is added
+	Add      bool // a line beside those of that name, whatever Remove says
 	Name     []byte
 	Value    []byte
 }
@@ -41,6 +42,7 @@ func Admit(all []Edit, own func(name []byte) bool) (request, response List, no R
 	for i := range all {
 		e := all[i]
 		e.Value = bytes.Trim(e.Value, " \t")
+		e.Remove = e.Remove && !e.Add
 		side := &request
 		if e.Response {
 			side = &response
@@ -71,7 +73,7 @@ type Field struct{ Name, Value []byte }
 func (l List) Fields(in func(yield func(name, value []byte) bool)) []Field {
 	fields := make([]Field, 0, 16+len(l))
 	in(func(name, value []byte) bool {
-		if l.find(name) < 0 {
+		if at := l.find(name); at < 0 || l[at].Add {
 			fields = append(fields, Field{name, value})
 		}
 		return true

@@ -36,6 +36,7 @@ const (
 	ScopeMissing
 	OutsideNamespace
 	Denied
+	AddressDenied
 
 	NotFound
 	UnknownPath
@@ -54,6 +55,7 @@ const (
 	Throttled
 	OverBudget
 	TooManyConnections
+	TooManyRequests
 	HeaderTooLarge
 
 	Corrupt
@@ -69,6 +71,8 @@ const (
 	Busy
 	ShuttingDown
 	HookFault
+	Maintenance
+	TooManyUpgrades
 	OriginTimeout
 	NotCached
 	HTTPVersion
@@ -138,6 +142,8 @@ var table = [kinds]Entry{
 	OutsideNamespace: {"outside-namespace", 403, "The token is known but its namespace does not reach there.", "Stay inside the namespace, or use another token."},
 	Denied:           {"denied", 403, "A hook denied the request; nothing was done.", "See the detail, and the hook's documentation."},
 
+	AddressDenied: {"address-denied", 403, "The site does not serve this client address; nothing was done.", "Ask from an address that it allows; allow, deny and purge_acl of the site say which."},
+
 	NotFound:             {"not-found", 404, "There is no such item.", "None is needed if it may be absent."},
 	UnknownPath:          {"unknown-path", 404, "This path does not exist here.", "See docs/api.md for those that do."},
 	MethodNotAllowed:     {"method-not-allowed", 405, "The path exists but not with this method.", "Use one of the methods in Allow."},
@@ -155,6 +161,7 @@ var table = [kinds]Entry{
 	Throttled:            {"throttled", 429, "Memory or journal is nearly full and writes are thinned out; nothing was written.", "Try again after Retry-After."},
 	OverBudget:           {"over-budget", 429, "The token's budget is spent; nothing was written.", "Try again after Retry-After, or raise the budget."},
 	TooManyConnections:   {"too-many-connections", 429, "This address has too many connections.", "Reuse connections, or raise the limit."},
+	TooManyRequests:      {"too-many-requests", 429, "This client address has spent its share of requests for the site; nothing was done.", "Try again after Retry-After, or raise rate and rate_burst of the site."},
 	HeaderTooLarge:       {"header-too-large", 431, "The header block is above the limit.", "Send fewer or shorter fields."},
 
 	Corrupt:           {"corrupt", 500, "The stored content does not match its hash and was not served.", "Ask again: the damaged copy was dropped; if it stays, restore the item."},
@@ -170,6 +177,8 @@ var table = [kinds]Entry{
 	Busy:              {"busy", 503, "Too many requests wait for the same thing already.", "Try again after Retry-After."},
 	ShuttingDown:      {"shutting-down", 503, "The node is shutting down or not yet ready; nothing was done.", "Try again, on another node if there is one."},
 	HookFault:         {"hook-fault", 503, "A hook failed, and it is configured to deny then.", "Look at /hooks, or set on_fault."},
+	Maintenance:       {"maintenance", 503, "The site is under maintenance; nothing was done.", "Try again after Retry-After."},
+	TooManyUpgrades:   {"too-many-upgrades", 503, "The site has as many upgraded connections as it may; this one was not made.", "Try again after Retry-After, or raise upgrades_max of the site."},
 	OriginTimeout:     {"origin-timeout", 504, "The origin did not answer in time.", "Look at the origin, or raise the pool's limits."},
 	NotCached:         {"not-cached", 504, "The request takes only what is cached (only-if-cached), and nothing is that may be used.", "Ask without only-if-cached."},
 	HTTPVersion:       {"http-version", 505, "This version of HTTP is not spoken here.", "Use HTTP/1.1."},

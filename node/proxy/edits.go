@@ -17,11 +17,15 @@ type edited struct {
 
 var _ Exchange = (*edited)(nil)
 
-// edit puts the edits of the policy into force. It is called only if there are
+// edit puts the edits of the policy and of the site into force. It is called only if there are
 // any. Authorization that the client sent still counts as sent when it is
 // removed: what it tells may have gone into another field.
 func (p *Proxy) edit(st *state) {
-	request, response, no := edit.Admit(st.out.Edits, nil)
+	all := st.out.Edits
+	if len(st.site.Edits) > 0 { // the operator's word is the last
+		all = append(all[:len(all):len(all)], st.site.Edits...)
+	}
+	request, response, no := edit.Admit(all, nil)
 	if no.Count > 0 {
 		p.m.refusedEdits.Add(no.Count)
 		p.tell(st.site, &no)

@@ -19,7 +19,7 @@ type proxyMetrics struct {
 	originBroken, background, released *metrics.Counter
 	panics                             *metrics.Counter
 	storeErrors, refusedEdits          *metrics.Counter
-	healthOK, healthFailed             *metrics.Counter
+	healthOK, healthFailed, purges     *metrics.Counter
 }
 
 // newMetrics registers the metrics on set; nil means that nobody reads them.
@@ -55,6 +55,7 @@ func newMetrics(set *metrics.Set, p *Proxy) *proxyMetrics {
 		originErrors:     set.NewCounter(`edgenode_proxy_origin_errors_total`),
 		originBroken:     set.NewCounter(`edgenode_proxy_origin_broken_answers_total`),
 		panics:           set.NewCounter(`edgenode_proxy_panics_total`),
+		purges:           set.NewCounter(`edgenode_proxy_purge_requests_total`),
 		healthOK:         set.NewCounter(`edgenode_proxy_health_checks_total{outcome="ok"}`),
 		healthFailed:     set.NewCounter(`edgenode_proxy_health_checks_total{outcome="failed"}`),
 		storeErrors:      set.NewCounter(`edgenode_proxy_store_errors_total`),

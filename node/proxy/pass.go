@@ -122,6 +122,7 @@ func (p *Proxy) relayHead(st *state, oa *originAnswer, h *how, r *request) io.Wr
 	x.Status(oa.StatusCode)
 	block, _, _ := appendBlock(nil, oa.Header, notSent...)
 	x.AddBlock(block)
+	st.tell(h)
 	st.scratch = p.appendStatus(st.scratch[:0], st.site, h, []byte(keyNote(r.url)))
 	x.AddBlock(st.scratch)
 	switch {

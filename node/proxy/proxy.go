@@ -163,10 +163,18 @@ func (p *Proxy) Close() {
 }
 
 // Serve answers one request. It returns when the answer is written.
-func (p *Proxy) Serve(x Exchange) {
+func (p *Proxy) Serve(x Exchange) { p.ServeTold(x, nil) }
+
+// ServeTold is Serve. It says in out, unless that is nil, how the answer came
+// about.
+func (p *Proxy) ServeTold(x Exchange, out *Outcome) {
 	st := p.states.Get().(*state)
+	st.told = out
 	st.begin(x)
 	p.serve(st)
+	if out != nil && st.site != nil {
+		out.Site = st.site.Name
+	}
 	st.end()
 	p.states.Put(st)
 }
@@ -191,7 +199,12 @@ func (p *Proxy) serve(st *state) {
 		p.refuse(st, failTarget, how{neither: true})
 		return
 	}
-	if p.o.Policy != nil && !p.route(st) {
+	if !p.enter(st) {
+		return
+	}
+	if p.o.Policy == nil {
+		p.editOwn(st)
+	} else if !p.route(st) {
 		return
 	}
 	var at, end int
@@ -214,7 +227,7 @@ func (p *Proxy) route(st *state) bool {
 	}
 	out := &st.out
 	p.o.Policy.Route(&st.in, out)
-	if len(out.Edits) > 0 {
+	if len(out.Edits)+len(st.site.Edits) > 0 {
 		p.edit(st)
 	}
 	if out.Deny != 0 {
@@ -248,13 +261,7 @@ func (p *Proxy) reply(st *state, a *Ready) {
 	x := st.x
 	x.Status(a.Status)
 	st.addOwn(a.Block)
-	st.scratch = p.appendStatus(st.scratch[:0], st.site, &how{neither: true, detail: "policy"}, nil)
-	x.AddBlock(st.scratch)
-	if x.Method() == http.MethodHead {
-		p.sent(x.SendSized(int64(len(a.Body))))
-		return
-	}
-	p.sent(x.Send(a.Body))
+	p.sendOwn(st, how{neither: true, detail: "policy"}, a.Body)
 }
 
 // serveCached answers GET and HEAD: from the store if it may, else by a fetch.

@@ -46,6 +46,7 @@ func (p *Proxy) sendFields(st *state, r *reply) {
 		st.x.AddBlock(r.meta.block())
 		st.scratch = p.appendAge(st.scratch[:0], r.meta)
 	}
+	st.tell(&r.how)
 	st.scratch = p.appendStatus(st.scratch, st.site, &r.how, r.meta.note())
 	st.x.AddBlock(st.scratch)
 }
@@ -67,6 +68,7 @@ func (p *Proxy) sendPart(st *state, r *reply) bool {
 		return true
 	case http.StatusPreconditionFailed:
 		st.x.Status(http.StatusPreconditionFailed)
+		st.tell(&r.how)
 		st.scratch = p.appendStatus(st.scratch[:0], st.site, &r.how, r.meta.note())
 		st.x.AddBlock(st.scratch)
 		p.sent(st.x.Send(nil))
@@ -84,6 +86,7 @@ func (p *Proxy) sendPart(st *state, r *reply) bool {
 	case 0:
 		st.x.Status(http.StatusRequestedRangeNotSatisfiable)
 		st.x.Add("Content-Range", "bytes */"+strconv.Itoa(len(r.content)))
+		st.tell(&r.how)
 		st.scratch = p.appendStatus(st.scratch[:0], st.site, &r.how, r.meta.note())
 		st.x.AddBlock(st.scratch)
 		p.sent(st.x.Send(nil))

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/edgenode/edgenode/node/edit"
 	"github.com/edgenode/edgenode/tiers/item"
 )
 
@@ -97,6 +99,14 @@ type Site struct {
 	// AllowOverride names what a hook's lifetime may override: must-revalidate,
 	// proxy-revalidate, no-cache, s-maxage, no-store.
 	AllowOverride []string
+
+	Gate
+	// ErrorPages are the content of the node's own answers, by status ("404") or
+	// class ("5xx"), for clients that do not prefer problem+json.
+	ErrorPages map[string]Page
+	// Edits change the fields of requests and answers, after those of a Policy;
+	// for one name they win. See package edit for what is refused.
+	Edits []edit.Edit
 }
 
 func orDefault[T comparable](v, def T) T {
@@ -177,6 +187,10 @@ func (s Site) validate() error {
 	f(slices.Contains([]string{StatusFull, StatusShort, StatusOff}, s.CacheStatus), "unknown cache_status %q", s.CacheStatus)
 	f(s.MaxObjectBytes > 0, "max_object_bytes is %d, must be positive", s.MaxObjectBytes)
 	f(s.VariantsMax > 0 && s.VariantsMax <= maxVariants, "variants_max is %d, allowed are 1 to %d", s.VariantsMax, maxVariants)
+	f(s.Rate >= 0 && s.Burst >= 0, "rate and burst must not be negative")
+	if _, _, no := edit.Admit(s.Edits, nil); no.Count > 0 {
+		f(false, "header field %q cannot be changed, or to this value", no.Name)
+	}
 	f(s.WaitersMax > 0, "waiters_max is %d, must be positive", s.WaitersMax)
 	for _, name := range s.TargetedFields {
 		f(name != "" && tokenLen(name) == len(name), "targeted field %q is not a field name", name)
@@ -196,6 +210,8 @@ type site struct {
 	pool     *pool
 	targeted []string // canonical names
 	honour   bool     // HonourRequestDirectives is not empty
+	gated    bool     // the gate decides anything
+	limits   *limits  // of clients; nil without
 }
 
 // honours reports whether a request directive is obeyed.
@@ -256,7 +272,7 @@ func newTable(sites []Site, pools []Pool, p *Proxy) (*table, error) {
 		t.pools[cfg.Name] = pl
 	}
 	for _, cfg := range sites {
-		errs = append(errs, t.add(cfg.withDefaults()))
+		errs = append(errs, t.add(cfg.withDefaults(), p.table.Load()))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -267,7 +283,8 @@ func newTable(sites []Site, pools []Pool, p *Proxy) (*table, error) {
 	return t, nil
 }
 
-func (t *table) add(cfg Site) error {
+// add puts a site in; old is the table so far, or nil.
+func (t *table) add(cfg Site, old *table) error {
 	if err := cfg.validate(); err != nil {
 		return err
 	}
@@ -275,6 +292,12 @@ func (t *table) add(cfg Site) error {
 	if s.pool == nil {
 		return fmt.Errorf("proxy: site %q: there is no pool %q", cfg.Name, cfg.Pool)
 	}
+	var was *limits
+	if old != nil && old.names[cfg.Name] != nil {
+		was = old.names[cfg.Name].limits
+	}
+	s.limits = newLimits(&s.Gate, was)
+	s.gated = !reflect.ValueOf(s.Gate).IsZero()
 	if t.names[cfg.Name] != nil {
 		return fmt.Errorf("proxy: two sites are called %q", cfg.Name)
 	}

@@ -31,6 +31,8 @@ type state struct {
 
 	pragma bool // the request has Pragma: no-cache (RFC 9111 §5.4)
 
+	told *Outcome // filled in with the answer; nil if nobody asks
+
 	refetch  bool // the request's directives refuse what is stored
 	storeNot bool // the request's no-store is honoured
 	alone    bool // do not wait for another's fetch again

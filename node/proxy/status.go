@@ -32,6 +32,37 @@ type how struct {
 	refused   bool   // a hook asked for more than it may
 }
 
+// An Outcome says how an answer came about.
+type Outcome struct {
+	Site      string // "" if none has the host
+	Cache     string // hit, a reason of Cache-Status for going to the origin (uri-miss, …), or "" for neither
+	Detail    string // the tier of a hit, why an answer was not stored, or what answered instead; may be ""
+	FwdStatus int    // of the origin's answer; 0 if there was none
+	Stored    bool
+	Collapsed bool // it waited for another's fetch
+	HasTTL    bool
+	TTL       int64 // seconds of freshness left, may be negative
+}
+
+// tell notes how the answer came about for who asks.
+func (st *state) tell(h *how) {
+	if st.told == nil {
+		return
+	}
+	o := st.told
+	*o = Outcome{Detail: h.detail, FwdStatus: h.fwdStatus, Stored: h.stored, Collapsed: h.collapsed, HasTTL: h.hasTTL, TTL: floorSeconds(h.ttl)}
+	if o.Detail == "" && h.source != tiers.FromNone {
+		o.Detail = h.source.String()
+	}
+	switch {
+	case h.neither:
+	case h.fwd == "":
+		o.Cache = "hit"
+	default:
+		o.Cache = h.fwd
+	}
+}
+
 // appendStatus appends the line with our member of Cache-Status (RFC 9211). It
 // stands after the lines of the origin and so is the last member. note is the
 // key parameter, prepared when the answer was stored.
