@@ -1,0 +1,76 @@
+package l2
+
+import (
+	"crypto/sha1"
+	"encoding/hex"
+)
+
+// A script is a Lua script with the name under which servers keep it.
+type script struct{ source, sha string }
+
+func newScript(source string) script {
+	sum := sha1.Sum([]byte(source))
+	return script{source, hex.EncodeToString(sum[:])}
+}
+
+// Answers of the scripts.
+const (
+	answerLost    = 0 // something newer is there
+	answerWon     = 1 // done; by drop: what was there was removed
+	answerSame    = 2 // put: the same write is there; drop: nothing was there
+	answerForeign = 3 // put: what is there has an unknown form and is not older
+)
+
+// All scripts compare bytes by number: Lua's < on strings follows the locale,
+// and its numbers hold 53 bits. Registers are the bytes 2 to 25 of a value; in
+// every format, so that an unknown one can be ordered and dropped too.
+//
+// putScript: KEYS[1], value, lifetime in ms. Bytes 98 to 129 are the content
+// hash; a fence has none, which counts as zeros. What is of our format but too
+// short to have registers is damaged and overwritten.
+const putScript = `
+local cur = redis.call('GETRANGE', KEYS[1], 0, 128)
+if cur ~= '' then
+  local new, byte = ARGV[1], string.byte
+  local known = byte(cur, 1) == 1
+  if #cur >= 25 then
+    local i = 2
+    while i <= 25 and byte(cur, i) == byte(new, i) do i = i + 1 end
+    if i > 25 then
+      i = 98
+      while i <= 129 and (byte(cur, i) or 0) == (byte(new, i) or 0) do i = i + 1 end
+      if i > 129 and #cur >= 129 then return known and 2 or 3 end
+    end
+    if i <= 129 and (byte(cur, i) or 0) > (byte(new, i) or 0) then return known and 0 or 3 end
+    if not known then
+      redis.call('DEL', KEYS[1])
+      return 3
+    end
+  elseif not known then
+    return 3
+  end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1`
+
+// dropScript: KEYS[1], bound, fence, its lifetime in ms. What is below the bound
+// is removed; then, or if nothing was there, the fence is left, which keeps out
+// older writes that are still under way.
+const dropScript = `
+local cur = redis.call('GETRANGE', KEYS[1], 0, 24)
+if #cur == 25 then
+  local bound, byte, i = ARGV[1], string.byte, 1
+  while i <= 24 and byte(cur, i + 1) == byte(bound, i) do i = i + 1 end
+  if i > 24 or byte(cur, i + 1) > byte(bound, i) then return 0 end
+end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return cur == '' and 2 or 1`
+
+// evictScript: KEYS[1]. Removes a live item of our format, nothing else: byte 35
+// is the kind of its record.
+const evictScript = `
+local head = redis.call('GETRANGE', KEYS[1], 0, 34)
+if #head == 35 and string.byte(head, 1) == 1 and string.byte(head, 35) == 1 then
+  return redis.call('UNLINK', KEYS[1])
+end
+return 0`

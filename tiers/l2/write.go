@@ -1,0 +1,241 @@
+package l2
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/edgenode/edgenode/tiers/item"
+)
+
+// An OpKind says what an Op does.
+type OpKind byte
+
+// The kinds of operations.
+const (
+	// OpPut stores Record (a put) unless L2 holds something newer or equal. A
+	// record whose lifetime in L2 is over is not stored; what is older than it
+	// is removed all the same.
+	OpPut OpKind = 1 + iota
+	// OpTombstone stores Record (a tombstone), which lives for TombstoneTTL and
+	// keeps older puts out.
+	OpTombstone
+	// OpDrop removes what L2 holds for Key if it is older than Version. For
+	// twice the time limit of a call, older puts that are still under way are
+	// kept out as well.
+	OpDrop
+)
+
+// An Op is one operation of a batch. Its bytes are read during Apply only.
+type Op struct {
+	Kind    OpKind
+	Record  item.View    // for OpPut and OpTombstone
+	Key     item.Key     // for OpDrop
+	Version item.Version // for OpDrop
+}
+
+// An Outcome says what became of an Op. With neither Won nor Same nor Err, L2
+// holds something newer, or a newer form of value that is left alone.
+type Outcome struct {
+	Won  bool  // stored; for OpDrop: nothing older is there now
+	Same bool  // the same write was there already
+	Err  error // wraps ErrRejected or ErrUnavailable; what was done is told there
+}
+
+// Limits of one pipeline.
+const (
+	pipelineOps   = 1000
+	pipelineBytes = 4 << 20
+)
+
+// Apply carries out ops in pipelines of up to 1,000 operations or 4 MiB, a round
+// trip each, and fills in out, which must be as long as ops. Order among
+// operations of one key does not matter: versions decide.
+//
+// An operation that the server refuses has its error in its outcome and does not
+// fail the others. Apply returns an error that wraps ErrUnavailable if the
+// server could not be asked; the operations it concerns have it too, and may
+// have been done or not.
+func (s *Store) Apply(ctx context.Context, ops []Op, out []Outcome) error {
+	if len(out) != len(ops) {
+		return fmt.Errorf("%w: apply: %d outcomes for %d operations", ErrRejected, len(out), len(ops))
+	}
+	var errs []error
+	for len(ops) > 0 {
+		n := pipelineLen(ops)
+		if err := s.applyPart(ctx, ops[:n], out[:n]); err != nil {
+			errs = append(errs, err)
+			failRest(out[n:], err)
+			break
+		}
+		ops, out = ops[n:], out[n:]
+	}
+	return errors.Join(errs...)
+}
+
+func failRest(out []Outcome, err error) {
+	for i := range out {
+		out[i] = Outcome{Err: err}
+	}
+}
+
+// pipelineLen returns how many of ops go into the next pipeline.
+func pipelineLen(ops []Op) int {
+	size := 0
+	for i, op := range ops {
+		size += len(op.Record)
+		if i == pipelineOps || i > 0 && size > pipelineBytes {
+			return i
+		}
+	}
+	return len(ops)
+}
+
+func (s *Store) applyPart(ctx context.Context, ops []Op, out []Outcome) error {
+	start := time.Now()
+	ctx2, cancel := s.bounded(ctx)
+	defer cancel()
+	calls := make([]call, len(ops))
+	now := s.opts.Clock()
+	for i, op := range ops {
+		calls[i] = s.callOf(op, now)
+	}
+	s.run(ctx2, calls)
+	s.metrics.applyTime.UpdateDuration(start)
+	var unavailable error
+	for i := range calls {
+		out[i] = s.outcome(ctx, ops[i].Kind, &calls[i])
+		if err := out[i].Err; err != nil && !errors.Is(err, ErrRejected) && unavailable == nil {
+			unavailable = err
+		}
+	}
+	return unavailable
+}
+
+// A call is one script with one key.
+type call struct {
+	script *script
+	key    string
+	arg    [3]any
+	args   int
+	cmd    *redis.Cmd
+	err    error // found before it was sent
+}
+
+// callOf returns the script call of op.
+func (s *Store) callOf(op Op, now int64) call {
+	if op.Kind == OpDrop {
+		if err := op.Key.Check(); err != nil {
+			return call{err: fmt.Errorf("%w: %w", ErrRejected, err)}
+		}
+		return s.dropCall(op.Key, bound(op.Version), now)
+	}
+	v := op.Record
+	if kind, err := kindOf(op); err != nil {
+		return call{err: fmt.Errorf("%w: %w", ErrRejected, err)}
+	} else if kind != v.Kind() {
+		return call{err: fmt.Errorf("%w: a record of kind %d for an operation of kind %d", ErrRejected, v.Kind(), op.Kind)}
+	}
+	r := registersOf(v)
+	life := s.lifetime(v, now)
+	if life <= 0 {
+		return s.dropCall(v.Key(), r, now)
+	}
+	value := appendValue(make([]byte, 0, valueHeadLen+len(v)), r, now+life, v)
+	return call{script: &s.scripts.put, key: s.dataKey(v.Key()), arg: [3]any{value, life}, args: 2}
+}
+
+// kindOf returns the kind of record that op must have. It checks the record's
+// form, so that a mistake of the caller is an error and not a panic.
+func kindOf(op Op) (item.Kind, error) {
+	if _, err := item.Parse(op.Record); err != nil {
+		return 0, err
+	}
+	switch op.Kind {
+	case OpPut:
+		return item.KindPut, nil
+	case OpTombstone:
+		return item.KindTombstone, nil
+	}
+	return 0, fmt.Errorf("operation of the unknown kind %d", op.Kind)
+}
+
+// dropCall removes what is below r, and leaves a fence.
+func (s *Store) dropCall(key item.Key, r registers, now int64) call {
+	life := (2 * s.timeout()).Milliseconds()
+	fence := appendValue(make([]byte, 0, valueHeadLen), r, now+life, nil)
+	return call{script: &s.scripts.drop, key: s.dataKey(key), arg: [3]any{r[:], fence, life}, args: 3}
+}
+
+// lifetime returns how long a copy of v may live from now on, in ms; 0 or less
+// if it is over.
+func (s *Store) lifetime(v item.View, now int64) int64 {
+	if v.Kind() == item.KindTombstone {
+		return s.opts.TombstoneTTL.Milliseconds()
+	}
+	life := s.opts.MaxTTL.Milliseconds()
+	if v.Tiers()&item.L3 != 0 {
+		life = min(life, s.limits.Load().L2MaxTTL.Milliseconds())
+	}
+	if ttl := v.L2TTL(); ttl > 0 {
+		life = min(life, ttl)
+	}
+	if at := v.ExpiresAt(); at != 0 {
+		life = min(life, at-now)
+	}
+	return life
+}
+
+// run sends calls in one pipeline. What a server does not know the script of is
+// sent again with its source.
+func (s *Store) run(ctx context.Context, calls []call) {
+	s.send(ctx, calls, func(c *call) bool { return c.err == nil }, func(c *call) (string, string) {
+		return "evalsha", c.script.sha
+	})
+	missing := func(c *call) bool { return c.cmd != nil && redis.HasErrorPrefix(c.cmd.Err(), "NOSCRIPT") }
+	for i := range calls {
+		if missing(&calls[i]) {
+			s.send(ctx, calls, missing, func(c *call) (string, string) { return "eval", c.script.source })
+			return
+		}
+	}
+}
+
+func (s *Store) send(ctx context.Context, calls []call, which func(*call) bool, how func(*call) (string, string)) {
+	pipe := s.client.Pipeline()
+	for i := range calls {
+		c := &calls[i]
+		if !which(c) {
+			continue
+		}
+		command, text := how(c)
+		args := append(make([]any, 0, 4+c.args), command, text, 1, c.key)
+		c.cmd = redis.NewCmd(ctx, append(args, c.arg[:c.args]...)...)
+		_ = pipe.Process(ctx, c.cmd) // queues only
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+}
+
+func (c *call) answer() (int, error) {
+	if c.err != nil {
+		return 0, c.err
+	}
+	return c.cmd.Int()
+}
+
+func (s *Store) outcome(ctx context.Context, kind OpKind, c *call) Outcome {
+	answer, err := c.answer()
+	if err != nil {
+		return Outcome{Err: s.classify(ctx, "apply", err)}
+	}
+	drop := c.script == &s.scripts.drop
+	o := Outcome{Won: answer == answerWon || drop && answer == answerSame, Same: !drop && answer == answerSame}
+	if answer == answerForeign {
+		s.metrics.foreign.Inc()
+	}
+	s.metrics.countOp(kind, o)
+	return o
+}
