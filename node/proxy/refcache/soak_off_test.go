@@ -1,0 +1,5 @@
+//go:build !soak
+
+package refcache_test
+
+const exchanges = 10_000
