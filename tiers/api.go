@@ -132,7 +132,8 @@ type Purge struct {
 // A BulkReceipt is the acknowledgement of a bulk delete or a purge.
 type BulkReceipt struct {
 	Version   item.Version // the rule's; its number in order with all writes
-	L1, L3    int64        // copies removed from L1, rows removed from L3, so far
+	L1, L2    int64        // copies removed from L1 and from L2, so far
+	L3        int64        // rows removed from L3, so far
 	Complete  bool         // false: the sweep goes on in the background; the rule holds already
 	Persisted item.Durability
 }
@@ -158,6 +159,7 @@ type Status struct {
 type BackendHealth struct {
 	OK        bool
 	LatencyMS float64 // of the last probe
+	Circuit   string  // closed, half-open or open
 	Error     string  `json:",omitempty"`
 	Since     int64   // Unix ms of the last change of OK
 }
@@ -170,6 +172,7 @@ type Health struct {
 	Reasons         []string
 	AcceptingWrites bool
 	L2, L3          *BackendHealth
+	L2Trusted       bool  // what L2 holds is known to be the newest, and is used
 	JournalRecords  int64 // not yet in L3
 	JournalBytes    int64
 	JournalQuota    int64

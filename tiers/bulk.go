@@ -78,7 +78,8 @@ func (e *Engine) deleteListed(ctx context.Context, q Query, d item.Durability) (
 }
 
 // Purge invalidates what p selects: stored answers are gone, or stale if the
-// purge is soft; of items only the copies in L1 leave, since L3 is the truth.
+// purge is soft; of items only the copies in L1 and L2 leave, since L3 is the
+// truth.
 func (e *Engine) Purge(ctx context.Context, p Purge) (BulkReceipt, error) {
 	if err := e.enterWrite(); err != nil {
 		return BulkReceipt{}, err
@@ -94,7 +95,7 @@ func (e *Engine) Purge(ctx context.Context, p Purge) (BulkReceipt, error) {
 	return e.submitRule(ctx, r, item.DurabilitySync)
 }
 
-// purgeState drops the L1 copies of the items that are in a state now.
+// purgeState drops the copies in L1 and L2 of the items that are in a state now.
 func (e *Engine) purgeState(ctx context.Context, p Purge) (BulkReceipt, error) {
 	q := Query{State: p.State, Scope: p.Scope, Limit: maxPage}
 	out := BulkReceipt{Version: e.clock.Stamp(), Complete: true}
@@ -111,6 +112,10 @@ func (e *Engine) purgeState(ctx context.Context, p Purge) (BulkReceipt, error) {
 				out.L1++
 			}
 			s.mu.Unlock()
+			if e.l2 != nil {
+				e.l2.tell(l2Copy{key: string(key), hash: hash, version: out.Version}, e)
+				out.L2++
+			}
 		}
 		if next == "" {
 			return out, nil
@@ -138,8 +143,11 @@ func (e *Engine) submitRule(ctx context.Context, r item.Rule, d item.Durability)
 	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
 	defer cancel()
 	err = e.applyRule(ctx, live)
+	if err == nil && e.l2 != nil && notSweptInL2(live) {
+		err = e.sweepL2(ctx)
+	}
 	signal(e.sweep) // for what is left
-	out.L1, out.L3 = live.countL1.Load(), live.countL3.Load()
+	out.L1, out.L2, out.L3 = live.countL1.Load(), live.countL2.Load(), live.countL3.Load()
 	out.Complete = err == nil
 	if d == item.DurabilityL3 && !e.ruleInL3(live) {
 		return out, fmt.Errorf("%w: the rule holds and is in the journal, but L3 does not have it yet", ErrUnknownFate)
@@ -163,7 +171,7 @@ func (e *Engine) makeRule(r item.Rule, d item.Durability) (*liveRule, error) {
 		e.journal.Release(pos)
 		return nil, err
 	}
-	live := &liveRule{Rule: r, pos: pos, logged: true}
+	live := &liveRule{Rule: r, pos: pos, logged: true, sweptL2: e.l2 == nil}
 	e.rules.add(live)
 	return live, nil
 }
@@ -238,7 +246,15 @@ func (e *Engine) ruleToL3(ctx context.Context, r *liveRule) error {
 		}
 		return fmt.Errorf("tiers: rule %s to L3: %w", r.Version, err)
 	}
-	e.rules.update(r, func(r *liveRule) { r.inL3 = true })
+	if t := e.l2; t != nil {
+		// While L2 is not trusted, the walk that makes it so meets the rule.
+		t.writing.Lock()
+		defer t.writing.Unlock()
+	}
+	e.rules.update(r, func(r *liveRule) {
+		r.inL3 = true
+		r.sweptL2 = r.sweptL2 || e.l2 == nil || e.l2.token.Load() == 0
+	})
 	if r.logged {
 		e.journal.Release(r.pos)
 	}
@@ -325,21 +341,19 @@ func (e *Engine) sweepAll(ctx context.Context) error {
 			break
 		}
 	}
+	if e.l2 != nil && e.l2.token.Load() != 0 && ctx.Err() == nil {
+		errs = append(errs, e.sweepL2(ctx))
+	}
 	return errors.Join(errs...)
 }
 
 // runSweeper applies rules in the background, removes expired rows and lets go
 // of what nothing can need any more.
 func (e *Engine) runSweeper() {
-	tick := time.NewTicker(e.options.ExpirySweep)
-	defer tick.Stop()
 	lastForget := e.clock.UnixMilli()
 	for {
-		select {
-		case <-e.ctx.Done():
+		if !e.pause(time.Duration(e.expirySweep.Load()), e.sweep) {
 			return
-		case <-tick.C:
-		case <-e.sweep:
 		}
 		if e.l3Up() {
 			if err := e.sweepAll(e.ctx); err != nil && e.ctx.Err() == nil {
@@ -380,18 +394,19 @@ func (e *Engine) forget() {
 	now := e.clock.UnixMilli()
 	ago := func(d time.Duration) item.Version { return item.VersionAt(now - d.Milliseconds()) }
 	oldest := e.oldestPending()
-	e.rules.forget(min(ago(forgetAfter), oldest), ago(e.options.MaxLifetime))
+	retention, lifetime := time.Duration(e.retention.Load()), time.Duration(e.maxLifetime.Load())
+	e.rules.forget(min(ago(forgetAfter), oldest), ago(lifetime))
 	if !e.l3Up() {
 		return
 	}
-	before := min(ago(e.options.TombstoneRetention), oldest)
+	before := min(ago(retention), oldest)
 	if err := e.journal.Mark(); err != nil { // what was released is never replayed
 		return
 	}
-	if _, err := e.l3.PurgeTombstones(e.ctx, before, now-e.options.TombstoneRetention.Milliseconds(), expiryPage); err != nil && e.ctx.Err() == nil {
+	if _, err := e.l3.PurgeTombstones(e.ctx, before, now-retention.Milliseconds(), expiryPage); err != nil && e.ctx.Err() == nil {
 		e.logger.Warn("old tombstones were not removed", "err", err)
 	}
-	if _, err := e.l3.DropRules(e.ctx, min(before, ago(e.options.MaxLifetime)), now-e.options.TombstoneRetention.Milliseconds()); err != nil && e.ctx.Err() == nil {
+	if _, err := e.l3.DropRules(e.ctx, min(before, ago(lifetime)), now-retention.Milliseconds()); err != nil && e.ctx.Err() == nil {
 		e.logger.Warn("old rules were not removed", "err", err)
 	}
 }

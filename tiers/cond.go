@@ -207,7 +207,7 @@ func (e *Engine) settled(ctx context.Context, s *stripe, hash uint64, key item.K
 	if !s.busyLocked(key) && ctx.Err() == nil && !e.isClosing() {
 		return e.pending.epoch(hash).Load(), nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, e.l3Timeout,
+	ctx, cancel := context.WithTimeoutCause(ctx, e.l3TimeoutNow(),
 		fmt.Errorf("%w: a write of it waits for L3: %w", ErrStateUnknown, ErrUnavailable))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() {

@@ -49,7 +49,7 @@ func (e *Engine) refusedAlone(it *flushItem, cause error) error {
 		e.logger.Error("L3 refuses a row", "id", item.Key(p.key).ID(), "version", it.upTo, "err", cause)
 	}
 	p.tries++
-	if p.tries < e.deadLetterTries {
+	if p.tries < e.triesNow() {
 		e.requeue(it, false)
 		return nil
 	}
@@ -75,7 +75,7 @@ func (e *Engine) bury(it *flushItem, cause error) error {
 	case r == nil:
 	case r.dead: // found at start, and refused again
 		e.unstickLocked(p)
-		p.tries = e.deadLetterTries
+		p.tries = e.triesNow()
 		// A crash may have left the first journal's record beside it.
 		e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version <= it.upTo && !r.dead }, e.release)
 	case r.phase == awaitingL3:
@@ -91,7 +91,7 @@ func (e *Engine) bury(it *flushItem, cause error) error {
 			return err
 		}
 		e.unstickLocked(p)
-		p.tries = e.deadLetterTries
+		p.tries = e.triesNow()
 		buried := *r
 		buried.pos, buried.dead, buried.memory = pos, true, false
 		buried.kind, buried.content, buried.size = it.record.Kind(), it.record.ContentVersion(), uint32(len(it.record))

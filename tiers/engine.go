@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/journal"
@@ -33,7 +32,8 @@ type Engine struct {
 	dead      *journal.Journal // dead letters
 	l1        *l1.Cache
 	l3        Store
-	l3State   backendState
+	l3Backend *backend
+	l2        *l2Tier // nil if not configured
 
 	loadMu sync.Mutex
 	loaded atomic.Bool // what L3 knows has been taken over
@@ -58,9 +58,17 @@ type Engine struct {
 	thresholds        atomic.Pointer[pressure.Thresholds]
 	batch             atomic.Pointer[batchLimits]
 
-	maxWaiters      int
-	l3Timeout       time.Duration
-	deadLetterTries int
+	l3Timeout       atomic.Int64 // as time.Duration, like those below
+	applyTimeout    atomic.Int64
+	l3WaitMax       atomic.Int64
+	redisTimeout    atomic.Int64
+	followInterval  atomic.Int64
+	expirySweep     atomic.Int64
+	retention       atomic.Int64
+	maxLifetime     atomic.Int64
+	deadLetterTries atomic.Int64
+
+	maxWaiters int
 
 	state   stateMachine
 	gate    sync.RWMutex // held for reading by every call under way below L1
@@ -79,16 +87,16 @@ type Engine struct {
 // the journal holds is flushed in the background.
 //
 // It starts the goroutines that Close ends: flusher, sweeper, and keeper (clock
-// file, probe of L3).
+// file, probe of L3); with L2 also its keeper, the one that knows whether L2 may
+// be trusted, and the one that writes copies.
 func Open(ctx context.Context, o Options) (*Engine, error) {
 	o.fillDefaults()
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
 	e := &Engine{
-		options: o, logger: o.Logger, seed: maphash.MakeSeed(), maxWaiters: o.MaxWaiters, l3Timeout: o.L3Timeout,
-		deadLetterTries: o.DeadLetterTries,
-		closing:         make(chan struct{}), sweep: make(chan struct{}, 1), sweeping: make(sweeping, 1),
+		options: o, logger: o.Logger, seed: maphash.MakeSeed(), maxWaiters: o.MaxWaiters,
+		closing: make(chan struct{}), sweep: make(chan struct{}, 1), sweeping: make(sweeping, 1),
 	}
 	e.pending.init()
 	e.applyReloadable(o)
@@ -100,6 +108,11 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	e.tasks.Go(e.runFlusher)
 	e.tasks.Go(e.runSweeper)
 	e.tasks.Go(e.runKeeper)
+	if e.l2 != nil {
+		e.tasks.Go(e.runL2Keeper)
+		e.tasks.Go(e.runTrust)
+		e.tasks.Go(e.runCopier)
+	}
 	e.state.set(StateRunning)
 	return e, nil
 }
@@ -115,6 +128,10 @@ func (e *Engine) open(ctx context.Context) error {
 		return err
 	}
 	e.clock = item.NewClock(e.clockFile.bound, o.Now)
+	e.l3Backend = e.newBackend("l3")
+	if err := e.openL2(); err != nil {
+		return err
+	}
 	if err := e.openL3(ctx); err != nil {
 		return err
 	}
@@ -155,10 +172,10 @@ func (e *Engine) openL3(ctx context.Context) error {
 	if o.WrapStore != nil {
 		e.l3 = o.WrapStore(store)
 	}
-	e.l3State.set(true, "", e.clock.UnixMilli())
 	if err := e.load(ctx); err != nil {
 		// Down at start: the journal and the clock file are enough to serve.
-		e.l3Failed(err)
+		e.l3Backend.circuit.Probe(err)
+		e.logger.Warn("L3 does not answer; serving from the journal until it does", "err", err)
 	}
 	return nil
 }
@@ -174,7 +191,7 @@ func (e *Engine) load(ctx context.Context) error {
 	if e.loaded.Load() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, e.l3Timeout)
+	ctx, cancel := context.WithTimeout(ctx, e.l3TimeoutNow())
 	defer cancel()
 	highest := e.l3.MaxVersion()
 	if err := e.clock.Observe(highest, e.options.ClockSkewMax); err != nil {
@@ -187,7 +204,7 @@ func (e *Engine) load(ctx context.Context) error {
 	}
 	for _, r := range rules {
 		// While L1 is empty, nothing in it is covered.
-		e.rules.add(&liveRule{Rule: r.Rule, inL3: true, sweptL1: e.l1 == nil, sweptL3: r.Swept})
+		e.rules.add(&liveRule{Rule: r.Rule, inL3: true, sweptL1: e.l1 == nil, sweptL2: true, sweptL3: r.Swept})
 	}
 	e.loaded.Store(true)
 	signal(e.sweep)
@@ -246,7 +263,7 @@ func (e *Engine) replayRule(pos journal.Pos, record []byte) error {
 		return fmt.Errorf("rule at %v: %w", pos, err)
 	}
 	e.observe(r.Version)
-	e.rules.add(&liveRule{Rule: r, sweptL1: true, pos: pos, logged: true})
+	e.rules.add(&liveRule{Rule: r, sweptL1: true, sweptL2: e.l2 == nil, pos: pos, logged: true})
 	signal(e.dirty.wake)
 	return nil
 }
@@ -294,8 +311,15 @@ func (e *Engine) closeParts() error {
 			errs = append(errs, j.Close())
 		}
 	}
+	if e.l2 != nil {
+		errs = append(errs, e.l2.store.Close())
+		e.l2.backend.circuit.Close()
+	}
 	if e.l3 != nil {
 		errs = append(errs, e.l3.Close())
+	}
+	if e.l3Backend != nil {
+		e.l3Backend.circuit.Close()
 	}
 	if e.clockFile != nil && e.clock != nil {
 		if err := e.clockFile.close(e.clock.Last()); err != nil {

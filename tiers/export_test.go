@@ -8,7 +8,7 @@ import (
 
 // Waiters returns how many callers wait for the read of key that is under way.
 func (e *Engine) Waiters(key item.Key) int {
-	k := flightKey{key: string(key), epoch: e.pending.epoch(e.hash(key)).Load(), rules: e.rules.installed.Load()}
+	k := flightKey{key: string(key), epoch: e.pending.epoch(e.hash(key)).Load(), rules: e.rules.installed.Load(), inL3: true}
 	e.fills.mu.Lock()
 	defer e.fills.mu.Unlock()
 	if f := e.fills.flying[k]; f != nil {
@@ -71,4 +71,21 @@ func (e *Engine) CallUnderWay() bool {
 	}
 	e.gate.Unlock()
 	return false
+}
+
+// ProbeL3 asks L3 now, as the keeper does all the time.
+func (e *Engine) ProbeL3() { e.probeL3() }
+
+// ProbeL2 asks L2 now, and makes it trusted if that can be.
+func (e *Engine) ProbeL2() error {
+	if _, err := e.probeL2(); err != nil {
+		return err
+	}
+	return e.tendL2(e.ctx)
+}
+
+// L2Trusted reports whether L2 is asked.
+func (e *Engine) L2Trusted() bool {
+	_, ok := e.l2.trusted()
+	return ok
 }

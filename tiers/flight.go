@@ -10,6 +10,8 @@ type flightKey struct {
 	key   string
 	epoch uint32
 	rules uint64
+	inL3  bool // L3 is read too
+	fresh bool // L2 is not
 }
 
 // A flight is one read that several callers wait for.
@@ -19,6 +21,7 @@ type flight struct {
 
 	record []byte // immutable; nil if absent
 	stale  bool   // purged softly
+	source Source // that the record came from
 	err    error
 }
 

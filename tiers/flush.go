@@ -46,6 +46,8 @@ type flushItem struct {
 	upTo   item.Version // records up to this one are carried
 	logged bool         // an older one is in a journal, and may come back by a crash
 	record item.View    // what is sent
+
+	conditional bool // it is sent to L3 only where that has a row
 }
 
 const (
@@ -181,7 +183,7 @@ func (e *Engine) plan(p *pendingID) (flushItem, bool) {
 		c.content, c.hasContent, c.contentMemory = *base, true, s.memory[recordID{p.key, base.version}]
 	}
 	p.flushing = true
-	buried := r.dead && p.tries >= e.deadLetterTries
+	buried := r.dead && p.tries >= e.triesNow()
 	it := flushItem{p: p, upTo: c.newest.version, logged: p.loggedBeforeLocked(r.version)}
 	s.mu.Unlock()
 
@@ -268,14 +270,22 @@ func (e *Engine) sendItems(ctx context.Context, items []flushItem) error {
 func (e *Engine) apply(ctx context.Context, items []flushItem) error {
 	f := &e.flusher
 	f.ops, f.out = f.ops[:0], f.out[:0]
+	// While L2 is not trusted, what leaves it must be among the changes of L3:
+	// the walk along them is what makes it trusted again.
+	always := e.l2 != nil && e.l2.token.Load() == 0
 	for i := range items {
-		f.ops = append(f.ops, items[i].op())
+		f.ops = append(f.ops, items[i].op(always))
 	}
 	f.out = append(f.out, make([]l3.Outcome, len(f.ops))...)
-	if _, err := e.l3.Apply(ctx, f.ops, nil, f.out); err != nil {
+	limited, cancel := context.WithTimeout(ctx, time.Duration(e.applyTimeout.Load()))
+	defer cancel()
+	if _, err := e.l3.Apply(limited, f.ops, nil, f.out); err != nil {
 		return err
 	}
 	e.l3Answered()
+	if err := e.copyFlushed(limited, items, f.out); err != nil {
+		return err
+	}
 	for i := range items {
 		e.settleOutcome(&items[i], &f.out[i])
 	}
@@ -284,15 +294,17 @@ func (e *Engine) apply(ctx context.Context, items []flushItem) error {
 
 // op returns what is to be sent for it. An item that lives outside L3 replaces
 // the row that L3 may have by a tombstone, and so does the delete of a stored
-// answer; without a row, or one that a replay could bring, none is needed.
-func (it *flushItem) op() l3.Op {
+// answer; without a row, or one that a replay could bring, none is needed unless
+// always is set.
+func (it *flushItem) op(always bool) l3.Op {
 	op := l3.Op{Record: it.record}
 	inL3 := op.Record.Tiers()&item.L3 != 0
 	if !inL3 {
 		op.Record = tombstoneOf(it.record, max(it.upTo, it.record.Version()))
 	}
 	site := it.record.Key().Namespace() != item.NamespaceItem
-	if !it.logged && (!inL3 || site && op.Record.Kind() == item.KindTombstone) {
+	it.conditional = !always && !it.logged && (!inL3 || site && op.Record.Kind() == item.KindTombstone)
+	if it.conditional {
 		op.If = isLive
 	}
 	return op

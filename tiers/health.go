@@ -3,107 +3,10 @@ package tiers
 import (
 	"context"
 	"fmt"
-	"sync"
-	"time"
 
 	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/pressure"
 )
-
-// probeInterval is how often the keeper asks L3 whether it is there, and the
-// longest that a probe may take: a lost backend is named within 2 s.
-const probeInterval = 900 * time.Millisecond
-
-// A backendState is what is known about a backend.
-type backendState struct {
-	mu        sync.Mutex
-	up        bool
-	err       string
-	since     int64 // Unix ms of the last change of up
-	latencyMS float64
-}
-
-// set notes whether the backend is up and reports whether that changed.
-func (b *backendState) set(up bool, err string, nowMilli int64) (changed bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	changed = b.up != up || b.since == 0
-	if changed {
-		b.since = nowMilli
-	}
-	b.up, b.err = up, err
-	return changed
-}
-
-func (b *backendState) health() *BackendHealth {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return &BackendHealth{OK: b.up, LatencyMS: b.latencyMS, Error: b.err, Since: b.since}
-}
-
-func (e *Engine) l3Up() bool {
-	e.l3State.mu.Lock()
-	defer e.l3State.mu.Unlock()
-	return e.l3State.up
-}
-
-// l3Failed notes that L3 did not answer.
-func (e *Engine) l3Failed(err error) {
-	if e.l3State.set(false, err.Error(), e.clock.UnixMilli()) {
-		e.logger.Warn("L3 does not answer; writes stay in the journal", "err", err)
-	}
-}
-
-// l3Answered notes that it did, and wakes the flusher if that is news.
-func (e *Engine) l3Answered() {
-	if e.l3State.set(true, "", e.clock.UnixMilli()) {
-		e.logger.Info("L3 answers again", "pending", e.pending.ids.Load())
-		signal(e.dirty.again)
-		signal(e.dirty.now)
-		signal(e.sweep)
-	}
-}
-
-// probeL3 asks L3 once.
-func (e *Engine) probeL3() {
-	ctx, cancel := context.WithTimeout(e.ctx, probeInterval)
-	defer cancel()
-	start := time.Now()
-	err := e.l3.Ping(ctx)
-	if err == nil {
-		err = e.load(ctx)
-	}
-	latency := time.Since(start)
-	if e.ctx.Err() != nil {
-		return // closing
-	}
-	if err != nil {
-		e.l3Failed(err)
-		return
-	}
-	e.l3State.mu.Lock()
-	e.l3State.latencyMS = float64(latency.Microseconds()) / 1000
-	e.l3State.mu.Unlock()
-	e.l3Answered()
-}
-
-// runKeeper keeps the clock file ahead of the clock and knows whether L3 is
-// there.
-func (e *Engine) runKeeper() {
-	tick := time.NewTicker(probeInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-e.ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if err := e.clockFile.advance(e.clock.Last()); err != nil {
-			e.logger.Error("clock file not written; a restart after a step of the clock could stamp lower versions", "err", err)
-		}
-		e.probeL3()
-	}
-}
 
 // Health returns the engine's view of itself. It does no I/O: backends are
 // probed in the background.
@@ -113,7 +16,7 @@ func (e *Engine) Health(context.Context) Health {
 	level := e.thresholds.Load().Level(p)
 	h := Health{
 		State: e.State().String(), Verdict: "ok", AcceptingWrites: e.Ready() && level < pressure.Critical,
-		L3:             e.l3State.health(),
+		L3:             e.l3Backend.health(),
 		JournalRecords: int64(b.Records), JournalBytes: b.Bytes, JournalQuota: b.QuotaBytes,
 		Pressure: p, PressureLevel: level.String(),
 		L1Bytes: e.l1.UsedBytes(), L1Max: e.l1.MaxBytes(), L1Items: int64(e.l1.Len()),
@@ -127,7 +30,14 @@ func (e *Engine) Health(context.Context) Health {
 		degraded("the journal is read-only, writes are refused: %v", err)
 	}
 	if !h.L3.OK {
-		degraded("L3 does not answer: %s", h.L3.Error)
+		degraded("L3 does not answer as it should (circuit %s): %s", h.L3.Circuit, h.L3.Error)
+	}
+	if e.l2 != nil {
+		h.L2 = e.l2.backend.health()
+		h.L2Trusted = e.l2.token.Load() != 0
+		if !h.L2.OK {
+			degraded("L2 does not answer as it should (circuit %s): %s", h.L2.Circuit, h.L2.Error)
+		}
 	}
 	if level >= pressure.Throttle {
 		degraded("pressure %.2f, level %s: writes are refused", p, level)
@@ -175,19 +85,28 @@ func (e *Engine) Status(ctx context.Context, key item.Key) (Status, error) {
 		}
 		return st, nil
 	}
+	if v, verdict := e.readL2(key); verdict == l2Hit && v.Version() >= st.Version {
+		st.L1 = st.L1 && st.Version == v.Version()
+		st.L2, st.Version = true, v.Version()
+	}
 	v, ok, err := e.readL3(ctx, key)
 	switch {
-	case err != nil && st.L1:
+	case err != nil && (st.L1 || st.L2):
 		st.Where = StatusSynced // it left pending, so L3 has it
 		return st, nil
 	case err != nil:
 		return st, err
 	case ok && !e.hiddenBelow(v):
-		st.L3, st.Where, st.Tombstone = true, StatusSynced, v.Kind() == item.KindTombstone
-		st.L1 = st.L1 && st.Version >= v.Version()
-		st.Version = v.Version()
-	case st.L1:
-		st.Where = StatusSynced // an item that lives in memory only
+		st.Where = StatusSynced
+		here := (st.L1 || st.L2) && st.Version >= v.Version()
+		st.L1, st.L2, st.L3 = st.L1 && here, st.L2 && here, true
+		if here && v.Kind() == item.KindTombstone {
+			st.L3 = false // it lives above L3, which says only that what it had is over
+			break
+		}
+		st.Version, st.Tombstone = v.Version(), v.Kind() == item.KindTombstone
+	case st.L1 || st.L2:
+		st.Where = StatusSynced // an item that lives above L3 only
 	default:
 		st.Where = StatusMissing
 	}

@@ -10,8 +10,8 @@ import (
 )
 
 // GetMany calls fn with the answer for each key, in order. Hits are valid until
-// fn returns. What is not in memory or pending is read from L3 in one query per
-// 500 keys.
+// fn returns. What is not in memory or pending is read from L2 in one round trip,
+// and the rest from L3 in one query per 500 keys.
 func (e *Engine) GetMany(ctx context.Context, keys []item.Key, o ReadOptions, fn func(i int, h *Hit, ok bool, err error)) {
 	if err := e.enterRead(); err != nil {
 		for i := range keys {
@@ -54,7 +54,7 @@ var errNotFetched = errors.New("tiers: not fetched")
 func (m *many) fetched(key item.Key, o ReadOptions, f fetchedRow) (Hit, bool, error) {
 	hash := m.e.hash(key)
 	switch {
-	case f.wanted && m.failed != nil:
+	case f.wanted && f.source == FromL3 && m.failed != nil:
 		return Hit{}, false, m.failed
 	case !f.wanted || m.e.pending.epoch(hash).Load() != f.epoch:
 		return Hit{}, false, errNotFetched
@@ -62,6 +62,9 @@ func (m *many) fetched(key item.Key, o ReadOptions, f fetchedRow) (Hit, bool, er
 	h, ok := m.e.useFetched(hash, key, f)
 	if !ok {
 		return Hit{}, false, nil
+	}
+	if f.source == FromL2 && !m.e.satisfies(hash, &h, o) {
+		return Hit{}, false, errNotFetched
 	}
 	return m.e.demand(hash, h, o)
 }
@@ -77,6 +80,7 @@ func (e *Engine) getInside(ctx context.Context, hash uint64, key item.Key, o Rea
 // A fetchedRow is what the one query brought for a key.
 type fetchedRow struct {
 	wanted bool      // neither in L1 nor pending when asked
+	source Source    // that was asked last: L2 has said something, or L3 was asked
 	record item.View // nil if there is no row
 	epoch  uint32
 	mark   item.Version
@@ -98,7 +102,7 @@ func (e *Engine) prefetch(ctx context.Context, keys []item.Key, o ReadOptions) *
 			h.Release()
 			continue
 		}
-		if c, pending := e.copyPending(hash, key); !pending && readsL3(key, o) {
+		if c, pending := e.copyPending(hash, key); !pending && (readsL3(key, o) || e.l2 != nil) {
 			m.rows[i] = fetchedRow{epoch: c.epoch, mark: mark}
 			wanted, at = append(wanted, key), append(at, i)
 		}
@@ -109,6 +113,13 @@ func (e *Engine) prefetch(ctx context.Context, keys []item.Key, o ReadOptions) *
 	for _, i := range at {
 		m.rows[i].wanted = true
 	}
+	e.readManyL2(wanted, func(i int, v item.View, verdict l2Verdict) {
+		m.rows[at[i]].source = FromL2
+		if verdict == l2Hit {
+			m.rows[at[i]].record = v
+		}
+	})
+	wanted, at = m.notIn(wanted, at, o)
 	kept := 0
 	m.failed = e.readManyL3(ctx, wanted, func(i int, v item.View) {
 		row := &m.rows[at[i]]
@@ -120,15 +131,36 @@ func (e *Engine) prefetch(ctx context.Context, keys []item.Key, o ReadOptions) *
 	return m
 }
 
+// notIn returns the keys that L2 has said nothing about and that L3 may hold.
+func (m *many) notIn(keys []item.Key, at []int, o ReadOptions) (rest []item.Key, of []int) {
+	for j, i := range at {
+		if m.rows[i].source == FromL2 {
+			continue
+		}
+		m.rows[i].source = FromL3
+		if readsL3(keys[j], o) {
+			rest, of = append(rest, keys[j]), append(of, i)
+		}
+	}
+	return rest, of
+}
+
 // useFetched turns a row into a hit, unless there is none, it is over or hidden.
 // Nothing was published for its hash since it was asked for.
 func (e *Engine) useFetched(hash uint64, key item.Key, f fetchedRow) (Hit, bool) {
 	if f.record == nil {
 		return Hit{}, false
 	}
-	h, ok := e.answer(f.record, FromL3, sinceRead(f.mark))
+	relevant := sinceRead(f.mark)
+	if f.source == FromL2 {
+		relevant = everyRule
+	}
+	h, ok := e.answer(f.record, f.source, relevant)
 	if ok {
 		e.promote(hash, key, h.View, f.epoch)
+		if f.source == FromL3 && !h.Stale {
+			e.fillL2(hash, h.View, f.epoch)
+		}
 	}
 	return h, ok
 }

@@ -35,6 +35,11 @@ type engineMetrics struct {
 	swept        *metrics.Counter
 	expired      *metrics.Counter
 
+	// Of L2; counted, if there is none, but shown to nobody.
+	distrusts, l2Skipped, l2Errors, l2Writes, l2WriteErrors *metrics.Counter
+	l2Refused, l2Swept, l2Repairs, l2Repaired               *metrics.Counter
+	l2Seconds                                               *metrics.Histogram
+
 	names []string // as registered
 }
 
@@ -51,7 +56,11 @@ func newEngineMetrics(set *metrics.Set, e *Engine) *engineMetrics {
 		m.names = append(m.names, name)
 		return set.NewHistogram(name)
 	}
-	for _, s := range []Source{FromL1, FromPending, FromL3} {
+	sources := []Source{FromL1, FromPending, FromL3}
+	if e.l2 != nil {
+		sources = append(sources, FromL2)
+	}
+	for _, s := range sources {
 		m.hits[s] = counter(`edgenode_get_total{tier="` + s.String() + `",outcome="hit"}`)
 		m.corrupted[s] = counter(`edgenode_corruption_total{tier="` + s.String() + `"}`)
 	}
@@ -74,6 +83,7 @@ func newEngineMetrics(set *metrics.Set, e *Engine) *engineMetrics {
 	m.swept = counter("edgenode_swept_rows_total")
 	m.expired = counter("edgenode_expired_rows_total")
 
+	m.registerL2(e, set)
 	gauge := func(name string, f func() float64) {
 		set.NewGauge(name, f)
 		m.names = append(m.names, name)
@@ -127,3 +137,38 @@ func (m *engineMetrics) refused(v pressure.Verdict) {
 func (m *engineMetrics) corrupt(s Source) { m.corrupted[s].Inc() }
 func (m *engineMetrics) busy()            { m.busyReads.Inc() }
 func (m *engineMetrics) promotionLost()   { m.promoLost.Inc() }
+
+// registerL2 makes the metrics of L2. Without L2 they go where nobody looks.
+func (m *engineMetrics) registerL2(e *Engine, set *metrics.Set) {
+	if e.l2 == nil {
+		set = metrics.NewSet()
+	}
+	note := func(name string) string {
+		if e.l2 != nil {
+			m.names = append(m.names, name)
+		}
+		return name
+	}
+	counter := func(name string) *metrics.Counter { return set.NewCounter(note(name)) }
+	m.distrusts = counter("edgenode_l2_distrusted_total")
+	m.l2Skipped = counter("edgenode_l2_skipped_total")
+	m.l2Errors = counter("edgenode_l2_read_errors_total")
+	m.l2Writes = counter("edgenode_l2_writes_total")
+	m.l2WriteErrors = counter("edgenode_l2_write_errors_total")
+	m.l2Refused = counter("edgenode_l2_refused_total")
+	m.l2Swept = counter("edgenode_l2_swept_copies_total")
+	m.l2Repairs = counter("edgenode_l2_repairs_total")
+	m.l2Repaired = counter("edgenode_l2_repaired_copies_total")
+	m.l2Seconds = set.NewHistogram(note("edgenode_l2_write_seconds"))
+	if e.l2 == nil {
+		return
+	}
+	set.NewGauge(note("edgenode_l2_trusted"), func() float64 {
+		if _, ok := e.l2.trusted(); ok {
+			return 1
+		}
+		return 0
+	})
+	set.NewGauge(note("edgenode_l2_lag_changes"), func() float64 { return float64(e.l2.lag(e.l3.LastSeq())) })
+	set.NewGauge(note("edgenode_l2_copies_waiting"), func() float64 { return float64(e.l2.copies.count.Load()) })
+}

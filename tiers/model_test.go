@@ -527,6 +527,9 @@ func (w *world) outage() {
 	w.note("L3 away: %v", !w.down)
 	w.down = !w.down
 	w.store.SetDown(w.down)
+	if !w.down {
+		w.e.ProbeL3()
+	}
 }
 
 func (w *world) kill() {

@@ -13,6 +13,7 @@ import (
 	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/journal"
 	"github.com/edgenode/edgenode/tiers/l1"
+	"github.com/edgenode/edgenode/tiers/l2"
 	"github.com/edgenode/edgenode/tiers/l3"
 	"github.com/edgenode/edgenode/tiers/pressure"
 )
@@ -34,6 +35,15 @@ const (
 	DefaultL3Timeout          = 5 * time.Second
 	DefaultMaxWaiters         = 50_000
 	DefaultDeadLetterTries    = 5
+	DefaultL3ApplyTimeout     = 30 * time.Second
+	DefaultL3WaitMax          = 30 * time.Second
+	DefaultRedisPrefix        = "edgenode:"
+	DefaultRedisTimeout       = 5 * time.Second
+	DefaultL2MaxTTL           = time.Hour
+	DefaultL2QueueBytes       = 16 << 20
+	DefaultFollowInterval     = time.Second
+	DefaultRedisEvictionStart = 0.75
+	DefaultRedisEvictionTo    = 0.60
 )
 
 // Options configure an engine. The zero value of a field stands for the
@@ -64,15 +74,33 @@ type Options struct {
 	L3Timeout          time.Duration // 5 s for one read of L3
 	MaxWaiters         int           // 50,000 readers waiting for one item
 	DeadLetterTries    int           // 5; how often L3 may refuse a row before it is set aside
+	L3ApplyTimeout     time.Duration // 30 s for one batch; then it is sent again
+	L3WaitMax          time.Duration // 30 s that a write of durability l3 waits for its commit
+	L3Shared           bool          // other nodes write to this L3: conditions are decided in it
+
+	RedisURL              string        // of L2; empty is no L2
+	RedisPassword         string        // comes before the one in RedisURL
+	RedisSentinelPassword string        // of the sentinels
+	RedisPrefix           string        // edgenode:; before every key
+	RedisTimeout          time.Duration // 5 s for one call of L2
+	L2MaxTTL              time.Duration // 1 h; longest life of a copy in L2 of an item with L3
+	L2QueueBytes          int64         // 16 MiB; copies that wait to be written to L2
+	FollowInterval        time.Duration // 1 s between two looks at L3's change sequence
+	RedisEvictionStart    float64       // 0.75 of Redis' memory; copies are evicted from here
+	RedisEvictionTarget   float64       // 0.60; down to here
 
 	Now     func() int64 // Unix ms; the process's start time plus its monotonic clock
 	Logger  *slog.Logger // slog.Default()
 	Metrics *metrics.Set // nil keeps none
 
 	// Seams for tests. JournalFS is the file system under the journal.
-	// WrapStore puts a layer of faults between the engine and L3.
+	// WrapStore puts a layer of faults between the engine and L3, WrapL2 between
+	// the engine and L2. OpenL2, if set, takes the place of the Redis client,
+	// also where RedisURL is empty.
 	JournalFS journal.FS
 	WrapStore func(Store) Store
+	WrapL2    func(L2Store) L2Store
+	OpenL2    func() (L2Store, error)
 }
 
 func (o *Options) fillDefaults() {
@@ -95,6 +123,15 @@ func (o *Options) fillDefaults() {
 	setDefault(&o.L3Timeout, DefaultL3Timeout)
 	setDefault(&o.MaxWaiters, DefaultMaxWaiters)
 	setDefault(&o.DeadLetterTries, DefaultDeadLetterTries)
+	setDefault(&o.L3ApplyTimeout, DefaultL3ApplyTimeout)
+	setDefault(&o.L3WaitMax, DefaultL3WaitMax)
+	setDefault(&o.RedisPrefix, DefaultRedisPrefix)
+	setDefault(&o.RedisTimeout, DefaultRedisTimeout)
+	setDefault(&o.L2MaxTTL, DefaultL2MaxTTL)
+	setDefault(&o.L2QueueBytes, DefaultL2QueueBytes)
+	setDefault(&o.FollowInterval, DefaultFollowInterval)
+	setDefault(&o.RedisEvictionStart, DefaultRedisEvictionStart)
+	setDefault(&o.RedisEvictionTarget, DefaultRedisEvictionTo)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -121,6 +158,12 @@ func (o *Options) validate() error {
 		"max_payload_bytes = %d must be at most an eighth of journal_max_bytes = %d", o.MaxPayloadBytes, o.JournalMaxBytes)
 	f(o.BatchFlush > 0 && o.BatchFlushCount > 0 && o.BatchFlushBytes > 0, "batch_flush_* must be above zero")
 	f(o.Durability > item.DurabilityDefault && o.Durability <= item.DurabilityL3, "unknown durability %d", o.Durability)
+	f(o.RedisEvictionStart > 0 && o.RedisEvictionStart <= 1 && o.RedisEvictionTarget > 0 && o.RedisEvictionTarget < o.RedisEvictionStart,
+		"redis_eviction_target = %v must be above 0 and below redis_eviction_start = %v, which is at most 1", o.RedisEvictionTarget, o.RedisEvictionStart)
+	f(o.RedisTimeout >= time.Millisecond, "redis_timeout = %v is below 1 ms", o.RedisTimeout)
+	f(o.L2MaxTTL >= time.Second, "l2_max_ttl = %v is below 1 s", o.L2MaxTTL)
+	f(o.L3Timeout >= time.Millisecond && o.L3ApplyTimeout >= o.L3Timeout, "L3ApplyTimeout = %v must be at least L3Timeout = %v", o.L3ApplyTimeout, o.L3Timeout)
+	f(o.L2QueueBytes > 0 && o.FollowInterval >= time.Millisecond, "L2QueueBytes and follow_interval must be above zero")
 	_, known := rankings[o.Eviction]
 	f(known, "unknown eviction %q, allowed are auto, objects, bytes and tan", o.Eviction)
 	return errors.Join(errs...)
@@ -139,6 +182,7 @@ type Store interface {
 	Expire(ctx context.Context, now int64, limit int) (n int, err error)
 	PurgeTombstones(ctx context.Context, olderThan item.Version, storedBefore int64, limit int) (n int, err error)
 
+	Changes(ctx context.Context, after uint64, limit int, fn func(c l3.Change) error) error
 	Rules(ctx context.Context) ([]l3.StoredRule, error)
 	DropRules(ctx context.Context, olderThan item.Version, storedBefore int64) (n int, err error)
 	MaxVersion() item.Version
@@ -148,3 +192,20 @@ type Store interface {
 }
 
 var _ Store = (*l3.Store)(nil)
+
+// An L2Store is L2 as the engine uses it; *l2.Store is one. Its contract is
+// documented there and held by the contract test of that package. One that also
+// has Evict and Reload, as *l2.Store has, is asked to evict and reloaded.
+type L2Store interface {
+	Probe(ctx context.Context) (l2.Server, error)
+	Generation() uint64
+	Get(ctx context.Context, key item.Key, dst []byte) (record []byte, found bool, err error)
+	GetMany(ctx context.Context, keys []item.Key, fn func(i int, v item.View) error) error
+	Apply(ctx context.Context, ops []l2.Op, out []l2.Outcome) error
+	ReadMark(ctx context.Context) (l2.Mark, bool, error)
+	WriteMark(ctx context.Context, m l2.Mark, generation uint64) error
+	Sweep(ctx context.Context, drop func(head item.View) bool) (visited, dropped int64, err error)
+	Close() error
+}
+
+var _ L2Store = (*l2.Store)(nil)

@@ -11,7 +11,7 @@ import (
 	"github.com/edgenode/edgenode/tiers/pressure"
 )
 
-// The read path: rules, L1, pending, L3. A tier that fails is never "not
+// The read path: rules, L1, pending, L2, L3. A tier that fails is never "not
 // found".
 
 // A Hit is a found item. View is valid until Release, which the caller must
@@ -132,7 +132,7 @@ func (e *Engine) demand(hash uint64, h Hit, o ReadOptions) (Hit, bool, error) {
 	return h, true, nil
 }
 
-// below reads pending, then L3.
+// below reads pending, then L2, then L3.
 func (e *Engine) below(ctx context.Context, hash uint64, key item.Key, o ReadOptions) (Hit, bool, error) {
 	// Noted before the look at pending: what is published after that look must
 	// count as published since.
@@ -141,10 +141,36 @@ func (e *Engine) below(ctx context.Context, hash uint64, key item.Key, o ReadOpt
 	switch {
 	case pending || err != nil:
 		return h, found, err
-	case !readsL3(key, o):
+	case !readsL3(key, o) && e.l2 == nil:
 		return Hit{}, false, nil
 	}
-	return e.fromL3(ctx, hash, key, epoch)
+	k := flightKey{key: string(key), epoch: epoch, rules: e.rules.installed.Load(), inL3: readsL3(key, o)}
+	h, found, err = e.fromFlight(ctx, hash, k)
+	if found && h.Source == FromL2 && !e.satisfies(hash, &h, o) {
+		// L3 may have it newer, or whole.
+		if k.fresh = true; !k.inL3 {
+			return Hit{}, false, nil
+		}
+		return e.fromFlight(ctx, hash, k)
+	}
+	return h, found, err
+}
+
+// satisfies reports whether a copy of L2 is what o asks for. One that is damaged
+// leaves L2.
+func (e *Engine) satisfies(hash uint64, h *Hit, o ReadOptions) bool {
+	if h.View.Version() < o.MinVersion {
+		return false
+	}
+	if !o.Verify || sha256.Sum256(h.View.Content()) == h.View.ContentHash() {
+		return true
+	}
+	key, version := h.View.Key(), h.View.Version()
+	e.l1.Delete(hash, key, uint64(version))
+	e.metrics.corrupt(FromL2)
+	e.logger.Error("content does not match its hash; the copy is dropped", "id", key.ID(), "version", version, "tier", FromL2)
+	e.dropCorrupt(key, version)
+	return false
 }
 
 // readsL3 reports whether L3 may hold key. Stored answers live there only on
@@ -317,10 +343,9 @@ func refetchable(v item.View) bool {
 	return v.Key().Namespace() != item.NamespaceItem || v.Tiers()&item.L3 == 0
 }
 
-// fromL3 reads L3, once for all who ask for key in the same epoch: that of a
-// moment before key was found not to be pending.
-func (e *Engine) fromL3(ctx context.Context, hash uint64, key item.Key, epoch uint32) (Hit, bool, error) {
-	k := flightKey{key: string(key), epoch: epoch, rules: e.rules.installed.Load()}
+// fromFlight reads L2 and L3, once for all who ask for k: for the same key in the
+// same epoch, that of a moment before it was found not to be pending.
+func (e *Engine) fromFlight(ctx context.Context, hash uint64, k flightKey) (Hit, bool, error) {
 	f, leader := e.fills.join(k, e.maxWaiters)
 	switch {
 	case f == nil:
@@ -339,14 +364,30 @@ func (e *Engine) fromL3(ctx context.Context, hash uint64, key item.Key, epoch ui
 	if f.err != nil || f.record == nil {
 		return Hit{}, false, f.err
 	}
-	return Hit{View: item.View(f.record), Source: FromL3, Stale: f.stale}, true, nil
+	return Hit{View: item.View(f.record), Source: f.source, Stale: f.stale}, true, nil
 }
 
-// fill reads key from L3 for all who wait for f, and promotes what it finds.
-// It does not depend on the context of any of them.
+// fill reads key from L2, then from L3, for all who wait for f, and promotes
+// what it finds. It does not depend on the context of any of them.
 func (e *Engine) fill(hash uint64, k flightKey, f *flight) {
 	defer e.fills.finish(k, f)
 	key := item.Key(k.key)
+	if !k.fresh {
+		v, verdict := e.readL2(key)
+		switch verdict {
+		case l2Gone:
+			return
+		case l2Hit:
+			if h, found := e.answer(v, FromL2, everyRule); found {
+				f.record, f.stale, f.source = h.View, h.Stale, FromL2
+				e.promote(hash, key, h.View, k.epoch)
+				return
+			}
+		}
+	}
+	if !k.inL3 {
+		return
+	}
 	mark := item.Version(e.rules.newest.Load())
 	v, ok, err := e.readL3(context.Background(), key)
 	if err != nil || !ok {
@@ -357,23 +398,32 @@ func (e *Engine) fill(hash uint64, k flightKey, f *flight) {
 	if !found {
 		return
 	}
-	f.record, f.stale = h.View, h.Stale
+	f.record, f.stale, f.source = h.View, h.Stale, FromL3
 	e.promote(hash, key, h.View, k.epoch)
+	if !h.Stale {
+		e.fillL2(hash, h.View, k.epoch)
+	}
 }
 
 // readL3 reads the row of key, tombstones included, within the engine's own
 // time limit.
 func (e *Engine) readL3(ctx context.Context, key item.Key) (item.View, bool, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.l3Timeout)
-	defer cancel()
-	if err := e.load(ctx); err != nil {
-		return nil, false, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	if !e.l3Backend.circuit.Allow() {
+		return nil, false, fmt.Errorf("%w: %w", ErrUnavailable, errOpen)
 	}
-	b, ok, err := e.l3.Get(ctx, key, nil)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.l3TimeoutNow())
+	defer cancel()
+	err := e.load(ctx)
+	var b []byte
+	var ok bool
+	if err == nil {
+		b, ok, err = e.l3.Get(ctx, key, nil)
+	}
 	if err != nil {
 		e.l3Failed(err)
 		return nil, false, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
+	e.l3Answered()
 	return item.View(b), ok, nil
 }
 

@@ -3,7 +3,9 @@ package tiers
 import (
 	"errors"
 	"fmt"
+	"time"
 
+	"github.com/edgenode/edgenode/tiers/l2"
 	"github.com/edgenode/edgenode/tiers/pressure"
 )
 
@@ -11,8 +13,20 @@ func (e *Engine) applyReloadable(o Options) {
 	e.defaultDurability.Store(int32(o.Durability))
 	e.maxPayload.Store(e.payloadLimit(o.MaxPayloadBytes))
 	e.thresholds.Store(&o.Pressure)
+	e.l3Timeout.Store(int64(o.L3Timeout))
+	e.applyTimeout.Store(int64(o.L3ApplyTimeout))
+	e.l3WaitMax.Store(int64(o.L3WaitMax))
+	e.redisTimeout.Store(int64(o.RedisTimeout))
+	e.followInterval.Store(int64(o.FollowInterval))
+	e.expirySweep.Store(int64(o.ExpirySweep))
+	e.retention.Store(int64(o.TombstoneRetention))
+	e.maxLifetime.Store(int64(o.MaxLifetime))
+	e.deadLetterTries.Store(int64(o.DeadLetterTries))
 	e.batch.Store(&batchLimits{wait: o.BatchFlush, count: o.BatchFlushCount, bytes: o.BatchFlushBytes})
 }
+
+func (e *Engine) l3TimeoutNow() time.Duration { return time.Duration(e.l3Timeout.Load()) }
+func (e *Engine) triesNow() int               { return int(e.deadLetterTries.Load()) }
 
 // recordSlack is what a record may need beside its content.
 const recordSlack = 256 << 10
@@ -31,7 +45,8 @@ func (e *Engine) MaxPayload() int64 { return e.maxPayload.Load() }
 
 // Reload takes over the fields of o that can change while the engine runs:
 // Durability, L1MaxBytes, MaxPayloadBytes, BatchFlush, BatchFlushCount,
-// BatchFlushBytes, Pressure. The others must be as they are, or nothing changes
+// BatchFlushBytes, Pressure, the retentions, lifetimes and intervals, the time
+// limits of L2 and L3, DeadLetterTries, and the eviction of L2. The others must be as they are, or nothing changes
 // and the error names them.
 func (e *Engine) Reload(o Options) error {
 	o.fillDefaults()
@@ -48,15 +63,22 @@ func (e *Engine) Reload(o Options) error {
 	fixed("eviction", o.Eviction == old.Eviction)
 	fixed("journal_max_bytes", o.JournalMaxBytes == old.JournalMaxBytes)
 	fixed("sqlite_wal_max", o.SQLiteWALMax == old.SQLiteWALMax)
-	fixed("tombstone_retention", o.TombstoneRetention == old.TombstoneRetention)
-	fixed("max_lifetime", o.MaxLifetime == old.MaxLifetime)
 	fixed("clock_skew_max", o.ClockSkewMax == old.ClockSkewMax)
-	fixed("expiry_sweep", o.ExpirySweep == old.ExpirySweep)
-	fixed("dead_letter_tries", o.DeadLetterTries == old.DeadLetterTries)
-	fixed("L3Timeout", o.L3Timeout == old.L3Timeout)
+	fixed("l3_shared", o.L3Shared == old.L3Shared)
+	fixed("redis_url", o.RedisURL == old.RedisURL)
+	fixed("redis_password", o.RedisPassword == old.RedisPassword && o.RedisSentinelPassword == old.RedisSentinelPassword)
+	fixed("redis_prefix", o.RedisPrefix == old.RedisPrefix)
 	fixed("MaxWaiters", o.MaxWaiters == old.MaxWaiters)
 	if err := errors.Join(errs...); err != nil {
 		return err
+	}
+	if e.l2 != nil && e.l2.evict != nil {
+		err := e.l2.evict.Reload(l2.Limits{
+			Timeout: o.RedisTimeout, L2MaxTTL: o.L2MaxTTL, EvictionStart: o.RedisEvictionStart, EvictionTarget: o.RedisEvictionTarget,
+		})
+		if err != nil {
+			return fmt.Errorf("tiers: reload: %w", err)
+		}
 	}
 	e.applyReloadable(o)
 	e.l1.Resize(o.L1MaxBytes)

@@ -311,12 +311,9 @@ func TestD10_WhatDoesNotReloadIsNamed(t *testing.T) {
 	}
 	f("node_name", func(o *tiers.Options) { o.NodeName = "other" })
 	f("sqlite_wal_max", func(o *tiers.Options) { o.SQLiteWALMax = 1 << 20 })
-	f("tombstone_retention", func(o *tiers.Options) { o.TombstoneRetention = time.Hour })
-	f("max_lifetime", func(o *tiers.Options) { o.MaxLifetime = time.Hour })
 	f("clock_skew_max", func(o *tiers.Options) { o.ClockSkewMax = time.Hour })
-	f("expiry_sweep", func(o *tiers.Options) { o.ExpirySweep = time.Hour })
-	f("dead_letter_tries", func(o *tiers.Options) { o.DeadLetterTries = 1 })
-	f("L3Timeout", func(o *tiers.Options) { o.L3Timeout = time.Hour })
+	f("l3_shared", func(o *tiers.Options) { o.L3Shared = true })
+	f("redis_url", func(o *tiers.Options) { o.RedisURL = "redis://127.0.0.1:1" })
 	f("MaxWaiters", func(o *tiers.Options) { o.MaxWaiters = 1 })
 }
 

@@ -1,6 +1,7 @@
 package tiers
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync"
@@ -23,12 +24,13 @@ const (
 type liveRule struct {
 	item.Rule
 	sweptL1 bool
+	sweptL2 bool // or there is no L2, or the walk that makes it trusted will see to it
 	sweptL3 bool
 	inL3    bool        // the rules table holds it
 	pos     journal.Pos // its record, to be released once inL3
 	logged  bool        // pos is set
 
-	countL1, countL3 atomic.Int64 // what it has removed
+	countL1, countL2, countL3 atomic.Int64 // what it has removed
 }
 
 // ruleSet holds the rules of this node. What a rule covers is absent from its
@@ -173,7 +175,8 @@ func (s *ruleSet) covers(v item.View, relevant func(*liveRule) bool) coverage {
 // Which rules matter to whom.
 func everyRule(*liveRule) bool       { return true }
 func notInL1(r *liveRule) bool       { return !r.sweptL1 }
-func unapplied(r *liveRule) bool     { return !r.sweptL1 || !r.inL3 || !r.sweptL3 }
+func unapplied(r *liveRule) bool     { return !r.sweptL1 || !r.inL3 || !r.sweptL2 || !r.sweptL3 }
+func notSweptInL2(r *liveRule) bool  { return !r.sweptL2 }
 func notSweptInL3(r *liveRule) bool  { return !r.sweptL3 }
 func deleteNotInL3(r *liveRule) bool { return r.Op == item.OpDelete && !r.sweptL3 }
 
@@ -239,6 +242,18 @@ func (s *ruleSet) which(f func(*liveRule) bool) []*liveRule {
 		}
 	}
 	return found
+}
+
+// find returns the live rule that is the same as r, or nil.
+func (s *ruleSet) find(r *item.Rule) *liveRule {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for i := len(s.rules) - 1; i >= 0 && s.rules[i].Version >= r.Version; i-- {
+		if live := s.rules[i]; live.Version == r.Version && bytes.Equal(live.AppendTo(nil), r.AppendTo(nil)) {
+			return live
+		}
+	}
+	return nil
 }
 
 // update changes r under the lock and renews what is derived from it.

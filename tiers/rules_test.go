@@ -33,6 +33,7 @@ func TestRuleInL3HoldsAfterStartWithoutL3(t *testing.T) {
 		t.Errorf("get while L3 is down: %v, want ErrUnavailable", err)
 	}
 	store.SetDown(false)
+	e.ProbeL3()
 	wantAbsent(t, e, "k/1")
 	if _, err := e.List(t.Context(), tiers.Query{}, func(v item.View) error { return errors.New("listed " + v.Key().ID()) }); err != nil {
 		t.Error(err)

@@ -51,6 +51,7 @@ func TestC1_OutageIsNotAbsence(t *testing.T) {
 		t.Errorf("delete: %v, %v, want unknown", r.Existed, err)
 	}
 	store.SetDown(false)
+	e.ProbeL3()
 	want(t, e, "k", "v")
 }
 
@@ -209,6 +210,7 @@ func TestC11_SameBytesFromEveryTier(t *testing.T) {
 	e = open(t, dir, func(o *tiers.Options) { slow(o); o.WrapStore = store.Wrap })
 	f(e, tiers.FromPending)
 	store.SetDown(false)
+	e.ProbeL3()
 	e = reopen(t, e, dir, nil)
 	f(e, tiers.FromL3)
 	f(e, tiers.FromL1)
@@ -231,6 +233,7 @@ func TestC20_ExistenceErrorsAreErrors(t *testing.T) {
 		t.Errorf("status: %+v, %v, want ErrUnavailable", st, err)
 	}
 	store.SetDown(false)
+	e.ProbeL3()
 	if ok, err := e.Contains(t.Context(), key(t, "k")); !ok || err != nil {
 		t.Errorf("contains: %v, %v, want true", ok, err)
 	}

@@ -64,6 +64,7 @@ func (e *Engine) cache(it *item.Item) (Receipt, error) {
 	*buf = it.AppendTo((*buf)[:0])
 	e.pending.epoch(hash).Add(1)
 	e.l1PutLocked(hash, it.Key, item.View(*buf))
+	e.tellCached(hash, it, *buf)
 	return Receipt{Version: it.Version, ETag: it.ETag, Persisted: item.DurabilityMemory}, nil
 }
 
@@ -206,7 +207,7 @@ func (e *Engine) fillDefaults(it *item.Item, site bool) error {
 		}
 	}
 	switch {
-	case it.Tiers == item.L2 && !site: // there is no L2 behind this engine
+	case it.Tiers == item.L2 && e.l2 == nil && !site: // there is no L2 behind this engine
 		return fmt.Errorf("%w: tier l2 alone, which this node does not have: the item would be nowhere; add l1 or l3", ErrInvalid)
 	case it.Tiers&item.L3 == 0 && it.Durability > item.DurabilityMemory:
 		return fmt.Errorf("%w: durability %s needs tier l3; an item without it is cache and has durability memory", ErrInvalid, it.Durability)

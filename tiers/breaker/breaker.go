@@ -3,7 +3,8 @@
 // and closes only after several successes in a row, so that a backend that
 // answers every second call does not flap between up and down.
 //
-//	closed ──n failures in a row, or one failed probe──► open
+//	closed ──n failures in a row──► open
+//	closed ──one failed probe──► half-open
 //	open ──one success of a probe or a trial──► half-open
 //	half-open ──one failure──► open
 //	half-open ──m successes in a row──► closed
@@ -111,8 +112,8 @@ func (b *Breaker) Allow() bool {
 // that was the first success after the breaker had opened.
 func (b *Breaker) Record(err error) (recovered bool) { return b.record(err, false) }
 
-// Probe notes the outcome of a probe. One that fails opens the breaker at once:
-// it asked for nothing but an answer.
+// Probe notes the outcome of a probe. One that fails makes a closed breaker
+// half-open: something is wrong, and the next failure opens it.
 func (b *Breaker) Probe(err error) (recovered bool) { return b.record(err, true) }
 
 func (b *Breaker) record(err error, probe bool) (recovered bool) {
@@ -137,10 +138,11 @@ func (b *Breaker) record(err error, probe bool) (recovered bool) {
 		b.circuit.RecordSuccess()
 	default:
 		b.cause = err
-		b.circuit.RecordFailure()
-		if probe && b.circuit.State() != circuitbreaker.OpenState {
-			b.circuit.Open()
+		if probe && before == circuitbreaker.ClosedState {
+			b.circuit.HalfOpen()
+			break
 		}
+		b.circuit.RecordFailure()
 	}
 	b.changedLocked(fromCircuit(before))
 	return recovered
@@ -175,6 +177,9 @@ func fromCircuit(s circuitbreaker.State) State {
 	}
 	return Closed
 }
+
+// Successes returns how many requests and probes have succeeded so far.
+func (b *Breaker) Successes() uint64 { return b.metrics.successes.Get() }
 
 // State returns the present state.
 func (b *Breaker) State() State { return State(b.state.Load()) }

@@ -90,9 +90,11 @@ func TestD9_TheBreakerTellsTheTruth(t *testing.T) {
 	if s, cause, since := b.Status(); s != breaker.Closed || cause != nil || !since.Equal(now) {
 		t.Errorf("status %v, %v, %v", s, cause, since)
 	}
-	b.Probe(errLost) // a probe alone is enough
+	b.Probe(errLost) // a probe alone is a warning
+	want(breaker.HalfOpen)
+	b.Probe(errLost)
 	want(breaker.Open)
-	if got, want := strings.Join(changes, ", "), "closed>open lost, open>half-open lost, half-open>open lost, open>half-open lost, half-open>closed <nil>, closed>open lost"; got != want {
+	if got, want := strings.Join(changes, ", "), "closed>open lost, open>half-open lost, half-open>open lost, open>half-open lost, half-open>closed <nil>, closed>half-open lost, half-open>open lost"; got != want {
 		t.Errorf("changes %s\nwant    %s", got, want)
 	}
 	b.Close()

@@ -1,0 +1,405 @@
+package tiers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/edgenode/edgenode/tiers/item"
+	"github.com/edgenode/edgenode/tiers/l2"
+	"github.com/edgenode/edgenode/tiers/l3"
+)
+
+// L2 is trusted when every change of L3 up to now has been applied to it: it has
+// the new version, or has lost the old one. A mark in L2 says up to which change
+// that is so. It travels with the data: a server restored from an old copy brings
+// its own old mark.
+//
+//	not trusted ──read the mark, walk the changes after it──► trusted
+//	trusted ──another server, a connection made anew, a write that failed──► not trusted
+//
+// A mark that is missing, of another L3, ahead of it, or behind what L3 still
+// knows, says nothing: then every copy is compared with its row, and what has no
+// row is dropped.
+//
+// While L2 is trusted the same walk goes on once a follow interval: it finds the
+// writes of other nodes, and those of a node that crashed between L3 and L2. Only
+// it moves the mark.
+
+const (
+	walkPage    = 500 // changes in one step
+	comparePage = 500 // copies in one query of L3
+)
+
+func (e *Engine) runTrust() {
+	last := ""
+	for {
+		err := e.tendL2(e.ctx)
+		switch text := fmt.Sprint(err); {
+		case e.ctx.Err() != nil:
+			return
+		case err == nil:
+			last = ""
+		case text != last: // once, not every interval
+			last = text
+			e.logger.Warn("L2 cannot be caught up now; reads pass it by", "err", err)
+		}
+		if !e.pause(time.Duration(e.followInterval.Load()), e.l2.wake) {
+			return
+		}
+	}
+}
+
+// tendL2 makes L2 trusted, or follows the changes and applies rules if it is.
+func (e *Engine) tendL2(ctx context.Context) error {
+	t := e.l2
+	if !t.backend.up() || !e.l3Up() || !e.loaded.Load() {
+		return nil // the keepers say when there is work
+	}
+	if _, ok := t.trusted(); !ok {
+		e.distrust("another server or a new connection", nil)
+		return e.catchUp(ctx)
+	}
+	if err := e.followChanges(ctx); err != nil {
+		return err
+	}
+	if err := e.sweepL2(ctx); err != nil {
+		return err
+	}
+	return errors.Join(e.moveMark(ctx), e.evictL2(ctx))
+}
+
+// catchUp makes L2 trusted.
+func (e *Engine) catchUp(ctx context.Context) error {
+	t := e.l2
+	start := time.Now()
+	faults, generation := t.faults.Load(), t.store.Generation()
+	limited, cancel := e.l2Context()
+	mark, found, err := t.store.ReadMark(limited)
+	cancel()
+	if err != nil {
+		t.backend.circuit.Record(err)
+		return fmt.Errorf("tiers: read the mark of L2: %w", err)
+	}
+	seq, known := mark.Seq, found && mark.L3 == t.id
+	if known {
+		if seq, err = e.walkAll(ctx, seq); errors.Is(err, l3.ErrChangesGone) {
+			known = false
+		} else if err != nil {
+			return err
+		}
+	}
+	forgotten := t.copies.overflowed()
+	if !known || forgotten {
+		if !known {
+			seq = e.l3.LastSeq() // before the look at the rows
+			e.metrics.l2Repairs.Inc()
+			e.logger.Info("L2 has no mark of this L3: each copy is compared with its row", "mark", found)
+		}
+		if err := e.compareL2(ctx, !known); err != nil {
+			t.copies.forgot(forgotten)
+			return fmt.Errorf("tiers: compare L2 with L3: %w", err)
+		}
+	}
+	if err := e.sweepL2(ctx); err != nil {
+		t.copies.forgot(forgotten)
+		return err
+	}
+	if err := e.believe(ctx, seq, faults, generation); err != nil {
+		t.copies.forgot(forgotten)
+		return err
+	}
+	e.logger.Info("L2 is trusted", "change", t.seq, "took", time.Since(start))
+	signal(t.copies.wake)
+	return e.moveMark(ctx)
+}
+
+// errFaults says that L2 did not stay as it was while it was caught up.
+var errFaults = errors.New("tiers: a write to L2 failed, or its server changed, while it was caught up")
+
+// believe takes the last step: with all writers of L2 waiting, it walks the last
+// changes, pays what is owed, and trusts.
+func (e *Engine) believe(ctx context.Context, seq, faults, generation uint64) error {
+	t := e.l2
+	t.writing.Lock()
+	defer t.writing.Unlock()
+	for more := true; more; {
+		n, err := e.walkLocked(ctx, &seq, true)
+		if err != nil {
+			return err
+		}
+		more = n == walkPage
+	}
+	t.copies.forgetRecords()
+	for t.copies.count.Load() > 0 {
+		n, err := e.payLocked()
+		if err != nil {
+			t.faults.Add(1)
+			t.backend.circuit.Record(err)
+			return fmt.Errorf("tiers: drop what is out of date in L2: %w", err)
+		}
+		if n == 0 {
+			break
+		}
+	}
+	if t.faults.Load() != faults || t.store.Generation() != generation {
+		return errFaults
+	}
+	t.seq, t.marked = seq, 0
+	t.generation.Store(generation)
+	t.token.Store(t.tokens.Add(1))
+	return nil
+}
+
+// walkAll walks from a change to the last, a page at a time.
+func (e *Engine) walkAll(ctx context.Context, seq uint64) (uint64, error) {
+	for {
+		e.l2.writing.Lock()
+		n, err := e.walkLocked(ctx, &seq, true)
+		e.l2.writing.Unlock()
+		if err != nil || n < walkPage {
+			return seq, err
+		}
+	}
+}
+
+// followChanges is walkAll for an L2 that is trusted.
+func (e *Engine) followChanges(ctx context.Context) error {
+	t := e.l2
+	for {
+		t.writing.Lock()
+		n, err := 0, error(nil)
+		if t.token.Load() != 0 {
+			n, err = e.walkLocked(ctx, &t.seq, false)
+		}
+		t.writing.Unlock()
+		if errors.Is(err, l3.ErrChangesGone) {
+			e.distrust("the changes that it lacks are gone", err)
+		}
+		if err != nil || n < walkPage {
+			return err
+		}
+	}
+}
+
+// walkLocked applies up to walkPage changes after *seq to L2, and those of other
+// nodes to L1, and moves *seq. Rules that it finds are left to sweepL2; again
+// says that those of this node were perhaps not swept. writing is held.
+func (e *Engine) walkLocked(ctx context.Context, seq *uint64, again bool) (int, error) {
+	t := e.l2
+	limited, cancel := context.WithTimeout(ctx, e.l3TimeoutNow())
+	defer cancel()
+	n, last := 0, *seq
+	var ops []l2.Op
+	err := e.l3.Changes(limited, *seq, walkPage, func(c l3.Change) error {
+		n++
+		last = c.Seq
+		if c.Op == l3.ChangeRule {
+			e.meetRule(c.Rule, again)
+			return nil
+		}
+		hash := e.hash(c.Key)
+		own, inL2 := t.own.find(hash, c.Version)
+		if !own && c.Op != l3.ChangeExpire {
+			e.supersedeInL1(hash, c.Key, c.Version)
+		}
+		if again || !inL2 {
+			below := c.Version
+			if c.Op == l3.ChangeExpire {
+				below++
+			}
+			ops = append(ops, l2.Op{Kind: l2.OpDrop, Key: append(item.Key(nil), c.Key...), Version: below})
+		}
+		return nil
+	})
+	if err != nil {
+		if !errors.Is(err, l3.ErrChangesGone) {
+			e.l3Failed(err)
+		}
+		return 0, fmt.Errorf("tiers: changes for L2: %w", err)
+	}
+	out, err := e.applyL2(ops)
+	for i := range out {
+		if err == nil {
+			err = out[i].Err
+		}
+	}
+	if err != nil {
+		e.l2Failed(err)
+		return 0, fmt.Errorf("tiers: drop what is out of date in L2: %w", err)
+	}
+	*seq = last
+	t.walked.Store(last)
+	return n, nil
+}
+
+// supersedeInL1 drops what L1 holds of key below a version that another node has
+// written. Reads under way are not promoted.
+func (e *Engine) supersedeInL1(hash uint64, key item.Key, version item.Version) {
+	s := e.pending.stripe(hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.pending.epoch(hash).Add(1)
+	e.l1.Delete(hash, key, uint64(version)-1)
+}
+
+// meetRule makes a rule of the change sequence hold here, if it does not yet,
+// until L2 is swept for it.
+func (e *Engine) meetRule(r *item.Rule, again bool) {
+	live := e.rules.find(r)
+	if live == nil {
+		e.rules.add(&liveRule{Rule: *r, inL3: true})
+		signal(e.sweep)
+	} else if again {
+		e.rules.update(live, func(l *liveRule) { l.sweptL2 = false })
+	}
+}
+
+// sweepL2 removes from L2 what the rules cover that it has not been swept for,
+// all in one pass.
+func (e *Engine) sweepL2(ctx context.Context) error {
+	t := e.l2
+	if err := t.sweeping.lock(ctx); err != nil {
+		return err
+	}
+	defer t.sweeping.unlock()
+	rules := e.rules.which(notSweptInL2)
+	if len(rules) == 0 {
+		return nil
+	}
+	// What was written to L2 without a look at them is there when this lock was
+	// had once.
+	t.writing.Lock()
+	token := t.token.Load()
+	t.writing.Unlock()
+	newest := rules[len(rules)-1].Version
+	_, dropped, err := t.store.Sweep(ctx, func(head item.View) bool {
+		if head.ContentVersion() >= newest {
+			return false
+		}
+		drop := false
+		for _, r := range rules {
+			if r.Covers(head) && (r.Op != item.OpPurgeSoft || !refetchable(head)) {
+				r.countL2.Add(1)
+				drop = true
+			}
+		}
+		return drop
+	})
+	e.metrics.l2Swept.Add(int(dropped))
+	if err != nil {
+		if ctx.Err() == nil {
+			e.l2Failed(err)
+		}
+		return fmt.Errorf("tiers: sweep of L2: %w", err)
+	}
+	if t.token.Load() != token {
+		return errFaults
+	}
+	for _, r := range rules {
+		e.rules.update(r, func(r *liveRule) { r.sweptL2 = true })
+	}
+	return nil
+}
+
+// compareL2 drops from L2 every copy that is not what L3 holds, if rows is set,
+// and every copy of what lives outside L3: nobody knows whether it was deleted.
+func (e *Engine) compareL2(ctx context.Context, rows bool) error {
+	c := comparison{e: e, ctx: ctx}
+	before := e.clock.Stamp()
+	_, _, err := e.l2.store.Sweep(ctx, func(head item.View) bool {
+		if c.err != nil || head.Version() > before {
+			return false
+		}
+		if head.Tiers()&item.L3 == 0 {
+			return true
+		}
+		if rows {
+			c.note(head)
+		}
+		return false
+	})
+	if c.err == nil {
+		c.run()
+	}
+	return errors.Join(err, c.err)
+}
+
+// A comparison collects copies until they make one query of L3.
+type comparison struct {
+	e    *Engine
+	ctx  context.Context
+	keys []item.Key
+	held []item.Version
+	err  error
+}
+
+func (c *comparison) note(head item.View) {
+	c.keys = append(c.keys, append(item.Key(nil), head.Key()...))
+	c.held = append(c.held, head.Version())
+	if len(c.keys) == comparePage {
+		c.run()
+	}
+}
+
+// run compares what was collected. Copies of another version than the row's
+// leave; so does one whose row is gone.
+func (c *comparison) run() {
+	if len(c.keys) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, c.e.l3TimeoutNow())
+	defer cancel()
+	rows := make([]item.Version, len(c.keys))
+	c.err = c.e.l3.GetMany(ctx, c.keys, func(i int, v item.View) error {
+		if v.Kind() == item.KindPut {
+			rows[i] = v.Version()
+		}
+		return nil
+	})
+	if c.err != nil {
+		c.e.l3Failed(c.err)
+		return
+	}
+	var ops []l2.Op
+	for i, key := range c.keys {
+		if rows[i] != c.held[i] {
+			ops = append(ops, l2.Op{Kind: l2.OpDrop, Key: key, Version: max(rows[i], c.held[i]+1)})
+		}
+	}
+	c.keys, c.held = c.keys[:0], c.held[:0]
+	c.e.l2.writing.Lock()
+	out, err := c.e.applyL2(ops)
+	c.e.l2.writing.Unlock()
+	for i := range out {
+		if err == nil {
+			err = out[i].Err
+		}
+	}
+	c.err = err
+	c.e.metrics.l2Repaired.Add(len(ops))
+}
+
+// moveMark tells L2 up to which change it is right, once it has been swept for
+// every rule before.
+func (e *Engine) moveMark(ctx context.Context) error {
+	t := e.l2
+	t.writing.Lock()
+	defer t.writing.Unlock()
+	if t.token.Load() == 0 || t.seq == t.marked && t.marked != 0 || len(e.rules.which(notSweptInL2)) > 0 {
+		return nil
+	}
+	limited, cancel := e.l2Context()
+	defer cancel()
+	if err := t.store.WriteMark(limited, l2.Mark{L3: t.id, Seq: t.seq}, t.generation.Load()); err != nil {
+		if errors.Is(err, l2.ErrGeneration) {
+			e.distrust("another server or a new connection", err)
+			return nil
+		}
+		t.backend.circuit.Record(err)
+		return fmt.Errorf("tiers: write the mark of L2: %w", err)
+	}
+	t.marked = t.seq
+	return nil
+}
