@@ -126,13 +126,19 @@ func (m *model) judgeRenewed(e *event, a *asked) string {
 	r.Method = a.method
 	m.renewed++
 	e.before = a.at
-	why := ""
-	for _, old := range m.validated(e, a) {
-		notModified := e.x.status == 304 && old.NotModified(e.r.Fields, e.before)
-		if why = m.sameRenewed(e, m.ref.Renewed(r, *a.answer, old)); why == "" || notModified {
-			m.ref.Learn(r, *a.answer, old)
+	why, all := "", m.validated(e, a)
+	for _, old := range all {
+		if why = m.sameRenewed(e, m.ref.Renewed(r, *a.answer, old)); why != "" {
+			continue
+		}
+		if len(all) > 1 && e.x.status == 304 { // does not tell which
+			for _, old := range all {
+				m.ref.MayRenew(r, *a.answer, old)
+			}
 			return ""
 		}
+		m.ref.Learn(r, *a.answer, old)
+		return ""
 	}
 	return "allowed: after a 304: " + why
 }

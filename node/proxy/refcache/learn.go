@@ -166,6 +166,15 @@ func (c *Cache) renew(r Request, a Answer, old *Entry) *Entry {
 	return e
 }
 
+// MayRenew keeps what a 304 would have made of old, in doubt, beside old.
+func (c *Cache) MayRenew(r Request, a Answer, old *Entry) {
+	e := c.Renewed(r, a, old)
+	old.Doubt, e.Doubt = true, true
+	if may, _ := c.Storable(e); may {
+		c.stored = append(c.stored, e)
+	}
+}
+
 // Invalidate follows RFC 9111 §4.4 for the header of an answer to an unsafe
 // request; Learn does so by itself.
 func (c *Cache) Invalidate(r Request, a Answer) {

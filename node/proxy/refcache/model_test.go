@@ -204,11 +204,7 @@ func (m *model) judgeBehind(e *event) string {
 		if a.plan.fault == none || a.answer.Body == "" && a.plan.fault == cuts {
 			r := e.r
 			r.Method = a.method
-			all := m.validated(e, a)
-			if a.answer.Status == 304 && len(all) != 1 {
-				m.ref.Drop(r.URL)
-			}
-			m.ref.Learn(r, *a.answer, last(all))
+			m.learnBehind(r, a, m.validated(e, a))
 		}
 	}
 	return m.wanted(e, refcache.Refresh)
@@ -228,11 +224,18 @@ func (m *model) validated(e *event, a *asked) []*refcache.Entry {
 	return all
 }
 
-func last(all []*refcache.Entry) *refcache.Entry {
-	if len(all) == 0 {
-		return nil
+// learnBehind is for an exchange that no client saw the outcome of.
+func (m *model) learnBehind(r refcache.Request, a *asked, all []*refcache.Entry) {
+	switch {
+	case a.answer.Status != 304 || len(all) == 0:
+		m.ref.Learn(r, *a.answer, nil)
+	case len(all) == 1:
+		m.ref.Learn(r, *a.answer, all[0])
+	default:
+		for _, old := range all {
+			m.ref.MayRenew(r, *a.answer, old)
+		}
 	}
-	return all[len(all)-1]
 }
 
 // same compares an answer with a stored one; "" is equality.

@@ -76,5 +76,5 @@ func TestVerdicts(t *testing.T) {
 	f("Cache-Control: max-age=60|Vary: *", 0, refcache.Ask)
 	f("Cache-Control: max-age=60|Set-Cookie: a=b", 0, refcache.Ask)
 	f("Cache-Control: max-age=60, public|Set-Cookie: a=b", 0, refcache.Serve)
-	f("X: nothing", 0, refcache.Ask)
+	f("X: nothing", 0, refcache.Open) // may be stored, but is never fresh
 }
