@@ -19,6 +19,7 @@ type answer struct {
 	close   bool // the connection ends after this answer
 	cut     bool // the connection is cut
 	failed  error
+	trailer []byte // behind a body in chunks
 	chunked bool
 	untold  bool  // length is told by closing
 	left    int64 // of an announced length, to be streamed

@@ -51,6 +51,16 @@ func TestAnswer(t *testing.T) {
 		}
 	}
 
+	trailed := func(length int64) func(x *front.Exchange) {
+		return func(x *front.Exchange) {
+			stream(length, "hello")(x)
+			x.Trailer([]byte("X-T: v\r\n"))
+		}
+	}
+	f("trailer", get+get, answer(200, trailed(-1)), strings.Repeat("HTTP/1.1 200 OK|Date: D|Transfer-Encoding: chunked||5|hello|0|X-T: v||", 2))
+	f("trailer and length", get, answer(200, trailed(5)), "HTTP/1.1 200 OK|Date: D|Content-Length: 5||hello")
+	f("trailer to HEAD", head, answer(200, trailed(-1)), "HTTP/1.1 200 OK|Date: D||")
+	f("trailer to 1.0", get10, answer(200, trailed(-1)), "HTTP/1.1 200 OK|Date: D|Connection: close||hello")
 	f("send", get, answer(200, hello), "HTTP/1.1 200 OK|Date: D|Content-Length: 5||hello")
 	f("send to 1.0", get10, answer(200, hello), "HTTP/1.1 200 OK|Date: D|Content-Length: 5|Connection: close||hello")
 	f("send to 1.0, kept", keep+get10, answer(200, hello),

@@ -29,6 +29,18 @@ func (x *Exchange) Stream(length int64) (io.Writer, error) {
 	return &x.stream, nil
 }
 
+// Trailer sets the fields that follow a streamed body (RFC 9110 section 6.5):
+// prepared lines, each ended by CRLF, of which it keeps a copy. It trusts them as
+// AddBlock does. It reports false, and nothing is sent, unless the body is being
+// streamed in chunks. Whether the client wants them is for the caller to know.
+func (x *Exchange) Trailer(block []byte) bool {
+	if x.state != answerStreaming || !x.chunked {
+		return false
+	}
+	x.trailer = append([]byte(nil), block...)
+	return true
+}
+
 // stream is the writer of a streamed answer.
 type stream struct{ x *Exchange }
 
@@ -100,7 +112,9 @@ func (w *stream) end() {
 	case x.left > 0:
 		x.cut = true
 	case x.chunked:
-		x.c.w.out = append(x.c.w.out, "0\r\n\r\n"...)
+		x.c.w.out = append(x.c.w.out, "0\r\n"...)
+		x.c.w.out = append(x.c.w.out, x.trailer...)
+		x.c.w.out = append(x.c.w.out, "\r\n"...)
 	}
 }
 

@@ -266,10 +266,14 @@ func (p *Proxy) deliver(st *state, fl *flight, ph phase, leads bool) {
 	if leads {
 		r.block = fl.block
 	}
+	trailed := ph == phaseDone && len(fl.trailer) > 0 && !st.cond.any && st.cond.ranges == nil
 	if ph == phaseStale {
 		r.meta, r.content, r.block = fl.old.meta, fl.old.hit.View.Content(), nil
 	}
 	fl.mu.Unlock()
+	if trailed && st.sink() != nil && p.follow(st, fl, leads) {
+		return
+	}
 	r.how.collapsed = !leads
 	if leads {
 		if ph == phaseStale {
@@ -328,7 +332,9 @@ func (p *Proxy) copyBody(st *state, fl *flight, w io.Writer, leads bool) {
 	for pos := int64(0); ; {
 		chunk, ph := fl.next(ctx, pos, leads)
 		if len(chunk) == 0 {
-			if ph != phaseDone {
+			if ph == phaseDone {
+				p.trail(st, fl.trailer)
+			} else {
 				p.m.cut.Inc()
 				st.x.Abort()
 			}

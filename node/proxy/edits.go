@@ -40,7 +40,7 @@ func (p *Proxy) edit(st *state) {
 		return
 	}
 	x.fields = request.Fields(x.Exchange.Fields)
-	st.cond, st.ranged, st.cacheControl, st.pragma = conditions{}, false, false, false
+	st.cond, st.ranged, st.cacheControl, st.pragma, st.trailers = conditions{}, false, false, false, false
 	x.Fields(st.scanFn)
 }
 

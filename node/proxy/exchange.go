@@ -38,6 +38,12 @@ type Exchange interface {
 	CloseAfter()
 }
 
+// A trailing Exchange can send fields behind a body that it streams in chunks. It
+// reports false if it cannot now.
+type trailing interface {
+	Trailer(block []byte) bool
+}
+
 // An Engine stores answers. Its methods are called by many goroutines.
 type Engine interface {
 	// Get returns what is stored under key. The hit is released by the caller.

@@ -12,7 +12,7 @@ import (
 )
 
 // hopByHop are the fields that belong to one connection (RFC 9110 §7.6.1).
-// Trailer is among them because trailers are not passed on.
+// Trailer is among them because the node says itself which it passes on.
 var hopByHop = []string{
 	"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "Proxy-Authenticate", "Proxy-Authentication-Info",
 	"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings",
@@ -86,6 +86,9 @@ func (p *Proxy) upstreamFields(st *state, r *request) http.Header {
 	h["X-Forwarded-For"] = []string{strings.Join(forwarded, ", ")}
 	h["X-Forwarded-Proto"] = []string{r.scheme}
 	h["X-Forwarded-Host"] = []string{r.host}
+	if st.trailers {
+		h["Te"], h["Connection"] = []string{"trailers"}, []string{"TE"}
+	}
 	version := "1.1 "
 	if st.x.HTTP10() {
 		version = "1.0 "

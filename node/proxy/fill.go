@@ -91,6 +91,7 @@ func (fl *flight) judge(oa *originAnswer) {
 		fl.fail(err)
 		return
 	}
+	fl.trailer = oa.Trailer
 	stored := !fl.spilled && fl.store(&v.freshness, fl.body)
 	fl.turn(phaseDone, func() { fl.how.stored = stored })
 }

@@ -67,7 +67,8 @@ type flight struct {
 	block   []byte
 	body    []byte // what came so far, from off on; appended only
 	off     int64
-	length  int64 // announced; -1 unknown
+	length  int64       // announced; -1 unknown
+	trailer http.Header // fields behind the body, once phaseDone
 	spec    string
 	hash    [hashLen]byte // of the variant, if spec is not empty
 	lang    [hashLen]byte // see entry

@@ -122,6 +122,9 @@ func (p *Proxy) relayHead(st *state, oa *originAnswer, h *how, r *request) io.Wr
 	x.Status(oa.StatusCode)
 	block, _, _ := appendBlock(nil, oa.Header, notSent...)
 	x.AddBlock(block)
+	if oa.ContentLength < 0 {
+		p.announce(st, oa.Trailer)
+	}
 	st.tell(h)
 	st.scratch = p.appendStatus(st.scratch[:0], st.site, h, []byte(keyNote(r.url)))
 	x.AddBlock(st.scratch)
@@ -153,6 +156,7 @@ func (p *Proxy) copyFrom(st *state, oa *originAnswer, w io.Writer) {
 			}
 		}
 		if err == io.EOF {
+			p.trail(st, oa.Trailer)
 			return
 		}
 		if err != nil {

@@ -29,7 +29,8 @@ type state struct {
 
 	body *guardedBody // the request's, while an origin reads it; nil if there is none
 
-	pragma bool // the request has Pragma: no-cache (RFC 9111 §5.4)
+	trailers bool // the request has TE: trailers
+	pragma   bool // the request has Pragma: no-cache (RFC 9111 §5.4)
 
 	told *Outcome // filled in with the answer; nil if nobody asks
 
@@ -84,6 +85,10 @@ func (st *state) give() {
 func (st *state) scan(name, value []byte) bool {
 	c := &st.cond
 	switch len(name) {
+	case 2:
+		if equalFold(name, "te") {
+			st.trailers = st.trailers || wantsTrailers(value)
+		}
 	case 5:
 		if equalFold(name, "range") {
 			st.ranged = true
@@ -158,6 +163,12 @@ func (st *state) appendField(dst []byte, name string) ([]byte, bool) {
 	if out, ok, known := st.site.generated(dst, name, st.scheme, st.host); known {
 		return out, ok
 	}
+	if name == "te" { // see upstreamFields
+		if st.trailers {
+			dst = append(dst, "trailers"...)
+		}
+		return dst, st.trailers
+	}
 	at := len(dst)
 	st.want, st.got, st.present = name, dst, false
 	st.x.Fields(st.fieldFn)
@@ -183,7 +194,7 @@ func (s *Site) generated(dst []byte, name string, scheme string, host []byte) (o
 		return append(dst, scheme...), true, true
 	case "x-forwarded-host", "host":
 		return append(dst, host...), true, true
-	case "forwarded", "x-real-ip", "connection", "keep-alive", "proxy-connection", "te", "upgrade", "transfer-encoding", "proxy-authorization":
+	case "forwarded", "x-real-ip", "connection", "keep-alive", "proxy-connection", "upgrade", "transfer-encoding", "proxy-authorization":
 		return dst, false, true
 	}
 	return dst, false, false
