@@ -76,6 +76,8 @@ func (s *Store) mark(ctx context.Context, err error) error {
 		return err
 	case s.closed.Load(), errors.Is(err, redis.ErrClosed):
 		return ErrClosed
+	case errors.Is(err, redis.Nil): // not the answer to a command of ours
+		return fmt.Errorf("%w: the sentinels do not know the master %q that redis_url names: %w", ErrUnavailable, s.address.master, err)
 	case errors.As(err, &refused):
 		return refusal(err)
 	case ctx.Err() != nil:

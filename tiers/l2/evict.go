@@ -196,7 +196,7 @@ func (s *Store) candidates(ctx context.Context, c *redis.Client, keys []string, 
 	var idle float64
 	for i, a := range asked {
 		size, err := a.size.Int64()
-		if err != nil && !errors.Is(err, redis.Nil) {
+		if err != nil && !absent(err) {
 			return nil, err
 		}
 		use, _ := a.use.Int64() // 0 if the key is gone

@@ -29,7 +29,7 @@ func (s *Store) ReadMark(ctx context.Context) (Mark, bool, error) {
 	defer cancel()
 	b, err := s.client.Get(ctx2, s.infraKey(markName)).Bytes()
 	switch {
-	case errors.Is(err, redis.Nil), redis.HasErrorPrefix(err, "WRONGTYPE"):
+	case absent(err), redis.HasErrorPrefix(err, "WRONGTYPE"):
 		return Mark{}, false, nil
 	case err != nil:
 		return Mark{}, false, s.classify(ctx, "read mark", err)

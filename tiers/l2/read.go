@@ -2,7 +2,6 @@ package l2
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -74,7 +73,7 @@ func (s *Store) GetMany(ctx context.Context, keys []item.Key, fn func(i int, v i
 // read turns the answer to GET into a record, nil for a miss, and counts it.
 func (s *Store) read(value []byte, err error, key item.Key) (item.View, error) {
 	switch {
-	case errors.Is(err, redis.Nil):
+	case absent(err):
 		s.metrics.misses.Inc()
 		return nil, nil
 	case redis.HasErrorPrefix(err, "WRONGTYPE"):
@@ -93,3 +92,7 @@ func (s *Store) read(value []byte, err error, key item.Key) (item.View, error) {
 	s.metrics.hits.Inc()
 	return v, nil
 }
+
+// absent reports whether err is the answer "no such key". It is compared as it
+// is: an outage may wrap the same error, when sentinels do not know a master.
+func absent(err error) bool { return err == redis.Nil }

@@ -27,7 +27,9 @@ const (
 //
 // putScript: KEYS[1], value, lifetime in ms. Bytes 98 to 129 are the content
 // hash; a fence has none, which counts as zeros. What is of our format but too
-// short to have registers is damaged and overwritten.
+// short to have registers is damaged and overwritten. A server out of memory
+// refuses new items only: what is older never survives for want of memory, and
+// tombstones (kind, byte 35) are always let in. After a DEL a script may write.
 const putScript = `
 local cur = redis.call('GETRANGE', KEYS[1], 0, 128)
 if cur ~= '' then
@@ -50,12 +52,17 @@ if cur ~= '' then
     return 3
   end
 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+local r = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if r.err then
+  if cur == '' and string.byte(ARGV[1], 35) ~= 2 then return r end
+  redis.call('DEL', KEYS[1])
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+end
 return 1`
 
 // dropScript: KEYS[1], bound, fence, its lifetime in ms. What is below the bound
 // is removed; then, or if nothing was there, the fence is left, which keeps out
-// older writes that are still under way.
+// older writes that are still under way. The DEL is for a server out of memory.
 const dropScript = `
 local cur = redis.call('GETRANGE', KEYS[1], 0, 24)
 if #cur == 25 then
@@ -63,6 +70,7 @@ if #cur == 25 then
   while i <= 24 and byte(cur, i + 1) == byte(bound, i) do i = i + 1 end
   if i > 24 or byte(cur, i + 1) > byte(bound, i) then return 0 end
 end
+redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return cur == '' and 2 or 1`
 

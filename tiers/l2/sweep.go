@@ -2,7 +2,6 @@ package l2
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/redis/go-redis/v9"
@@ -136,7 +135,7 @@ func (w *sweep) whole(ctx context.Context, c *redis.Client, key string, b []byte
 		defer cancel()
 		var err error
 		b, err = c.GetRange(ctx, key, 0, int64(n-1)).Bytes()
-		if err != nil && !errors.Is(err, redis.Nil) {
+		if err != nil {
 			return nil, err
 		}
 		if headLen(b) != n {
