@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/edgenode/edgenode/node/accesslog"
 	"github.com/edgenode/edgenode/node/admin"
 	"github.com/edgenode/edgenode/node/api"
 	"github.com/edgenode/edgenode/node/config"
@@ -33,6 +35,8 @@ type Options struct {
 	// Applied is called with each configuration that is in force from then on;
 	// may be nil.
 	Applied func(*config.Config)
+	// Out is what the access log calls standard output; nil is os.Stdout.
+	Out io.Writer
 }
 
 // A Node serves. Its methods may be called by any goroutine.
@@ -50,6 +54,7 @@ type Node struct {
 	admin  *admin.Admin
 	data   *front.Server
 	ctl    *front.Server // the admin listener
+	access *accesslog.Log
 
 	table    atomic.Pointer[table]
 	inflight inflight
@@ -106,6 +111,7 @@ func (n *Node) open(ctx context.Context, cfg *config.Config) error {
 		// mistake, and is told before anything on disk is touched. Connections
 		// wait in the kernel until the last step.
 		{"bind", func() error { return n.bind(cfg, set) }},
+		{"access_log", func() error { return n.access.Configure(cfg.AccessLog.Path, cfg.AccessLog.Sample) }},
 		// The scorer is part of the memory tier from its first entry on; it
 		// answers nothing before the hooks are loaded.
 		{"engine", func() error { return n.openEngine(ctx, cfg, set) }},
@@ -117,6 +123,7 @@ func (n *Node) open(ctx context.Context, cfg *config.Config) error {
 		{"serve", func() error { n.serve(); return nil }},
 	}
 	n.metrics = newNodeMetrics(set, n)
+	n.access = accesslog.Open(accesslog.Options{Stdout: n.o.Out, Log: n.log, Metrics: set})
 	for _, step := range steps {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("node: start: %w", context.Cause(ctx))
@@ -149,6 +156,15 @@ func (n *Node) AdminAddr() net.Addr { return n.ctl.Addr() }
 
 // Ready reports whether the node answers and is not about to stop.
 func (n *Node) Ready() bool { return n.ready.Load() && n.engine.Ready() }
+
+// ReopenAccessLog opens the file of the access log anew, after it was renamed.
+func (n *Node) ReopenAccessLog() error {
+	err := n.access.Reopen()
+	if err == nil {
+		n.log.Info("access log reopened")
+	}
+	return err
+}
 
 // flushLeast is the time that a shutdown gives to the last flush even if
 // requests have used up shutdown_timeout. What is not flushed then stays in the
@@ -188,6 +204,8 @@ func (n *Node) shutdown(ctx context.Context) error {
 	adminLimit, cancelAdmin := context.WithTimeout(ctx, time.Second)
 	defer cancelAdmin()
 	n.warn(n.ctl.Shutdown(adminLimit))
+	// The last request is recorded.
+	n.warn(n.access.Close())
 	// Nobody writes any more: flush, end the journal cleanly, give the
 	// directory back.
 	flush, cancelFlush := context.WithDeadline(context.WithoutCancel(ctx), later(deadline, time.Now().Add(flushLeast)))
@@ -218,6 +236,9 @@ func (n *Node) abandon() error {
 		if s != nil {
 			errs = append(errs, s.Shutdown(context.Background()))
 		}
+	}
+	if n.access != nil {
+		errs = append(errs, n.access.Close())
 	}
 	if n.proxy != nil {
 		n.proxy.Close()

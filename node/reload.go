@@ -147,6 +147,10 @@ func (n *Node) apply(ctx context.Context, cfg *config.Config) (err error) {
 		return err
 	}
 	undo = append(undo, func() error { return n.api.SetTokens(apiTokens(old)) })
+	if err := n.access.Configure(cfg.AccessLog.Path, cfg.AccessLog.Sample); err != nil {
+		return err
+	}
+	undo = append(undo, func() error { return n.access.Configure(old.AccessLog.Path, old.AccessLog.Sample) })
 	// Of the engine only the default durability reloads; the rest is as it was
 	// at the start, whatever the file says now.
 	eo := n.engineOptions(n.o.Config)

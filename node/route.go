@@ -5,10 +5,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/edgenode/edgenode/node/accesslog"
 	"github.com/edgenode/edgenode/node/api"
 	"github.com/edgenode/edgenode/node/config"
 	"github.com/edgenode/edgenode/node/front"
 	"github.com/edgenode/edgenode/node/problem"
+	"github.com/edgenode/edgenode/node/proxy"
 )
 
 // A table says whose a request is. It is immutable.
@@ -21,9 +23,37 @@ func newTable(cfg *config.Config) *table {
 	return &table{Router: config.NewRouter(cfg), sites: len(cfg.Sites) > 0}
 }
 
-// serveData answers a request of the data listener: a site owns every path of
-// its hosts, the items API has the rest as far as api_hosts allows.
+// serveData answers a request of the data listener and records it.
 func (n *Node) serveData(x *front.Exchange) {
+	if !n.access.On() {
+		n.answerData(x, nil)
+		return
+	}
+	begin := time.Now()
+	var out proxy.Outcome
+	n.answerData(x, &out)
+	n.record(x, begin, &out)
+}
+
+// record writes the line of a request to the access log, if it is sampled.
+func (n *Node) record(x *front.Exchange, begin time.Time, out *proxy.Outcome) {
+	status, body, cut := x.Answered()
+	if !n.access.Wants(status) {
+		return
+	}
+	now := time.Now()
+	n.access.Write(&accesslog.Record{
+		Time: now, Took: now.Sub(begin), Client: x.Client(), Method: x.Method(), Scheme: x.Scheme(), Host: x.Host(), Target: x.Target(),
+		HTTP10: x.HTTP10(), Agent: x.Header("User-Agent"), Referer: x.Header("Referer"), Status: status, Bytes: body, Cut: cut,
+		Site: out.Site, Cache: out.Cache, Detail: out.Detail, Origin: out.FwdStatus, Stored: out.Stored, Waited: out.Collapsed,
+		HasTTL: out.HasTTL, TTL: out.TTL,
+	})
+}
+
+// answerData answers a request of the data listener: a site owns every path of
+// its hosts, the items API has the rest as far as api_hosts allows. What a site
+// did is told in out unless that is nil.
+func (n *Node) answerData(x *front.Exchange, out *proxy.Outcome) {
 	t := n.table.Load()
 	if t.sites {
 		site, claimed := t.Match(x.Host(), x.Target())
@@ -33,7 +63,7 @@ func (n *Node) serveData(x *front.Exchange) {
 			return
 		}
 		if claimed {
-			n.proxy.Serve(x)
+			n.proxy.ServeTold(x, out)
 			return
 		}
 	}

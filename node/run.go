@@ -21,7 +21,10 @@ type RunOptions struct {
 	ConfigFile string
 	// Log takes the log, a line of key=value pairs per event.
 	Log io.Writer
-	// Signals are those of the process: SIGHUP reloads, SIGTERM and SIGINT stop.
+	// Out is what the access log calls standard output; nil is os.Stdout.
+	Out io.Writer
+	// Signals are those of the process: SIGHUP reloads, SIGUSR1 opens the access
+	// log anew, SIGTERM and SIGINT stop.
 	Signals <-chan os.Signal
 	// Environ is the environment; NOTIFY_SOCKET in it is told of the readiness
 	// (sd_notify(3)).
@@ -50,7 +53,7 @@ func Run(ctx context.Context, o RunOptions) error {
 	log.Info("starting", "configuration", from, "data_dir", cfg.DataDir, "pid", os.Getpid())
 	r := &runner{o: o, log: log, notify: newNotifier(o.Environ)}
 	n, err := r.start(ctx, Options{
-		Config: cfg, Load: o.Load, Log: log, Level: level,
+		Config: cfg, Load: o.Load, Log: log, Level: level, Out: o.Out,
 		Applied: func(cfg *config.Config) { limitMemory(cfg, o.Environ, log) },
 	})
 	if n == nil || err != nil {
@@ -94,7 +97,7 @@ func (r *runner) start(ctx context.Context, o Options) (*Node, error) {
 			}
 			return x.n, x.err
 		case s := <-r.o.Signals:
-			if s == syscall.SIGHUP {
+			if s == syscall.SIGHUP || reopens(s) {
 				continue // what is being read is new
 			}
 			if stopping {
@@ -116,6 +119,12 @@ func (r *runner) serve(ctx context.Context, n *Node) {
 		case <-ctx.Done():
 			return
 		case s := <-r.o.Signals:
+			if reopens(s) {
+				if err := n.ReopenAccessLog(); err != nil {
+					r.log.Warn("the access log goes on in the old file", "error", err)
+				}
+				continue
+			}
 			if s != syscall.SIGHUP {
 				r.log.Info("signal", "signal", s.String())
 				return
@@ -142,7 +151,7 @@ func (r *runner) stop(n *Node) error {
 		case err := <-done:
 			return err
 		case s := <-r.o.Signals:
-			if s != syscall.SIGHUP && time.Since(begin) > together {
+			if s != syscall.SIGHUP && !reopens(s) && time.Since(begin) > together {
 				return errAtOnce
 			}
 		}

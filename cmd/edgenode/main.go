@@ -22,12 +22,13 @@ package main
 import (
 	"os"
 	"os/signal"
-	"syscall"
+
+	"github.com/edgenode/edgenode/node"
 )
 
 func main() {
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Notify(signals, node.Signals()...)
 	os.Exit(run(os.Args[1:], &process{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), signals: signals,
 	}))

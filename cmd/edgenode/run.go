@@ -28,7 +28,7 @@ type process struct {
 	in       io.Reader
 	out, err io.Writer
 	environ  []string         // as os.Environ
-	signals  <-chan os.Signal // SIGINT, SIGTERM, SIGHUP
+	signals  <-chan os.Signal // as node.Signals
 }
 
 // commands is the command line.

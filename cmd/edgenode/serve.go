@@ -26,6 +26,7 @@ func (c *serveCommand) Run(p *process) error {
 		Load:       func() (*config.Config, error) { return c.load(p) },
 		ConfigFile: c.Config,
 		Log:        p.err,
+		Out:        p.out,
 		Signals:    p.signals,
 		Environ:    p.environ,
 	})

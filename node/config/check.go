@@ -29,6 +29,9 @@ func (k *checker) check() {
 	k.pressure()
 	k.listener("listen.data", &k.c.Listen.Data)
 	k.listener("listen.admin", &k.c.Listen.Admin)
+	if k.c.AccessLog.Path != "-" {
+		k.c.AccessLog.Path = k.resolve("access_log.path", k.c.AccessLog.Path)
+	}
 	k.pools()
 	k.sites()
 	k.apiHosts()

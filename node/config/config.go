@@ -67,6 +67,8 @@ type Config struct {
 	Pressure Pressure `toml:"pressure"`
 	// Listen are the two listeners.
 	Listen Listen `toml:"listen"`
+	// AccessLog is the log of requests.
+	AccessLog AccessLog `toml:"access_log"`
 
 	// Pools are groups of origins. Reloads.
 	Pools []Pool `toml:"pool" reload:"yes"`
@@ -87,6 +89,17 @@ type Pressure struct {
 	Critical  float64 `toml:"critical" reload:"no" range:"0.01..1"`  // puts 503
 	Emergency float64 `toml:"emergency" reload:"no" range:"0.01..1"` // no promotion, no fill into L1
 	Shutdown  float64 `toml:"shutdown" reload:"no" range:"0.01..1"`  // state and tag changes refused
+}
+
+// AccessLog says where requests of the data listener are recorded, as one JSON
+// object per line.
+type AccessLog struct {
+	// Path is the file; "-" is standard output, empty is none. Relative to the
+	// configuration's folder. Opened anew on SIGHUP, SIGUSR1 and each reload.
+	Path string `toml:"path" reload:"yes"`
+	// Sample is the share of the requests; answers of 500 and above are always
+	// recorded.
+	Sample float64 `toml:"sample" reload:"yes" range:"0..1"`
 }
 
 // Listen holds the two listeners.

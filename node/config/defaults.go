@@ -21,6 +21,7 @@ const (
 	DefaultMaxLifetime        = Duration(30 * 24 * time.Hour)
 	DefaultClockSkewMax       = Duration(60 * time.Second)
 	DefaultExpirySweep        = Duration(10 * time.Second)
+	DefaultAccessSample       = 1.0
 )
 
 // Default pressure thresholds, as shares of the budget or quota.
@@ -126,6 +127,7 @@ func Default() *Config {
 			Emergency: DefaultPressureEmergency,
 			Shutdown:  DefaultPressureShutdown,
 		},
+		AccessLog: AccessLog{Sample: DefaultAccessSample},
 		Listen: Listen{
 			Data:  defaultListener(DefaultDataAddress, DefaultMaxConnections),
 			Admin: defaultListener(DefaultAdminAddress, DefaultAdminMaxConnections),

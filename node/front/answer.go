@@ -23,6 +23,13 @@ type answer struct {
 	chunked bool
 	untold  bool  // length is told by closing
 	left    int64 // of an announced length, to be streamed
+	sent    int64 // body bytes taken
+}
+
+// Answered returns the status of the answer so far, how many bytes of its body
+// were taken, and whether the client will not get the whole.
+func (x *Exchange) Answered() (status int, body int64, cut bool) {
+	return x.code, x.answer.sent, x.cut || x.failed != nil || x.state == answerStreaming && x.left > 0 && x.hasBody()
 }
 
 type answerState uint8
@@ -154,6 +161,7 @@ func (x *Exchange) Send(body []byte) error {
 		return x.failed
 	}
 	w := x.c.w
+	x.answer.sent = int64(len(body))
 	if len(body) > copyBelow {
 		return x.writeBoth(body)
 	}

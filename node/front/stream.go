@@ -73,6 +73,7 @@ func (w *stream) Write(p []byte) (int, error) {
 // put appends or writes a part of the body.
 func (w *stream) put(p []byte) error {
 	x, work := w.x, w.x.c.w
+	x.answer.sent += int64(len(p))
 	if x.chunked {
 		work.out = strconv.AppendInt(work.out, int64(len(p)), 16)
 		work.out = append(work.out, "\r\n"...)
