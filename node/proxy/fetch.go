@@ -26,6 +26,7 @@ type originAnswer struct {
 	tap            *tap
 	read           int64
 	closed         atomic.Bool
+	wrote          atomic.Bool // the request's header left
 }
 
 // Read reads the body. io.EOF means that it came whole, as far as its framing
@@ -49,6 +50,9 @@ func (a *originAnswer) Read(b []byte) (int, error) {
 
 // errBegan wraps the error of a fetch whose answer had begun: it is not repeated.
 var errBegan = errors.New("proxy: the answer broke off in its header")
+
+// errUnsent wraps the error of a fetch whose request never left.
+var errUnsent = errors.New("proxy: the request was not sent")
 
 // errOverlong is returned at the end of a body after which more came than was
 // announced, or whose header had two framings.
@@ -75,6 +79,9 @@ type fetch struct {
 	r      *request
 	header http.Header
 	body   *guardedBody // nil for none
+	// once says that a request the origin may have seen is not repeated: a stored
+	// answer stands in for one that does not come.
+	once bool
 	// info gets each 1xx but 100 and 101; it may be called by another goroutine
 	// until do returns.
 	info func(code int, h http.Header)
@@ -86,7 +93,7 @@ type fetch struct {
 func (f *fetch) do(ctx context.Context) (*originAnswer, error) {
 	o := f.r.pool.pick(f.r.key, nil)
 	a, err := f.try(ctx, o)
-	if err == nil || ctx.Err() != nil || !f.repeatable(err) || !f.r.pool.retryAllowed() {
+	if err == nil || ctx.Err() != nil || !f.repeatable(err) || f.once && !errors.Is(err, errUnsent) || !f.r.pool.retryAllowed() {
 		return a, err
 	}
 	f.p.m.retries.Inc()
@@ -147,6 +154,9 @@ func (f *fetch) try(ctx context.Context, o *origin) (*originAnswer, error) {
 // failed turns a transport's error into ours and notes the origin's health.
 func (f *fetch) failed(a *originAnswer, err error) error {
 	o := a.origin
+	if !a.wrote.Load() {
+		err = fmt.Errorf("%w: %w", errUnsent, err)
+	}
 	if a.tap != nil && a.tap.began() {
 		err = fmt.Errorf("%w: %w", errBegan, err)
 	}
@@ -174,8 +184,12 @@ func (f *fetch) request(ctx context.Context, o *origin) (*http.Request, error) {
 	if !validTarget(f.r.target) {
 		return nil, fmt.Errorf("proxy: target %q cannot be sent", f.r.target)
 	}
+	var body io.ReadCloser
+	if f.once {
+		body = emptyBody{}
+	}
 	req := (&http.Request{
-		Method: f.r.method, URL: o.target(f.r.target), Header: f.header,
+		Method: f.r.method, URL: o.target(f.r.target), Header: f.header, Body: body,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Host: f.r.pool.hostField(o, f.r.host),
 	}).WithContext(ctx)
 	if _, ok := req.Header["User-Agent"]; !ok {
@@ -186,6 +200,13 @@ func (f *fetch) request(ctx context.Context, o *origin) (*http.Request, error) {
 	}
 	return req, nil
 }
+
+// emptyBody is the body of a request without one that net/http does not repeat by
+// itself: it cannot be rewound.
+type emptyBody struct{}
+
+func (emptyBody) Read([]byte) (int, error) { return 0, io.EOF }
+func (emptyBody) Close() error             { return nil }
 
 // validTarget reports whether a target can go into a request line.
 func validTarget(s string) bool {
@@ -211,6 +232,7 @@ func (a *originAnswer) watch(ctx context.Context, f *fetch) context.Context {
 				}
 			}
 		},
+		WroteHeaders: func() { a.wrote.Store(true) },
 		Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
 			if f.info != nil && code != http.StatusContinue && code != http.StatusSwitchingProtocols {
 				f.info(code, http.Header(h))

@@ -342,7 +342,7 @@ func (p *Proxy) panicked(where string, v any) {
 }
 
 func (fl *flight) send(header http.Header) (*originAnswer, error) {
-	f := fetch{p: fl.p, r: fl.r, header: header, info: func(code int, h http.Header) {
+	f := fetch{p: fl.p, r: fl.r, header: header, once: fl.mayStandIn(), info: func(code int, h http.Header) {
 		block := infoBlock(h)
 		fl.mu.Lock()
 		if fl.leader && len(fl.infos) < maxInfos {
@@ -356,6 +356,16 @@ func (fl *flight) send(header http.Header) (*originAnswer, error) {
 		oa.finish(fl.p)
 	}
 	return oa, err
+}
+
+// mayStandIn reports whether the old answer may stand in for one that does not
+// come.
+func (fl *flight) mayStandIn() bool {
+	if !fl.old.ok {
+		return false
+	}
+	fr := fl.old.meta.freshness()
+	return fl.r.site.standsIn(&fr, fl.p.o.Now(), 0)
 }
 
 // maxInfos bounds the interim answers of one fetch that are passed on.

@@ -46,19 +46,31 @@ func updated(m meta, with http.Header) http.Header {
 	return h
 }
 
-// validated lets a 304, or a 200 to HEAD, renew the old answer (RFC 9111 §4.3.4,
-// §4.3.5).
+// validated lets a 304 renew the old answer (RFC 9111 §4.3.4), which then is the
+// flight's.
 func (fl *flight) validated(oa *originAnswer) {
-	p, m := fl.p, fl.old.meta
 	oa.Close()
+	v, stored := fl.renew(oa)
+	left := v.lifetime - v.age(fl.p.o.Now())
+	fl.turn(phaseDone, func() {
+		fl.body, fl.block = fl.old.hit.View.Content(), nil
+		fl.how = how{fwd: fwdStale, fwdStatus: oa.StatusCode, stored: stored, refused: v.refused, hasTTL: true, ttl: left, detail: v.reason}
+		if fl.fwd == fwdRequest {
+			fl.how.fwd = fwdRequest
+		}
+	})
+}
+
+// renew stores the old content with the fields of an answer that speaks of it.
+func (fl *flight) renew(oa *originAnswer) (v verdict, stored bool) {
+	p, m := fl.p, fl.old.meta
 	h := updated(m, oa.Header)
-	v := p.verdictOf(fl.asGet(), m.status(), h, oa.sent, oa.received, int64(len(fl.old.hit.View.Content())))
+	v = p.verdictOf(fl.asGet(), m.status(), h, oa.sent, oa.received, int64(len(fl.old.hit.View.Content())))
 	old := fl.oldTags()
 	if !carriesTags(oa.Header) {
 		v.tags = mergeTags(v.tags, old)
 	}
 	covered := p.o.Engine.CoveredSince(fl.r.key, old, fl.stamp)
-	stored := false
 	fl.turn(phaseWait, func() {
 		fl.present(&v, m.status(), h)
 		fl.private = covered || !v.freshOnArrival()
@@ -71,14 +83,7 @@ func (fl *flight) validated(oa *originAnswer) {
 	}
 	fl.mark(!v.freshOnArrival())
 	p.m.validated.Inc()
-	left := v.lifetime - v.age(p.o.Now())
-	fl.turn(phaseDone, func() {
-		fl.body, fl.block = fl.old.hit.View.Content(), nil
-		fl.how = how{fwd: fwdStale, fwdStatus: oa.StatusCode, stored: stored, refused: v.refused, hasTTL: true, ttl: left, detail: v.reason}
-		if fl.fwd == fwdRequest {
-			fl.how.fwd = fwdRequest
-		}
-	})
+	return v, stored
 }
 
 // asGet returns the request as one that may be judged: what HEAD renews is the
@@ -118,18 +123,19 @@ func (p *Proxy) askHead(st *state, f *found, class string) (*flight, error) {
 
 // headed takes a final answer to HEAD that is not a 304 to us. A 200 of the same
 // validators and length renews the old answer; one that differs makes it stale,
-// if it was not.
+// if it was not. The client gets it as it is.
 func (fl *flight) headed(oa *originAnswer) {
-	if oa.StatusCode == http.StatusOK && fl.old.ok {
-		if fl.sameAsOld(oa) {
-			fl.validated(oa)
-			return
-		}
+	to := how{fwd: fl.fwd, fwdStatus: oa.StatusCode}
+	switch {
+	case oa.StatusCode != http.StatusOK || !fl.old.ok:
+	case fl.sameAsOld(oa):
+		_, to.stored = fl.renew(oa)
+	default:
 		fl.disown(oa)
 	}
-	fl.how = how{fwd: fl.fwd, fwdStatus: oa.StatusCode}
 	left := false
 	fl.turn(phaseHanded, func() {
+		fl.how = to
 		if left = !fl.leader; !left {
 			fl.oa = oa
 		}

@@ -54,10 +54,10 @@ func testRFC9111Section435Head(t *testing.T) {
 		})
 	}
 	const fresh = "Cache-Control: max-age=100\nX-New: yes\n"
-	f("renews", fresh+"ETag: \"a\"", 200, 10, "200 keptyes 10", "0123456789 keptyes")
-	f("no length", fresh+"ETag: \"a\"", 200, -1, "200 keptyes 10", "0123456789 keptyes")
+	f("renews", fresh+"ETag: \"a\"", 200, 10, "200 yes 10", "0123456789 keptyes")
+	f("no length", fresh+"ETag: \"a\"", 200, -1, "200 yes -1", "0123456789 keptyes")
 	f("304", fresh+"ETag: \"a\"", 304, 0, "200 keptyes 10", "0123456789 keptyes")
-	f("no validators", fresh+"X: y", 200, 10, "200 keptyes 10", "0123456789 keptyes")
+	f("no validators", fresh+"X: y", 200, 10, "200 yes 10", "0123456789 keptyes")
 	f("other tag", fresh+"ETag: \"b\"", 200, 10, "200 yes 10", "new ")
 	f("other date", fresh+"ETag: \"a\"\nLast-Modified: Sun, 06 Nov 2022 08:49:38 GMT", 200, 10, "200 yes 10", "new ")
 	f("other length", fresh+"ETag: \"a\"", 200, 11, "200 yes 11", "new ")
@@ -162,4 +162,28 @@ func TestRFC9111Section5222MustRevalidate(t *testing.T) {
 		w.does(func(c net.Conn, _ *http.Request) { c.Close() })
 		w.expect(w.get("/a"), 504, "504 Gateway Timeout: what is stored must be validated, and the origin could not be asked\n", "fwd=stale")
 	}
+}
+
+// RFC 9110 §9.2.2 lets a request be repeated. Where a stored answer stands in for
+// one that does not come, an origin that closes is not asked a second time, on no
+// kind of connection.
+func TestRFC9110Section922NotRepeatedWithStandIn(t *testing.T) {
+	f := func(name, stored string, asked int, want string) {
+		t.Helper()
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.always(w.ok("ETag: \"e\"\nCache-Control: "+stored, "old"))
+			w.get("/a") // leaves an idle connection
+			w.pass(2 * time.Second)
+			w.does(func(c net.Conn, _ *http.Request) { c.Close() })
+			if x := w.get("/a"); fmt.Sprint(x.status, x.out.String()) != want {
+				t.Errorf("got %d %q, want %s", x.status, x.out.String(), want)
+			}
+			if got := w.requests(); got != asked {
+				t.Errorf("origin saw %d requests, want %d", got, asked)
+			}
+		})
+	}
+	f("stands in", "max-age=1", 2, "200old")
+	f("stale-if-error", "max-age=1, stale-if-error=60", 2, "200old")
 }

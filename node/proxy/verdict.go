@@ -152,7 +152,7 @@ func (f *freshness) computeAge(a *answer) {
 	if d, ok := singleDate(a.header["Date"], a.received); ok {
 		f.date = d
 	}
-	apparent := max(a.received-f.date, 0)
+	apparent := max(a.received-a.received%1000-f.date, 0) // Date has no fractions
 	corrected := ageValue(a.header["Age"]) + max(a.received-a.sent, 0)
 	f.initialAge = max(apparent, corrected)
 	f.lastModified = noTime
