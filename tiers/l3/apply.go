@@ -1,10 +1,12 @@
 package l3
 
 import (
+	"bytes"
 	"context"
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/edgenode/edgenode/tiers/item"
 )
@@ -19,6 +21,8 @@ type Op struct {
 	// If, when not nil, decides inside the transaction whether the write takes
 	// place: head is what the row holds, without content, nil if there is no
 	// live row (expired rows are shown). It must be quick and must not keep head.
+	// It is called again when a server makes the transaction be repeated; the
+	// last answer counts.
 	If func(head item.View) bool
 }
 
@@ -64,13 +68,15 @@ const maxStored = item.Version(1<<63 - 1)
 func (s *Store) Apply(ctx context.Context, ops []Op, rules []item.Rule, out []Outcome) (lastSeq uint64, err error) {
 	b, err := s.plan(ops, rules, out)
 	if err == nil {
-		err = s.write(ctx, func(ses *session, m *meta) error { return b.run(ctx, ses, m) })
+		var m meta
+		m, err = s.write(ctx, func(w *work) error { return b.run(ctx, w) })
+		lastSeq = m.lastSeq
 	}
 	if err != nil {
 		return 0, s.wrap(fmt.Sprintf("apply batch of %d operations", len(ops)), err)
 	}
 	s.metrics.outcomes(out)
-	return b.lastSeq, nil
+	return lastSeq, nil
 }
 
 // A batch is one call of Apply.
@@ -81,10 +87,10 @@ type batch struct {
 	out   []Outcome
 	now   int64
 
-	slots   []slot         // one for each key, in order of first use
-	slotOf  []int          // for each op
-	byKey   map[string]int // storage key to slot
-	lastSeq uint64
+	slots  []slot         // one for each key, in order of first use
+	slotOf []int          // for each op
+	byKey  map[string]int // storage key to slot
+	active *ruleSet       // the rules that hold for it
 }
 
 // A slot is one row: before the batch, and as the ops have made it.
@@ -101,7 +107,10 @@ type slot struct {
 }
 
 // readBack is what the tables say after the writes.
-type readBack struct{ version, content item.Version }
+type readBack struct {
+	version, content item.Version
+	live, grave      bool // where the key was found
+}
 
 func (s *Store) plan(ops []Op, rules []item.Rule, out []Outcome) (*batch, error) {
 	if len(out) != len(ops) {
@@ -151,54 +160,66 @@ func (s *Store) checkOp(record item.View) error {
 		return fmt.Errorf("version %s is not the greater of %s and %s, or above %s", v.Version(), content, metadata, maxStored)
 	case v.Kind() == item.KindTombstone && len(v.Content()) > 0:
 		return errors.New("tombstone with content")
-	case int64(len(v.Content())) > s.opts.MaxPayload:
-		return fmt.Errorf("%w: content of %d bytes, allowed are %d", item.ErrTooLarge, len(v.Content()), s.opts.MaxPayload)
+	case int64(len(v.Content())) > s.MaxPayload():
+		return fmt.Errorf("%w: content of %d bytes, allowed are %d", item.ErrTooLarge, len(v.Content()), s.MaxPayload())
 	}
-	return nil
+	return s.dialect.fits(v)
 }
 
-// run is the transaction.
-func (b *batch) run(ctx context.Context, ses *session, m *meta) error {
-	if err := b.store.rules.load(ses, m.rulesEpoch); err != nil {
+// run is the transaction, from the look-up to the outcomes. It may be run again,
+// as if it had not been run.
+func (b *batch) run(ctx context.Context, w *work) error {
+	for i := range b.slots {
+		b.slots[i] = slot{key: b.slots[i].key}
+	}
+	w.byRules = true
+	b.active = &w.ses.rules
+	if err := b.active.load(w.ses, w.seen.rulesEpoch); err != nil {
 		return err
 	}
-	if err := b.addRules(ses, m); err != nil {
+	if err := b.addRules(w); err != nil {
 		return err
 	}
-	if err := b.readRows(ses); err != nil {
+	if err := b.readRows(w.ses); err != nil {
 		return err
 	}
 	if err := b.decide(); err != nil {
 		return err
 	}
-	w := work{ses: ses, m: m, now: b.now}
-	if err := b.write(ctx, &w); err != nil {
+	if err := b.write(ctx, w); err != nil {
 		return err
 	}
-	if err := b.readBack(&w); err != nil {
+	if err := b.readBack(w); err != nil {
 		return err
 	}
 	b.report()
-	b.lastSeq = m.lastSeq
 	return nil
 }
 
-// keys returns the storage keys of the slots that want says, for eachList.
-func (b *batch) keys(want func(*slot) bool) [][]byte {
+// keys returns the storage keys of the slots that want says, for eachList, in
+// their order if they are to be locked.
+func (b *batch) keys(sorted bool, want func(*slot) bool) [][]byte {
 	keys := make([][]byte, 0, len(b.slots))
 	for i := range b.slots {
 		if want(&b.slots[i]) {
 			keys = append(keys, b.slots[i].key)
 		}
 	}
+	if sorted {
+		slices.SortFunc(keys, bytes.Compare)
+	}
 	return keys
 }
 
+func all(*slot) bool { return true }
+
 func (b *batch) slot(row []driver.Value) *slot { return &b.slots[b.byKey[string(bytesOf(row[0]))]] }
 
-// readRows fetches the rows and tombstones that are there.
+// readRows fetches the rows and tombstones that are there. A server locks them,
+// rows before tombstones and each by key.
 func (b *batch) readRows(ses *session) error {
-	err := eachList(ses, stmtRowsIn, 1, b.keys(func(*slot) bool { return true }), func(row []driver.Value) (err error) {
+	server := ses.dialect.server()
+	err := eachList(ses, stmtRowsIn, 1, b.keys(server, all), func(row []driver.Value) (err error) {
 		sl := b.slot(row)
 		sl.id = intOf(row[1])
 		sl.row, err = parseHead(row[2])
@@ -207,7 +228,7 @@ func (b *batch) readRows(ses *session) error {
 	if err != nil {
 		return err
 	}
-	return eachList(ses, stmtDeadIn, 1, b.keys(func(sl *slot) bool { return sl.id == 0 }), func(row []driver.Value) (err error) {
+	return eachList(ses, stmtDeadIn, 1, b.keys(server, func(sl *slot) bool { return sl.id == 0 }), func(row []driver.Value) (err error) {
 		sl := b.slot(row)
 		sl.grave = true
 		sl.row, err = parseHead(row[1])
@@ -219,7 +240,7 @@ func (b *batch) readRows(ses *session) error {
 func (b *batch) decide() error {
 	for i := range b.slots {
 		sl := &b.slots[i]
-		sl.before = b.store.rules.apply(sl.row, sl.id != 0)
+		sl.before = b.active.apply(sl.row, sl.id != 0)
 		sl.now = sl.before
 	}
 	for i := range b.ops {
@@ -228,7 +249,7 @@ func (b *batch) decide() error {
 			return &OpError{Index: i, Err: errors.New("another key has the same storage key")}
 		}
 		b.out[i] = Outcome{}
-		if b.store.rules.refuse(record) || b.ops[i].If != nil && !b.ops[i].If(liveOnly(sl.now)) {
+		if b.active.refuse(record) || b.ops[i].If != nil && !b.ops[i].If(liveOnly(sl.now)) {
 			b.out[i].Refused = true
 			continue
 		}
@@ -269,37 +290,78 @@ func (b *batch) write(ctx context.Context, w *work) error {
 		case sl.won&partContent == 0:
 			op = ChangeMetadata
 		}
-		if err := w.replace(sl, op); err != nil {
-			return err
-		}
+		w.replace(sl, op)
 	}
-	return w.flush()
+	return w.flushRows()
 }
 
-// readBack asks the tables what they hold now: the new rows by the stretch of
-// their ids, the others by id, tombstones by key.
+// readBack asks the tables what they hold now.
 func (b *batch) readBack(w *work) error {
-	take := func(row []driver.Value) error {
-		if n, ok := b.byKey[string(bytesOf(row[0]))]; ok {
-			b.slots[n].back = readBack{item.Version(intOf(row[1])), item.Version(intOf(row[2]))}
-		}
-		return nil
+	live, dead := b.seenAs(true), b.seenAs(false)
+	if w.ses.dialect.server() {
+		return b.readBackLocked(w, live, dead)
 	}
-	if len(w.rows) > 0 {
-		if err := w.ses.query(stmtReadBackRange, take, w.firstID, w.lastID); err != nil {
+	if w.lastID != 0 { // the new rows by the stretch of their ids
+		if err := w.ses.query(stmtReadBackRange, live, w.firstID, w.lastID); err != nil {
 			return err
 		}
 	}
 	var ids []int64
 	for i := range b.slots {
-		if b.slots[i].id != 0 {
+		if b.slots[i].id != 0 && !b.slots[i].dropped() {
 			ids = append(ids, b.slots[i].id)
 		}
 	}
-	if err := eachList(w.ses, stmtReadBackIn, 1, ids, take); err != nil {
+	if err := eachList(w.ses, stmtReadBackIn, 1, ids, live); err != nil {
 		return err
 	}
-	return eachList(w.ses, stmtReadDeadIn, 1, b.keys(func(sl *slot) bool { return sl.grave }), take)
+	return eachList(w.ses, stmtReadDeadIn, 1, b.keys(false, (*slot).buried), dead)
+}
+
+// seenAs notes a row of one of the tables.
+func (b *batch) seenAs(live bool) func(row []driver.Value) error {
+	return func(row []driver.Value) error {
+		n, ok := b.byKey[string(bytesOf(row[0]))]
+		if !ok {
+			return nil
+		}
+		back := &b.slots[n].back
+		back.version, back.content = item.Version(intOf(row[1])), item.Version(intOf(row[2]))
+		back.live, back.grave = back.live || live, back.grave || !live
+		return nil
+	}
+}
+
+// readBackLocked looks for every key in both tables, with locks. A look-up locks
+// nothing where no row is, so another transaction may have made a row out of the
+// same nothing, in the other table: no index forbids that. Of the two, each
+// writes before it looks, so one at least sees the other here, and gives way.
+func (b *batch) readBackLocked(w *work, live, dead func(row []driver.Value) error) error {
+	keys := b.keys(true, all)
+	if err := eachList(w.ses, stmtReadBackIn, 1, keys, live); err != nil {
+		return err
+	}
+	if err := eachList(w.ses, stmtReadDeadIn, 1, keys, dead); err != nil {
+		return err
+	}
+	for i := range b.slots {
+		sl := &b.slots[i]
+		if sl.back.live && (sl.dropped() || sl.id == 0 && sl.won == 0) || sl.back.grave && !sl.buried() {
+			return fmt.Errorf("%w: a row has appeared", errAgain)
+		}
+	}
+	return nil
+}
+
+// dropped reports whether the ops have turned a live row into a tombstone.
+func (sl *slot) dropped() bool { return sl.won != 0 && sl.now.Kind() == item.KindTombstone }
+
+// buried reports whether there is a tombstone after the ops.
+func (sl *slot) buried() bool {
+	if sl.won == 0 {
+		return sl.grave
+	}
+	return sl.now.Kind() == item.KindTombstone
 }
 
 // report fills in the outcomes.

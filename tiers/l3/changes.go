@@ -63,7 +63,7 @@ func (s *Store) changes(ctx context.Context, after uint64, limit int) (list []Ch
 		if len(list) > 0 {
 			return continuous(list, after)
 		}
-		m, err := readMeta(ses)
+		m, err := readMeta(ses, stmtMeta)
 		if err == nil && (m.trimmedSeq > after || m.lastSeq < after) {
 			err = fmt.Errorf("%w: kept are %d to %d", ErrChangesGone, m.trimmedSeq+1, m.lastSeq)
 		}
@@ -104,17 +104,22 @@ func changeOf(row []driver.Value) (Change, error) {
 // TrimChanges forgets the changes up to and including the number upTo, at most
 // limit of them. It returns how many; fewer than limit means that none is left.
 func (s *Store) TrimChanges(ctx context.Context, upTo uint64, limit int) (n int, err error) {
-	err = s.write(ctx, func(ses *session, m *meta) error {
+	_, err = s.write(ctx, func(w *work) error {
+		n = 0
+		m, err := w.lock()
+		if err != nil {
+			return err
+		}
 		to := min(upTo, m.lastSeq, m.trimmedSeq+uint64(max(limit, 1)))
 		if to <= m.trimmedSeq {
 			return nil
 		}
-		trimmed, err := ses.exec(stmtTrimChanges, int64(to))
+		trimmed, err := w.ses.exec(stmtTrimChanges, int64(to))
 		if err != nil {
 			return err
 		}
 		n = int(trimmed)
-		_, err = ses.exec(stmtSetTrimmed, int64(to))
+		_, err = w.ses.exec(stmtSetTrimmed, int64(to))
 		return err
 	})
 	if err != nil {

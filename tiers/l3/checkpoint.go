@@ -105,7 +105,7 @@ func (c *checkpointer) admit() error {
 func (c *checkpointer) checkpoint(st statement) (wal, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.ses.ensure(); err != nil {
+	if err := c.ses.use(background); err != nil {
 		return wal{}, err
 	}
 	return walState(c.ses, st)

@@ -16,6 +16,7 @@ import (
 // TestContract is what every dialect must do.
 func TestContract(t *testing.T) {
 	t.Run("sqlite", func(t *testing.T) { contract(t, openSQLite) })
+	t.Run("mariadb", func(t *testing.T) { contract(t, openMariaDB) })
 }
 
 func contract(t *testing.T, open opener) {

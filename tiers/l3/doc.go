@@ -12,7 +12,7 @@
 // again after ErrUnavailable, merges answers with what is pending, and knows
 // live rules before they are swept.
 //
-// # Schema, version 1
+// # Schema, version 2
 //
 //	schema_info  version, min_binary (the oldest schema a binary must know to
 //	             use this file), needs (that binary in words)

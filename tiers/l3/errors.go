@@ -57,5 +57,17 @@ func (e *OpError) Error() string { return fmt.Sprintf("operation %d: %v", e.Inde
 // Unwrap returns ErrRejected and the cause.
 func (e *OpError) Unwrap() []error { return []error{ErrRejected, e.Err} }
 
-// errStop ends a query early without being an error.
-var errStop = errors.New("stop")
+// ErrIdentityInUse is returned by RegisterNode while another process holds the
+// identity; the text names it. Nothing was changed.
+var ErrIdentityInUse = errors.New("l3: node identity is in use")
+
+// errStop ends a query early without being an error, and so does errFull, with
+// much of the answer still to come.
+var (
+	errStop = errors.New("stop")
+	errFull = errors.New("full")
+)
+
+// errAgain marks a transaction that was in another's way on a server. It was
+// rolled back and is made again.
+var errAgain = errors.New("transaction in the way of another")

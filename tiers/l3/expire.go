@@ -11,22 +11,16 @@ import (
 // their tags and without tombstone, and adds a change of kind ChangeExpire for
 // each. It returns how many; fewer than limit means that none is left.
 func (s *Store) Expire(ctx context.Context, now int64, limit int) (n int, err error) {
-	err = s.write(ctx, func(ses *session, m *meta) error {
-		page, err := expiredPage(ses, now, max(limit, 1))
+	_, err = s.write(ctx, func(w *work) error {
+		page, err := expiredPage(w.ses, now, max(limit, 1))
 		if err != nil {
 			return err
 		}
-		w := work{ses: ses, m: m, now: s.opts.Clock()}
 		for i := range page {
-			if i%64 == 0 && ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			if err := w.drop(&page[i], ChangeExpire); err != nil {
-				return err
-			}
+			w.drop(&page[i], ChangeExpire)
 		}
 		n = len(page)
-		return w.flush()
+		return w.flushRows()
 	})
 	if err != nil {
 		return 0, s.wrap("expire", err)
@@ -50,8 +44,8 @@ func expiredPage(ses *session, now int64, limit int) (page []slot, err error) {
 // of such a key would be taken for a new item, so the caller must know that
 // there is none.
 func (s *Store) PurgeTombstones(ctx context.Context, olderThan item.Version, storedBefore int64, limit int) (n int, err error) {
-	err = s.write(ctx, func(ses *session, _ *meta) error {
-		purged, err := ses.exec(stmtPurgeTombstones, int64(min(olderThan, maxStored)), storedBefore, int64(max(limit, 1)))
+	_, err = s.write(ctx, func(w *work) error {
+		purged, err := w.ses.exec(stmtPurgeTombstones, int64(min(olderThan, maxStored)), storedBefore, int64(max(limit, 1)))
 		n = int(purged)
 		return err
 	})

@@ -8,11 +8,11 @@ import (
 // SetMaxPages limits the file to so many pages beyond what it has, as a full
 // disk would; 0 lifts the limit.
 func SetMaxPages(s *Store, more int64) error {
-	ses, err := s.writer.acquire(context.Background())
+	ses, err := s.writers.acquire(context.Background())
 	if err != nil {
 		return err
 	}
-	defer s.writer.release(ses)
+	defer s.writers.release(ses)
 	if more == 0 {
 		return execAll(ses.conn, "PRAGMA max_page_count = 4294967294")
 	}
@@ -26,11 +26,11 @@ func SetMaxPages(s *Store, more int64) error {
 
 // BreakWriter closes the writer's connection behind the store's back.
 func BreakWriter(s *Store) error {
-	ses, err := s.writer.acquire(context.Background())
+	ses, err := s.writers.acquire(context.Background())
 	if err != nil {
 		return err
 	}
-	defer s.writer.release(ses)
+	defer s.writers.release(ses)
 	return ses.close()
 }
 
@@ -39,10 +39,10 @@ func WALBytes(s *Store) int64 { return s.wal.bytes.Load() }
 
 // Exec runs SQL on the writer's connection.
 func Exec(s *Store, text string) error {
-	ses, err := s.writer.acquire(context.Background())
+	ses, err := s.writers.acquire(context.Background())
 	if err != nil {
 		return err
 	}
-	defer s.writer.release(ses)
+	defer s.writers.release(ses)
 	return execAll(ses.conn, text)
 }

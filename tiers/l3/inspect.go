@@ -9,12 +9,9 @@ import (
 	"strings"
 )
 
-// Ping reads one row.
-func (s *Store) Ping(ctx context.Context) error {
-	return s.wrap("ping", s.read(ctx, func(ses *session) error {
-		return ses.query(stmtPing, func([]driver.Value) error { return nil })
-	}))
-}
+// Ping reads one row, that of the counters: LastSeq and MaxVersion are what it
+// says then.
+func (s *Store) Ping(ctx context.Context) error { return s.wrap("ping", s.load(ctx)) }
 
 // ConnSettings are the settings of one connection, read back from it.
 type ConnSettings struct {
@@ -25,7 +22,10 @@ type ConnSettings struct {
 // Settings reads the settings of every connection back. It waits until each has
 // been free.
 func (s *Store) Settings(ctx context.Context) (list []ConnSettings, err error) {
-	for _, p := range []*pool{s.writer, s.readers} {
+	if err := s.prepared(ctx); err != nil {
+		return nil, s.wrap("read settings", err)
+	}
+	for _, p := range []*pool{s.writers, s.readers} {
 		part, err := p.settings(ctx, s.dialect)
 		if err != nil {
 			return nil, s.wrap("read settings", err)
@@ -36,7 +36,7 @@ func (s *Store) Settings(ctx context.Context) (list []ConnSettings, err error) {
 }
 
 // settings holds all sessions of the pool at once, so that each is asked.
-func (p *pool) settings(ctx context.Context, d *sqliteDialect) (list []ConnSettings, err error) {
+func (p *pool) settings(ctx context.Context, d dialect) (list []ConnSettings, err error) {
 	for range p.sessions {
 		ses, err := p.acquire(ctx)
 		if err != nil {
@@ -52,9 +52,9 @@ func (p *pool) settings(ctx context.Context, d *sqliteDialect) (list []ConnSetti
 	return list, nil
 }
 
-// Verify lets SQLite check the structure of the whole file, on a connection of
-// its own. Damage is ErrCorrupt with the first findings. Cost: it reads
-// everything; ctx interrupts it.
+// Verify lets the database check the structure of all its tables, on a
+// connection of its own. Damage is ErrCorrupt with the first findings. Cost: it
+// reads everything; ctx interrupts it.
 func (s *Store) Verify(ctx context.Context) error {
 	select {
 	case <-s.closed:
@@ -65,7 +65,7 @@ func (s *Store) Verify(ctx context.Context) error {
 }
 
 func (d *sqliteDialect) verify(ctx context.Context) (err error) {
-	conn, err := d.connect(roleReader)
+	conn, err := d.connect(ctx, roleReader)
 	if err != nil {
 		return err
 	}
@@ -104,17 +104,20 @@ func allText(rows driver.Rows) (texts []string, err error) {
 
 // Checkpoint moves the whole write-ahead log into the file and cuts it to
 // nothing, between two batches, as before a copy of the file. It fails with
-// ErrUnavailable if a reader is in the way.
+// ErrUnavailable if a reader is in the way. On a server it does nothing.
 func (s *Store) Checkpoint(ctx context.Context) error {
 	return s.wrap("checkpoint", s.checkpointNow(ctx))
 }
 
 func (s *Store) checkpointNow(ctx context.Context) error {
-	writer, err := s.writer.acquire(ctx)
+	if s.wal == nil {
+		return nil
+	}
+	writer, err := s.writers.acquire(ctx)
 	if err != nil {
 		return err
 	}
-	defer s.writer.release(writer)
+	defer s.writers.release(writer)
 	state, err := s.wal.checkpoint(stmtWALTruncate)
 	if err != nil {
 		return err

@@ -3,12 +3,14 @@ package l3_test
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/l3"
+	"github.com/edgenode/edgenode/tiers/tiertest/mariadbtest"
 	"go.uber.org/goleak"
 )
 
@@ -17,7 +19,7 @@ func TestMain(m *testing.M) {
 		writeUntilKilled(path)
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(mariadbtest.Main(m))
 }
 
 // now is the time of all stores under test, in Unix ms.
@@ -42,6 +44,48 @@ func openSQLite(t testing.TB, path string) *l3.Store {
 		}
 	})
 	return s
+}
+
+// openMariaDB opens a database of the shared server; path stands for its name.
+func openMariaDB(t testing.TB, path string) *l3.Store {
+	t.Helper()
+	h := fnv.New64a()
+	h.Write([]byte(path))
+	name := fmt.Sprintf("l3_%x", h.Sum64())
+	server := mariadbtest.Shared(t)
+	server.Do(t, "CREATE DATABASE IF NOT EXISTS "+name)
+	t.Cleanup(func() { _ = server.Try("DROP DATABASE IF EXISTS " + name) })
+	return openURL(t, server.URL(name))
+}
+
+func urlOptions(url string) l3.Options {
+	return l3.Options{URL: url, Clock: func() int64 { return now }}
+}
+
+func openURL(t testing.TB, url string) *l3.Store {
+	t.Helper()
+	return openWith(t, urlOptions(url))
+}
+
+func openWith(t testing.TB, o l3.Options) *l3.Store {
+	t.Helper()
+	s, err := l3.Open(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// newMariaDB opens an empty database of the shared server.
+func newMariaDB(t testing.TB) *l3.Store {
+	t.Helper()
+	server := mariadbtest.Shared(t)
+	return openURL(t, server.URL(server.Database(t)))
 }
 
 func newStore(t testing.TB) *l3.Store {

@@ -17,6 +17,7 @@ type storeMetrics struct {
 	unavailable, corrupt, rejected   *metrics.Counter
 	passives, restarts               *metrics.Counter
 	expired, swept, purged, rereadNo *metrics.Counter
+	retries                          *metrics.Counter
 }
 
 func newMetrics(set *metrics.Set, s *Store) *storeMetrics {
@@ -37,10 +38,19 @@ func newMetrics(set *metrics.Set, s *Store) *storeMetrics {
 	m.swept = m.counter(`edgenode_l3_swept_total`)
 	m.purged = m.counter(`edgenode_l3_tombstones_purged_total`)
 	m.rereadNo = m.counter(`edgenode_l3_unverified_rows_total`)
-	m.set.NewGauge(m.name(`edgenode_l3_wal_bytes`), func() float64 { return float64(s.wal.bytes.Load()) })
+	m.retries = m.counter(`edgenode_l3_retries_total`)
+	m.set.NewGauge(m.name(`edgenode_l3_wal_bytes`), s.walBytes)
 	m.set.NewGauge(m.name(`edgenode_l3_wal_max_bytes`), func() float64 { return float64(s.opts.WALMax) })
 	m.set.NewGauge(m.name(`edgenode_l3_change_sequence`), func() float64 { return float64(s.LastSeq()) })
 	return m
+}
+
+// walBytes is the size of the write-ahead log; a server's is its own affair.
+func (s *Store) walBytes() float64 {
+	if s.wal == nil {
+		return 0
+	}
+	return float64(s.wal.bytes.Load())
 }
 
 func (m *storeMetrics) name(n string) string {

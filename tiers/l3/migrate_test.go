@@ -7,29 +7,29 @@ import (
 	"testing"
 )
 
-// A database of schema 1 is brought to schema 2 once, and a step that fails
+// A database is brought to the next schema once, and a step that fails
 // leaves it as it was.
 func TestMigrate(t *testing.T) {
 	d, err := newSQLite(filepath.Join(t.TempDir(), "l3.db"), DefaultWALMax)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.prepare(sqliteMigrations); err != nil {
+	if err := d.migrate(sqliteMigrations); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := d.connect(roleWriter)
+	conn, err := d.connect(background, roleWriter)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	step := func(sql string) []migration {
-		return append(sqliteMigrations[:1:1], migration{version: 2, minBinary: 1, needs: "edgenode next", sql: sql})
+		return append(sqliteMigrations[:2:2], migration{version: 3, minBinary: 1, needs: "edgenode next", sql: sql})
 	}
 	err = migrate(conn, "path", step("ALTER TABLE items ADD COLUMN extra TEXT; INSERT INTO nowhere VALUES (1);"))
 	if err == nil {
 		t.Fatal("a wrong step succeeds")
 	}
-	wantSchema(t, conn, 1)
+	wantSchema(t, conn, 2)
 	if _, err := queryRow(conn, "SELECT extra FROM items"); err == nil {
 		t.Error("a half step is there")
 	}
@@ -37,15 +37,15 @@ func TestMigrate(t *testing.T) {
 		if err := migrate(conn, "path", step("ALTER TABLE items ADD COLUMN extra TEXT;")); err != nil {
 			t.Fatal(err)
 		}
-		wantSchema(t, conn, 2)
+		wantSchema(t, conn, 3)
 	}
-	if err := d.prepare(sqliteMigrations); err != nil {
+	if err := d.migrate(sqliteMigrations); err != nil {
 		t.Errorf("the older binary, which may use it: %v", err)
 	}
-	if err := execAll(conn, "UPDATE schema_info SET min_binary = 2"); err != nil {
+	if err := execAll(conn, "UPDATE schema_info SET min_binary = 3"); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.prepare(sqliteMigrations); !errors.Is(err, ErrNewer) {
+	if err := d.migrate(sqliteMigrations); !errors.Is(err, ErrNewer) {
 		t.Errorf("the older binary, which may not: %v", err)
 	}
 }
@@ -64,7 +64,7 @@ func TestSettingNotKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.path = "" // a temporary database cannot be in WAL mode
-	if _, err := d.connect(roleWriter); !errors.Is(err, ErrSetting) {
+	if _, err := d.connect(background, roleWriter); !errors.Is(err, ErrSetting) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -17,7 +17,7 @@ func TestQueryPlans(t *testing.T) {
 	}
 	defer s.Close()
 	whole := map[statement]string{ // one row, or all that there is by design
-		stmtPing: "SCAN meta", stmtMeta: "SCAN meta", stmtRules: "SCAN rules", stmtSetMeta: "SCAN meta", stmtSetTrimmed: "SCAN meta",
+		stmtMeta: "SCAN meta", stmtLockMeta: "SCAN meta", stmtNodes: "SCAN nodes", stmtRules: "SCAN rules", stmtSetMeta: "SCAN meta", stmtSetTrimmed: "SCAN meta",
 		stmtCountTag: "SCAN e", // a bounded part of items_expiry
 	}
 	covering := map[statement]string{
@@ -25,7 +25,7 @@ func TestQueryPlans(t *testing.T) {
 		stmtExpired: "items_expiry", stmtPurgeTombstones: "tombstones_version",
 	}
 	for st := stmtGet; st < stmtWALState; st++ {
-		plan := planOf(t, s.writer.sessions[0].conn, s.dialect.text(st))
+		plan := planOf(t, s.writers.sessions[0].conn, s.dialect.text(st))
 		for _, line := range plan {
 			bad := strings.HasPrefix(line, "SCAN ") && !strings.Contains(line, "CONSTANT") && !strings.HasPrefix(line, "SCAN (subquery") ||
 				strings.Contains(line, "TEMP B-TREE")
@@ -38,8 +38,8 @@ func TestQueryPlans(t *testing.T) {
 		}
 	}
 	for _, st := range []statement{stmtRowsIn, stmtDeadIn, stmtReadBackIn, stmtReadDeadIn, stmtGetManyIn} {
-		for _, line := range planOf(t, s.writer.sessions[0].conn, s.dialect.text(st)) {
-			if strings.HasPrefix(line, "SCAN items") || strings.HasPrefix(line, "SCAN tombstones") {
+		for _, line := range planOf(t, s.writers.sessions[0].conn, s.dialect.text(st)) {
+			if strings.HasPrefix(line, "SCAN i") || strings.HasPrefix(line, "SCAN d") || strings.HasPrefix(line, "SCAN tombstones") {
 				t.Errorf("%s: %s", st, line)
 			}
 		}

@@ -102,29 +102,24 @@ func (rs *ruleSet) covering(v item.View, unsweptOnly bool) *StoredRule {
 }
 
 // addRules stores the rules of the batch that are not stored yet.
-func (b *batch) addRules(ses *session, m *meta) error {
+func (b *batch) addRules(w *work) error {
 	for i := range b.rules {
 		record := b.rules[i].AppendTo(nil)
 		digest := sha256.Sum256(record)
-		added, err := ses.exec(stmtAddRule, int64(b.rules[i].Version), digest[:], b.now, record)
+		added, err := w.ses.exec(stmtAddRule, int64(b.rules[i].Version), digest[:], b.now, record)
 		if err != nil {
 			return err
 		}
 		if added == 0 {
 			continue
 		}
-		m.lastSeq++
-		m.maxVersion = max(m.maxVersion, b.rules[i].Version)
-		if _, err := ses.exec(stmtRuleChange, int64(m.lastSeq), b.now, int64(ChangeRule), int64(b.rules[i].Version), []byte{}, record); err != nil {
-			return err
-		}
 		rule, err := item.ParseRule(record) // a copy: the caller keeps its own
 		if err != nil {
 			return fmt.Errorf("%w: rule %d: %w", ErrRejected, i, err)
 		}
-		m.rulesEpoch++
-		b.store.rules.add(StoredRule{Rule: rule, StoredAt: b.now})
-		b.store.rules.epoch = m.rulesEpoch
+		w.changes = append(w.changes, changeRow{op: ChangeRule, version: rule.Version, rule: record})
+		w.newRules++
+		b.active.add(StoredRule{Rule: rule, StoredAt: b.now})
 	}
 	return nil
 }
@@ -154,10 +149,10 @@ func (s *Store) Rules(ctx context.Context) (rules []StoredRule, err error) {
 // stored before the time (Unix ms), and returns how many. From then on older
 // writes that they covered are no longer refused.
 func (s *Store) DropRules(ctx context.Context, olderThan item.Version, storedBefore int64) (n int, err error) {
-	err = s.write(ctx, func(ses *session, m *meta) error {
-		dropped, err := ses.exec(stmtDropRules, int64(min(olderThan, maxStored)), storedBefore)
+	_, err = s.write(ctx, func(w *work) error {
+		dropped, err := w.ses.exec(stmtDropRules, int64(min(olderThan, maxStored)), storedBefore)
 		if dropped > 0 {
-			m.rulesEpoch++
+			w.newEpochs = 1
 		}
 		n = int(dropped)
 		return err

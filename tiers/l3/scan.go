@@ -107,11 +107,14 @@ func (sc *scan) page(ses *session) error {
 		sc.records = append(sc.records, head)
 		if size += len(head); size > pageBytes {
 			full = true
-			return errStop
+			return errFull
 		}
 		return nil
 	}, args...)
 	sc.ended = rows < sc.rows && !full
+	if full {
+		sc.rows = rows // the next page is hardly cut short
+	}
 	return err
 }
 

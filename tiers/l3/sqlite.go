@@ -1,6 +1,7 @@
 package l3
 
 import (
+	"context"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/edgenode/edgenode/tiers/item"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -35,6 +37,43 @@ func newSQLite(path string, walMax int64) (*sqliteDialect, error) {
 		return nil, err
 	}
 	return &sqliteDialect{path: abs, walMax: walMax, driver: &sqlite.Driver{}}, nil
+}
+
+func (d *sqliteDialect) name() string                      { return d.path }
+func (d *sqliteDialect) server() bool                      { return false }
+func (d *sqliteDialect) prepares(role, statement) bool     { return true }
+func (d *sqliteDialect) fits(item.View) error              { return nil }
+func (d *sqliteDialect) maxPayload() int64                 { return 0 }
+func (d *sqliteDialect) durable() (ok bool, reason string) { return true, "" }
+func (d *sqliteDialect) prepare(context.Context) error     { return d.migrate(sqliteMigrations) }
+
+// migrate creates the file if need be and brings it to the last of the steps.
+func (d *sqliteDialect) migrate(steps []migration) error {
+	if err := d.create(); err != nil {
+		return err
+	}
+	if err := d.refuseForeign(steps); err != nil {
+		return err
+	}
+	conn, err := d.connect(background, roleWriter)
+	if err != nil {
+		return err
+	}
+	err = migrate(conn, d.path, steps)
+	return errors.Join(d.classify(err), conn.Close())
+}
+
+// refuseForeign looks at the database before any setting writes to it.
+func (d *sqliteDialect) refuseForeign(steps []migration) error {
+	conn, err := d.driver.Open(d.uri())
+	if err != nil {
+		return d.openFault(err)
+	}
+	_, err = schemaOf(conn, d.path, steps[len(steps)-1].version)
+	if err != nil {
+		err = d.openFault(err)
+	}
+	return errors.Join(err, conn.Close())
 }
 
 // create makes sure that the file exists, is writable and is in its directory
@@ -102,7 +141,7 @@ func (d *sqliteDialect) uri() string {
 }
 
 // connect opens a connection, makes its settings and reads each back.
-func (d *sqliteDialect) connect(r role) (driver.Conn, error) {
+func (d *sqliteDialect) connect(_ context.Context, r role) (driver.Conn, error) {
 	conn, err := d.driver.Open(d.uri())
 	if err != nil {
 		return nil, d.openFault(err)

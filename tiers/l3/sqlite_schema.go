@@ -20,20 +20,20 @@ type migration struct {
 // sqliteMigrations are all steps; the last one's version is what this binary
 // writes and the newest that it knows.
 var sqliteMigrations = []migration{{version: 1, minBinary: 1, needs: "edgenode 0.1", sql: `
-CREATE TABLE schema_info (
+CREATE TABLE {schema_info} (
 	id INTEGER PRIMARY KEY CHECK (id = 1),
 	version INTEGER NOT NULL,
 	min_binary INTEGER NOT NULL,
 	needs TEXT NOT NULL
 );
-CREATE TABLE meta (
+CREATE TABLE {meta} (
 	id INTEGER PRIMARY KEY CHECK (id = 1),
 	last_seq INTEGER NOT NULL,
 	trimmed_seq INTEGER NOT NULL,
 	max_version INTEGER NOT NULL,
 	rules_epoch INTEGER NOT NULL
 );
-CREATE TABLE items (
+CREATE TABLE {items} (
 	id INTEGER PRIMARY KEY,
 	key BLOB NOT NULL,
 	version INTEGER NOT NULL,
@@ -46,23 +46,23 @@ CREATE TABLE items (
 	head BLOB NOT NULL,
 	content BLOB NOT NULL
 );
-CREATE UNIQUE INDEX items_key ON items (key);
-CREATE INDEX items_state ON items (state, key) WHERE state IS NOT NULL;
-CREATE INDEX items_expiry ON items (expires_at, key) WHERE expires_at IS NOT NULL;
-CREATE TABLE tombstones (
+CREATE UNIQUE INDEX items_key ON {items} (key);
+CREATE INDEX items_state ON {items} (state, key) WHERE state IS NOT NULL;
+CREATE INDEX items_expiry ON {items} (expires_at, key) WHERE expires_at IS NOT NULL;
+CREATE TABLE {tombstones} (
 	key BLOB PRIMARY KEY NOT NULL,
 	version INTEGER NOT NULL,
 	content_version INTEGER NOT NULL,
 	stored_at INTEGER NOT NULL,
 	head BLOB NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX tombstones_version ON tombstones (version);
-CREATE TABLE tags (
+CREATE INDEX tombstones_version ON {tombstones} (version);
+CREATE TABLE {tags} (
 	tag TEXT NOT NULL,
 	key BLOB NOT NULL,
 	PRIMARY KEY (tag, key)
 ) WITHOUT ROWID;
-CREATE TABLE changes (
+CREATE TABLE {changes} (
 	seq INTEGER PRIMARY KEY,
 	at INTEGER NOT NULL,
 	op INTEGER NOT NULL,
@@ -70,7 +70,7 @@ CREATE TABLE changes (
 	key BLOB NOT NULL,
 	rule BLOB
 );
-CREATE TABLE rules (
+CREATE TABLE {rules} (
 	id INTEGER PRIMARY KEY,
 	version INTEGER NOT NULL,
 	digest BLOB NOT NULL,
@@ -80,8 +80,22 @@ CREATE TABLE rules (
 	record BLOB NOT NULL,
 	UNIQUE (version, digest)
 );
-INSERT INTO meta VALUES (1, 0, 0, 0, 0);
-INSERT INTO schema_info VALUES (1, 0, 0, '');
+INSERT INTO {meta} VALUES (1, 0, 0, 0, 0);
+INSERT INTO {schema_info} VALUES (1, 0, 0, '');
+`}, {version: 2, minBinary: 1, needs: "edgenode 0.1", sql: `
+CREATE TABLE {nodes} (
+	id TEXT PRIMARY KEY NOT NULL,
+	name TEXT NOT NULL,
+	addr TEXT NOT NULL,
+	incarnation TEXT NOT NULL,
+	applied_seq INTEGER NOT NULL,
+	lease_until INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE {leases} (
+	name TEXT PRIMARY KEY NOT NULL,
+	holder TEXT NOT NULL,
+	lease_until INTEGER NOT NULL
+) WITHOUT ROWID;
 `}}
 
 // migrate brings the database of conn to the newest of the migrations, each
@@ -99,8 +113,8 @@ func migrate(conn driver.Conn, path string, steps []migration) error {
 		if err := execAll(conn, "BEGIN IMMEDIATE"); err != nil {
 			return err
 		}
-		err := execAll(conn, m.sql, fmt.Sprintf(`PRAGMA application_id = %d`, applicationID),
-			fmt.Sprintf(`UPDATE schema_info SET version=%d, min_binary=%d, needs='%s'`, m.version, m.minBinary, m.needs), "COMMIT")
+		err := execAll(conn, sqliteNames.Replace(m.sql), fmt.Sprintf(`PRAGMA application_id = %d`, applicationID),
+			fmt.Sprintf(sqliteNames.Replace(`UPDATE {schema_info} SET version=%d, min_binary=%d, needs='%s'`), m.version, m.minBinary, m.needs), "COMMIT")
 		if err != nil {
 			_ = execAll(conn, "ROLLBACK") // the first error counts; the connection is closed
 			return fmt.Errorf("migrate to schema %d: %w", m.version, err)
@@ -125,7 +139,7 @@ func schemaOf(conn driver.Conn, path string, known int64) (int64, error) {
 	if app != applicationID {
 		return 0, fmt.Errorf("%w: %s has application id %#x, want %#x; give another path", ErrNotOurs, path, app, applicationID)
 	}
-	row, err := queryRow(conn, "SELECT version, min_binary, needs FROM schema_info")
+	row, err := queryRow(conn, sqliteNames.Replace("SELECT version, min_binary, needs FROM {schema_info}"))
 	if err != nil || len(row) != 3 {
 		return 0, fmt.Errorf("%w: %s has no schema_info row; restore it from a copy: %w", ErrCorrupt, path, err)
 	}

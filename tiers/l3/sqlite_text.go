@@ -2,37 +2,73 @@ package l3
 
 import "strings"
 
+// sqliteNames are the tables in an SQLite file.
+var sqliteNames = tables("")
+
 // text returns the SQL of st for SQLite.
 func (*sqliteDialect) text(st statement) string {
 	if st < firstWide {
-		return sqliteTexts[st]
+		return sqliteNames.Replace(sqliteTexts[st])
 	}
+	return sqliteNames.Replace(widen(sqliteWide[:], st))
+}
+
+// widen writes out a statement of several widths, see sqliteWide.
+func widen(texts []string, st statement) string {
 	n := int(st - firstWide)
-	text, width := sqliteWide[n/len(widths)], widths[n%len(widths)]
+	text, width := texts[n/len(widths)], widths[n%len(widths)]
 	text = strings.ReplaceAll(text, "LIST", "(?"+strings.Repeat(",?", width-1)+")")
 	text = strings.ReplaceAll(text, "KEYS", "(VALUES (?)"+strings.Repeat(",(?)", width-1)+") AS list")
-	if head, row, insertion := strings.Cut(text, " ROWS "); insertion {
-		text = head + " VALUES " + row + strings.Repeat(","+row, width-1)
+	if head, rest, insertion := strings.Cut(text, " ROWS "); insertion {
+		row, tail, _ := strings.Cut(rest, "THEN ")
+		text = head + " VALUES " + row + strings.Repeat(","+row, width-1) + " " + tail
+	}
+	if head, each, any := strings.Cut(text, " ANY "); any {
+		text = head + " " + each + strings.Repeat(" OR "+each, width-1)
 	}
 	return text
 }
 
+// rows returns how many rows a statement writes at most. What updates, and what
+// may meet a row, is made one by one: SQLite gains nothing by more.
+func (*sqliteDialect) rows(first statement) int {
+	switch first {
+	case stmtPutIn, stmtTagIn, stmtChangeIn:
+		return 100
+	case stmtDropIn, stmtUnburyIn:
+		return maxWidth
+	}
+	return 1
+}
+
 // sqliteWide are the statements of several widths: LIST stands for a list of
-// parameters, KEYS for a table of them, and the row after ROWS is repeated.
+// parameters, KEYS for a table of them, the row after ROWS (up to THEN) is
+// repeated, and so is the condition after ANY.
 //
 // Look-ups by key join a table of values: it is not sorted and kept as a list
 // after IN is, which halves their time.
 var sqliteWide = [...]string{
-	`SELECT items.key, id, head FROM KEYS CROSS JOIN items ON items.key = list.column1`,
-	`SELECT tombstones.key, head FROM KEYS CROSS JOIN tombstones ON tombstones.key = list.column1`,
-	`SELECT key, version, content_version FROM items WHERE id IN LIST`,
-	`SELECT key, version, content_version FROM tombstones WHERE key IN LIST`,
-	`SELECT items.key, head, content FROM KEYS CROSS JOIN items ON items.key = list.column1
-	 UNION ALL SELECT tombstones.key, head, NULL FROM KEYS CROSS JOIN tombstones ON tombstones.key = list.column1`,
-	`INSERT INTO items (key, version, content_version, metadata_version, updated_at, expires_at,
+	`SELECT i.key, id, head FROM KEYS CROSS JOIN {items} AS i ON i.key = list.column1`,
+	`SELECT d.key, head FROM KEYS CROSS JOIN {tombstones} AS d ON d.key = list.column1`,
+	`SELECT key, version, content_version FROM {items} WHERE id IN LIST`,
+	`SELECT key, version, content_version FROM {tombstones} WHERE key IN LIST`,
+	`SELECT i.key, head, content FROM KEYS CROSS JOIN {items} AS i ON i.key = list.column1
+	 UNION ALL SELECT d.key, head, NULL FROM KEYS CROSS JOIN {tombstones} AS d ON d.key = list.column1`,
+	`DELETE FROM {items} WHERE id IN LIST`,
+	`DELETE FROM {tombstones} WHERE key IN LIST`,
+	`INSERT INTO {items} (key, version, content_version, metadata_version, updated_at, expires_at,
 		is_json, state, head, content) ROWS (?,?,?,?,?,?,?,?,?,?)`,
-	`INSERT OR IGNORE INTO tags (tag, key) ROWS (?,?)`,
-	`INSERT INTO changes (seq, at, op, version, key) ROWS (?,?,?,?,?)`,
+	`UPDATE {items} SET version=?, content_version=?, metadata_version=?, updated_at=?, expires_at=?,
+		is_json=?, state=?, head=?, content=? WHERE id=? AND key=?`,
+	`UPDATE {items} SET version=?, content_version=?, metadata_version=?, updated_at=?, expires_at=?,
+		is_json=?, state=?, head=? WHERE id=? AND key=?`,
+	`INSERT INTO {tombstones} (key, version, content_version, stored_at, head) ROWS (?,?,?,?,?)`,
+	`INSERT INTO {tombstones} (key, version, content_version, stored_at, head) ROWS (?,?,?,?,?)
+		THEN ON CONFLICT (key) DO UPDATE SET version=excluded.version, content_version=excluded.content_version,
+		stored_at=excluded.stored_at, head=excluded.head`,
+	`INSERT OR IGNORE INTO {tags} (tag, key) ROWS (?,?)`,
+	`DELETE FROM {tags} WHERE ANY tag=? AND key=?`,
+	`INSERT INTO {changes} (seq, at, op, version, key) ROWS (?,?,?,?,?)`,
 }
 
 var sqliteTexts = [...]string{
@@ -40,71 +76,72 @@ var sqliteTexts = [...]string{
 	stmtBeginRead: `BEGIN`,
 	stmtCommit:    `COMMIT`,
 	stmtRollback:  `ROLLBACK`,
-	stmtPing:      `SELECT last_seq FROM meta`,
 
-	stmtGet: `SELECT head, content FROM items WHERE key = ?
-		UNION ALL SELECT head, NULL FROM tombstones WHERE key = ?`,
-	stmtPutOver: `UPDATE items SET version=?, content_version=?, metadata_version=?, updated_at=?, expires_at=?,
-		is_json=?, state=?, head=?, content=? WHERE id=?`,
-	stmtPutHead: `UPDATE items SET version=?, content_version=?, metadata_version=?, updated_at=?, expires_at=?,
-		is_json=?, state=?, head=? WHERE id=?`,
-	stmtDeleteRow: `DELETE FROM items WHERE id=?`,
-	stmtTombstone: `INSERT INTO tombstones (key, version, content_version, stored_at, head) VALUES (?,?,?,?,?)
-		ON CONFLICT (key) DO UPDATE SET version=excluded.version, content_version=excluded.content_version,
-		stored_at=excluded.stored_at, head=excluded.head`,
-	stmtDropTombstone: `DELETE FROM tombstones WHERE key=?`,
-	stmtUntag:         `DELETE FROM tags WHERE tag=? AND key=?`,
-	stmtRuleChange:    `INSERT INTO changes (seq, at, op, version, key, rule) VALUES (?,?,?,?,?,?)`,
-	stmtReadBackRange: `SELECT key, version, content_version FROM items WHERE id >= ? AND id <= ?`,
-	stmtMeta:          `SELECT last_seq, trimmed_seq, max_version, rules_epoch FROM meta`,
-	stmtSetMeta:       `UPDATE meta SET last_seq=?, max_version=?, rules_epoch=?`,
+	stmtGet: `SELECT head, content FROM {items} WHERE key = ?
+		UNION ALL SELECT head, NULL FROM {tombstones} WHERE key = ?`,
+	stmtRuleChange:    `INSERT INTO {changes} (seq, at, op, version, key, rule) VALUES (?,?,?,?,?,?)`,
+	stmtReadBackRange: `SELECT key, version, content_version FROM {items} WHERE id >= ? AND id <= ?`,
+	stmtMeta:          `SELECT last_seq, trimmed_seq, max_version, rules_epoch FROM {meta}`,
+	stmtLockMeta:      `SELECT last_seq, trimmed_seq, max_version, rules_epoch FROM {meta}`, // BEGIN IMMEDIATE has the lock
+	stmtSetMeta:       `UPDATE {meta} SET last_seq=?, max_version=?, rules_epoch=?`,
 
-	stmtAddRule: `INSERT INTO rules (version, digest, stored_at, swept, record) VALUES (?,?,?,0,?)
+	stmtAddRule: `INSERT INTO {rules} (version, digest, stored_at, swept, record) VALUES (?,?,?,0,?)
 		ON CONFLICT (version, digest) DO NOTHING`,
-	stmtRules:        `SELECT version, stored_at, swept, record FROM rules ORDER BY version, digest`,
-	stmtRulePosition: `SELECT id, swept, position FROM rules WHERE version=? AND digest=?`,
-	stmtMoveRule:     `UPDATE rules SET swept=?, position=? WHERE id=?`,
-	stmtDropRules:    `DELETE FROM rules WHERE version < ? AND stored_at < ? AND swept = 1`,
+	stmtRules:        `SELECT version, stored_at, swept, record FROM {rules} ORDER BY version, digest`,
+	stmtRulePosition: `SELECT id, swept, position FROM {rules} WHERE version=? AND digest=?`,
+	stmtMoveRule:     `UPDATE {rules} SET swept=?, position=? WHERE id=?`,
+	stmtDropRules:    `DELETE FROM {rules} WHERE version < ? AND stored_at < ? AND swept = 1`,
 
-	stmtSweepKeys: `SELECT id, key, head FROM items WHERE key >= ? AND key < ? ORDER BY key LIMIT ?`,
-	stmtSweepTags: `SELECT t.tag, t.key, i.id, i.head FROM tags AS t JOIN items AS i ON i.key = t.key
+	stmtSweepKeys: `SELECT id, key, head FROM {items} WHERE key >= ? AND key < ? ORDER BY key LIMIT ?`,
+	stmtSweepTags: `SELECT t.tag, t.key, i.id, i.head FROM {tags} AS t JOIN {items} AS i ON i.key = t.key
 		WHERE (t.tag, t.key) > (?, ?) AND t.tag < ? ORDER BY t.tag, t.key LIMIT ?`,
-	stmtExpired: `SELECT id, key, head FROM items WHERE expires_at <= ? ORDER BY expires_at, key LIMIT ?`,
-	stmtPurgeTombstones: `DELETE FROM tombstones WHERE key IN
-		(SELECT key FROM tombstones WHERE version < ? AND stored_at < ? ORDER BY version LIMIT ?)`,
-	stmtTombstoneList: `SELECT key, head FROM tombstones WHERE key >= ? AND key < ? ORDER BY key LIMIT ?`,
+	stmtExpired: `SELECT id, key, head FROM {items} WHERE expires_at <= ? ORDER BY expires_at, key LIMIT ?`,
+	stmtPurgeTombstones: `DELETE FROM {tombstones} WHERE key IN
+		(SELECT key FROM {tombstones} WHERE version < ? AND stored_at < ? ORDER BY version LIMIT ?)`,
+	stmtTombstoneList: `SELECT key, head FROM {tombstones} WHERE key >= ? AND key < ? ORDER BY key LIMIT ?`,
 
-	stmtScanKey:        `SELECT key, head FROM items WHERE key >= ? AND key < ? ORDER BY key LIMIT ?`,
-	stmtScanKeyContent: `SELECT key, head, content FROM items WHERE key >= ? AND key < ? ORDER BY key LIMIT ?`,
-	stmtScanState:      `SELECT key, head FROM items WHERE key >= ? AND key < ? AND state = ? ORDER BY key LIMIT ?`,
-	stmtScanStateContent: `SELECT key, head, content FROM items
+	stmtScanKey:        `SELECT key, head FROM {items} WHERE key >= ? AND key < ? ORDER BY key LIMIT ?`,
+	stmtScanKeyContent: `SELECT key, head, content FROM {items} WHERE key >= ? AND key < ? ORDER BY key LIMIT ?`,
+	stmtScanState:      `SELECT key, head FROM {items} WHERE key >= ? AND key < ? AND state = ? ORDER BY key LIMIT ?`,
+	stmtScanStateContent: `SELECT key, head, content FROM {items}
 		WHERE key >= ? AND key < ? AND state = ? ORDER BY key LIMIT ?`,
-	stmtScanTag: `SELECT t.key, i.head FROM tags AS t CROSS JOIN items AS i ON i.key = t.key
+	stmtScanTag: `SELECT t.key, i.head FROM {tags} AS t CROSS JOIN {items} AS i ON i.key = t.key
 		WHERE t.key >= ? AND t.key < ? AND t.tag = ? ORDER BY t.key LIMIT ?`,
-	stmtScanTagContent: `SELECT t.key, i.head, i.content FROM tags AS t CROSS JOIN items AS i ON i.key = t.key
+	stmtScanTagContent: `SELECT t.key, i.head, i.content FROM {tags} AS t CROSS JOIN {items} AS i ON i.key = t.key
 		WHERE t.key >= ? AND t.key < ? AND t.tag = ? ORDER BY t.key LIMIT ?`,
 
 	// All in range; and of the first expired ones anywhere, how many were looked
 	// at and how many of them are in range: one snapshot.
 	stmtCountKey: `SELECT
-		(SELECT count(*) FROM (SELECT 1 FROM items INDEXED BY items_key WHERE key >= ? AND key < ? LIMIT ?)),
+		(SELECT count(*) FROM (SELECT 1 FROM {items} INDEXED BY items_key WHERE key >= ? AND key < ? LIMIT ?)),
 		count(*), ifnull(sum(key >= ? AND key < ?), 0) FROM
-		(SELECT key FROM items INDEXED BY items_expiry WHERE expires_at <= ? LIMIT ?)`,
+		(SELECT key FROM {items} INDEXED BY items_expiry WHERE expires_at <= ? LIMIT ?)`,
 	stmtCountState: `SELECT
-		(SELECT count(*) FROM (SELECT 1 FROM items INDEXED BY items_state WHERE key >= ? AND key < ? AND state = ? LIMIT ?)),
+		(SELECT count(*) FROM (SELECT 1 FROM {items} INDEXED BY items_state WHERE key >= ? AND key < ? AND state = ? LIMIT ?)),
 		count(*), ifnull(sum(key >= ? AND key < ? AND state IS ?), 0) FROM
-		(SELECT key, state FROM items INDEXED BY items_expiry WHERE expires_at <= ? LIMIT ?)`,
+		(SELECT key, state FROM {items} INDEXED BY items_expiry WHERE expires_at <= ? LIMIT ?)`,
 	stmtCountTag: `SELECT
-		(SELECT count(*) FROM (SELECT 1 FROM tags WHERE key >= ? AND key < ? AND tag = ? LIMIT ?)),
-		count(*), ifnull(sum(e.key >= ? AND e.key < ? AND EXISTS (SELECT 1 FROM tags AS t WHERE t.tag = ? AND t.key = e.key)), 0) FROM
-		(SELECT key FROM items INDEXED BY items_expiry WHERE expires_at <= ? LIMIT ?) AS e`,
+		(SELECT count(*) FROM (SELECT 1 FROM {tags} WHERE key >= ? AND key < ? AND tag = ? LIMIT ?)),
+		count(*), ifnull(sum(e.key >= ? AND e.key < ? AND EXISTS (SELECT 1 FROM {tags} AS t WHERE t.tag = ? AND t.key = e.key)), 0) FROM
+		(SELECT key FROM {items} INDEXED BY items_expiry WHERE expires_at <= ? LIMIT ?) AS e`,
 
-	stmtChanges:     `SELECT seq, at, op, version, key, rule FROM changes WHERE seq > ? ORDER BY seq LIMIT ?`,
-	stmtTrimChanges: `DELETE FROM changes WHERE seq <= ?`,
-	stmtSetTrimmed:  `UPDATE meta SET trimmed_seq=?`,
+	stmtChanges:     `SELECT seq, at, op, version, key, rule FROM {changes} WHERE seq > ? ORDER BY seq LIMIT ?`,
+	stmtTrimChanges: `DELETE FROM {changes} WHERE seq <= ?`,
+	stmtSetTrimmed:  `UPDATE {meta} SET trimmed_seq=?`,
+
+	stmtNode:       `SELECT name, addr, incarnation, lease_until FROM {nodes} WHERE id=?`,
+	stmtNodeNew:    `INSERT INTO {nodes} (name, addr, incarnation, applied_seq, lease_until, id) VALUES (?,?,?,?,?,?)`,
+	stmtNodeSet:    `UPDATE {nodes} SET name=?, addr=?, incarnation=?, applied_seq=?, lease_until=? WHERE id=?`,
+	stmtNodes:      `SELECT id, name, addr, incarnation, applied_seq, lease_until FROM {nodes} ORDER BY id`,
+	stmtNodeRemove: `DELETE FROM {nodes} WHERE id=?`,
+	stmtLease:      `SELECT holder, lease_until FROM {leases} WHERE name=?`,
+	stmtLeaseNew:   `INSERT INTO {leases} (holder, lease_until, name) VALUES (?,?,?)`,
+	stmtLeaseSet:   `UPDATE {leases} SET holder=?, lease_until=? WHERE name=?`,
+	stmtLeaseDrop:  `DELETE FROM {leases} WHERE name=? AND holder=?`,
 
 	stmtWALState:    `PRAGMA wal_checkpoint(NOOP)`,
 	stmtWALPassive:  `PRAGMA wal_checkpoint(PASSIVE)`,
 	stmtWALRestart:  `PRAGMA wal_checkpoint(RESTART)`,
 	stmtWALTruncate: `PRAGMA wal_checkpoint(TRUNCATE)`,
+	stmtServerTime:  `SELECT 0`, // never asked: the store's clock is the only one
 }

@@ -8,17 +8,11 @@ const (
 	stmtBeginRead
 	stmtCommit
 	stmtRollback
-	stmtPing
 
 	stmtGet
-	stmtPutOver
-	stmtPutHead
-	stmtDeleteRow
-	stmtTombstone
-	stmtDropTombstone
-	stmtUntag
 	stmtRuleChange
 	stmtMeta
+	stmtLockMeta // the same, and until the commit nobody else writes it
 	stmtSetMeta
 
 	stmtAddRule
@@ -47,28 +41,45 @@ const (
 	stmtTrimChanges
 	stmtSetTrimmed
 
+	stmtNode
+	stmtNodeNew
+	stmtNodeSet
+	stmtNodes
+	stmtNodeRemove
+	stmtLease
+	stmtLeaseNew
+	stmtLeaseSet
+	stmtLeaseDrop
+
+	stmtReadBackRange // SQLite only, as is the state of its log
 	stmtWALState
 	stmtWALPassive
 	stmtWALRestart
 	stmtWALTruncate
 
-	stmtReadBackRange
+	stmtServerTime // servers only
 
 	// Those of several widths come last, each followed by its others.
-	firstWide      = stmtReadBackRange + 1
+	firstWide      = stmtServerTime + 1
 	stmtRowsIn     = firstWide + 0*wide // rows to decide on: key, id, head
 	stmtDeadIn     = firstWide + 1*wide
-	stmtReadBackIn = firstWide + 2*wide // by id
+	stmtReadBackIn = firstWide + 2*wide // by id; on a server by key
 	stmtReadDeadIn = firstWide + 3*wide
 	stmtGetManyIn  = firstWide + 4*wide
-	stmtPutIn      = firstWide + 5*wide
-	stmtTagIn      = firstWide + 6*wide
-	stmtChangeIn   = firstWide + 7*wide
-	statementCount = int(firstWide + 8*wide)
+	stmtDropIn     = firstWide + 5*wide // rows by id
+	stmtUnburyIn   = firstWide + 6*wide // tombstones by key
+	stmtPutIn      = firstWide + 7*wide // rows that were not there
+	stmtPutOverIn  = firstWide + 8*wide
+	stmtPutHeadIn  = firstWide + 9*wide  // the content stays
+	stmtBuryIn     = firstWide + 10*wide // tombstones where none was
+	stmtBuryOverIn = firstWide + 11*wide
+	stmtTagIn      = firstWide + 12*wide
+	stmtUntagIn    = firstWide + 13*wide
+	stmtChangeIn   = firstWide + 14*wide
+	statementCount = int(firstWide + 15*wide)
 
-	wide      = statement(len(widths))
-	maxWidth  = 500 // of lists to look up
-	maxInsert = 100 // of rows to insert
+	wide     = statement(len(widths))
+	maxWidth = 500 // of lists to look up
 )
 
 // widths are the numbers of keys or rows of the statements that have several.
@@ -84,31 +95,37 @@ func widthFor(first statement, n int) (statement, int) {
 	panic(fmt.Sprintf("l3: list of %d keys, a bug: lists are cut at %d", n, maxWidth))
 }
 
-// insertFor returns the widest insertion of at most n rows, n ≥ 1.
-func insertFor(first statement, n int) (statement, int) {
+// writeFor returns the widest statement for at most n rows, n ≥ 1, none above
+// limit.
+func writeFor(first statement, n, limit int) (statement, int) {
 	best := 0
 	for i, w := range widths {
-		if w <= n && w <= maxInsert {
+		if w <= n && w <= limit {
 			best = i
 		}
 	}
 	return first + statement(best), widths[best]
 }
 
+// isWide reports whether st is first in one of its widths.
+func isWide(st, first statement) bool { return st >= first && st < first+wide }
+
 // String returns the name in errors.
 func (st statement) String() string {
 	if st >= firstWide {
-		i := int(st-firstWide) / len(widths)
-		return [...]string{"rows", "tombstones", "read back", "read back of tombstones", "get many", "insert", "tag", "change"}[i]
+		return wideNames[int(st-firstWide)/len(widths)]
 	}
 	return statementNames[st]
 }
 
+var wideNames = [...]string{
+	"rows", "tombstones", "read back", "read back of tombstones", "get many", "delete", "removal of tombstones", "insert",
+	"update", "update of metadata", "tombstone", "update of tombstones", "tag", "untag", "change",
+}
+
 var statementNames = [...]string{
-	stmtBegin: "begin", stmtBeginRead: "begin", stmtCommit: "commit", stmtRollback: "rollback", stmtPing: "ping",
-	stmtGet: "get", stmtPutOver: "update", stmtPutHead: "update of metadata",
-	stmtDeleteRow: "delete", stmtTombstone: "tombstone", stmtDropTombstone: "removal of a tombstone",
-	stmtUntag: "untag", stmtRuleChange: "change", stmtReadBackRange: "read back", stmtMeta: "counters", stmtSetMeta: "update of counters",
+	stmtBegin: "begin", stmtBeginRead: "begin", stmtCommit: "commit", stmtRollback: "rollback", stmtGet: "get",
+	stmtRuleChange: "change", stmtMeta: "counters", stmtLockMeta: "lock of counters", stmtSetMeta: "update of counters",
 	stmtAddRule: "rule", stmtRules: "rules", stmtRulePosition: "rule position", stmtMoveRule: "rule progress",
 	stmtDropRules: "removal of rules", stmtSweepKeys: "sweep by key", stmtSweepTags: "sweep by tag",
 	stmtExpired: "expired rows", stmtPurgeTombstones: "purge of tombstones", stmtTombstoneList: "list of tombstones",
@@ -116,6 +133,8 @@ var statementNames = [...]string{
 	stmtScanStateContent: "scan by state", stmtScanTag: "scan by tag", stmtScanTagContent: "scan by tag",
 	stmtCountKey: "count", stmtCountState: "count by state", stmtCountTag: "count by tag",
 	stmtChanges: "changes", stmtTrimChanges: "trim of changes", stmtSetTrimmed: "trim of changes",
-	stmtWALState: "state of the log", stmtWALPassive: "checkpoint", stmtWALRestart: "checkpoint",
-	stmtWALTruncate: "checkpoint",
+	stmtNode: "node", stmtNodeNew: "registration", stmtNodeSet: "registration", stmtNodes: "nodes", stmtNodeRemove: "removal of a node",
+	stmtLease: "lease", stmtLeaseNew: "lease", stmtLeaseSet: "lease", stmtLeaseDrop: "release of a lease",
+	stmtReadBackRange: "read back", stmtWALState: "state of the log", stmtWALPassive: "checkpoint",
+	stmtWALRestart: "checkpoint", stmtWALTruncate: "checkpoint", stmtServerTime: "time of the server",
 }

@@ -1,8 +1,8 @@
 package l3
 
 import (
+	"cmp"
 	"context"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"sync"
@@ -11,24 +11,27 @@ import (
 	"github.com/edgenode/edgenode/tiers/item"
 )
 
-// A Store is the ground truth in one SQLite file. Its methods are safe for
-// concurrent use: writes are made one after the other, reads beside them.
+// A Store is the ground truth in one SQLite file or in a database of a MySQL or
+// MariaDB server. Its methods are safe for concurrent use. Writes to SQLite are
+// made one after the other; to a server there are some at a time, of this node
+// and of others. Reads go on beside them.
 //
 // The context of a call ends its waiting for a connection and is asked between
-// statements. A write whose context ends is rolled back as a whole.
+// statements; on a server it also ends a statement under way. A write whose
+// context ends is rolled back as a whole, unless its commit was under way on a
+// server: then its fate is unknown, and to repeat it changes nothing.
 type Store struct {
 	opts    Options
-	dialect *sqliteDialect
-	writer  *pool
+	dialect dialect
+	writers *pool
 	readers *pool
-	wal     *checkpointer
+	wal     *checkpointer // nil on a server
 	metrics *storeMetrics
 
-	// rules is what the rules table holds. Only the holder of the writer
-	// session uses it.
-	rules ruleSet
+	loading chan struct{} // a token: one call at a time makes the store ready
+	ready   atomic.Bool   // the tables are as this binary knows them
 
-	lastSeq    atomic.Uint64 // as of the last commit
+	lastSeq    atomic.Uint64 // as of the last look
 	maxVersion atomic.Uint64
 
 	closed    chan struct{}
@@ -36,13 +39,19 @@ type Store struct {
 	closeErr  error
 }
 
-// Open opens the database at o.Path, creating or migrating it, and starts one
-// goroutine, the checkpointer, which Close ends. It takes a lock on nothing:
-// that no second process writes the file is for the caller to ensure.
+// Open opens the database of o.
 //
-// It fails with ErrUnavailable (directory missing or not writable, file
-// locked), ErrNotOurs, ErrNewer, ErrSetting or ErrCorrupt; the text names the
-// remedy.
+// With o.Path it is an SQLite file, which Open creates or migrates; it starts
+// one goroutine, the checkpointer, which Close ends. It takes a lock on nothing:
+// that no second process writes the file is for the caller to ensure. It fails
+// with ErrUnavailable (directory missing or not writable, file locked),
+// ErrNotOurs, ErrNewer, ErrSetting or ErrCorrupt; the text names the remedy.
+//
+// With o.URL it is a database of a server, in which Open creates or migrates the
+// tables. If the server cannot be reached, does not answer before ctx ends or
+// refuses the login, that is logged, and Open succeeds: calls fail with
+// ErrUnavailable until one of them finds the server and makes the store ready,
+// see Load. It fails with ErrNewer, ErrSetting or ErrCorrupt.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	o = o.withDefaults()
 	if err := o.validate(); err != nil {
@@ -51,185 +60,140 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
-	s, err := open(o)
+	d, err := newDialect(&o)
 	if err != nil {
-		return nil, fmt.Errorf("l3: open %s: %w", o.Path, err)
+		return nil, err
+	}
+	s, err := open(ctx, o, d)
+	if err != nil {
+		return nil, fmt.Errorf("l3: open %s: %w", d.name(), err)
 	}
 	return s, nil
 }
 
-func open(o Options) (*Store, error) {
-	d, err := newSQLite(o.Path, o.WALMax)
-	if err != nil {
-		return nil, err
+func newDialect(o *Options) (dialect, error) {
+	if o.URL != "" {
+		return newMySQL(o)
 	}
-	if err := d.prepare(sqliteMigrations); err != nil {
-		return nil, err
+	return newSQLite(o.Path, o.WALMax)
+}
+
+func open(ctx context.Context, o Options, d dialect) (*Store, error) {
+	s := &Store{opts: o, dialect: d, closed: make(chan struct{}), loading: make(chan struct{}, 1)}
+	size := 1
+	if d.server() {
+		size = o.WriteConns
 	}
-	s := &Store{opts: o, dialect: d, closed: make(chan struct{})}
-	if s.writer, err = newPool(d, roleWriter, 1, s.closed); err != nil {
-		return nil, err
-	}
-	if s.readers, err = newPool(d, roleReader, o.ReadConns, s.closed); err != nil {
-		return nil, errors.Join(err, s.writer.closeAll())
-	}
-	if err := s.loadCounters(); err != nil {
-		return nil, errors.Join(err, s.readers.closeAll(), s.writer.closeAll())
-	}
+	s.writers = newPool(d, roleWriter, size, s.closed)
+	s.readers = newPool(d, roleReader, o.ReadConns, s.closed)
 	s.metrics = newMetrics(o.Metrics, s)
-	s.wal = startCheckpointer(s)
+	err := s.load(ctx)
+	if err == nil && !d.server() {
+		err = cmp.Or(s.writers.connect(ctx), s.readers.connect(ctx))
+	}
+	switch {
+	case err != nil && d.server() && (errors.Is(err, ErrUnavailable) || ctx.Err() != nil):
+		o.Logger.Warn("SQL server not reached; it is tried again", "server", d.name(), "error", err)
+	case err != nil:
+		s.metrics.unregister()
+		return nil, errors.Join(err, s.readers.closeAll(), s.writers.closeAll())
+	}
+	if !d.server() {
+		s.wal = startCheckpointer(s)
+	}
 	return s, nil
 }
 
-// prepare creates the file if need be and migrates it.
-func (d *sqliteDialect) prepare(steps []migration) error {
-	if err := d.create(); err != nil {
+// Load makes the store ready if it is not (it connects to the server and creates
+// or migrates its tables) and takes over MaxVersion, LastSeq, MaxPayload and
+// Durable as they are now. Whoever rests on these calls it first, and again
+// while it fails with ErrUnavailable. It may also fail as Open does. Every other
+// call makes the store ready too.
+func (s *Store) Load(ctx context.Context) error { return s.wrap("load", s.load(ctx)) }
+
+func (s *Store) load(ctx context.Context) error {
+	return s.read(ctx, func(ses *session) error {
+		m, err := readMeta(ses, stmtMeta)
+		if err == nil {
+			s.publish(m)
+		}
 		return err
-	}
-	if err := d.refuseForeign(steps); err != nil {
-		return err
-	}
-	conn, err := d.connect(roleWriter)
-	if err != nil {
-		return err
-	}
-	err = migrate(conn, d.path, steps)
-	return errors.Join(d.classify(err), conn.Close())
+	})
 }
 
-// refuseForeign looks at the database before any setting writes to it.
-func (d *sqliteDialect) refuseForeign(steps []migration) error {
-	conn, err := d.driver.Open(d.uri())
-	if err != nil {
-		return d.openFault(err)
+// prepared makes the store ready unless it is.
+func (s *Store) prepared(ctx context.Context) error {
+	if s.ready.Load() {
+		return nil
 	}
-	_, err = schemaOf(conn, d.path, steps[len(steps)-1].version)
-	if err != nil {
-		err = d.openFault(err)
+	select {
+	case s.loading <- struct{}{}:
+	case <-s.closed:
+		return ErrClosed
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
-	return errors.Join(err, conn.Close())
-}
-
-func (s *Store) loadCounters() error {
-	ses := s.writer.sessions[0]
-	m, err := readMeta(ses)
-	if err != nil {
+	defer func() { <-s.loading }()
+	if s.ready.Load() {
+		return nil
+	}
+	if err := s.dialect.prepare(ctx); err != nil {
 		return err
 	}
-	s.publish(m)
+	s.ready.Store(true)
 	return nil
 }
 
+// publish takes over counters, which never go down, from whoever saw them last.
 func (s *Store) publish(m meta) {
-	s.lastSeq.Store(m.lastSeq)
-	s.maxVersion.Store(uint64(m.maxVersion))
+	raise(&s.lastSeq, m.lastSeq)
+	raise(&s.maxVersion, uint64(m.maxVersion))
+}
+
+func raise(to *atomic.Uint64, n uint64) {
+	for have := to.Load(); have < n && !to.CompareAndSwap(have, n); have = to.Load() {
+	}
 }
 
 // Close refuses new calls, waits for those under way, ends the checkpointer and
-// closes the connections; the last one empties the write-ahead log into the
+// closes the connections; the last one empties SQLite's write-ahead log into the
 // file. It may be called more than once.
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
 		close(s.closed)
-		readers := s.readers.drain()
-		writer := s.writer.drain()
-		s.closeErr = errors.Join(readers, writer, s.wal.stop()) // last: a write uses it
+		s.closeErr = errors.Join(s.readers.drain(), s.writers.drain())
+		if s.wal != nil {
+			s.closeErr = errors.Join(s.closeErr, s.wal.stop()) // last: a write uses it
+		}
 		s.metrics.unregister()
 	})
 	return s.closeErr
 }
 
-// LastSeq returns the number of the last change committed.
+// LastSeq returns the number of the last change that this store saw committed:
+// its own, and those of other nodes as of the last Load or Ping.
 func (s *Store) LastSeq() uint64 { return s.lastSeq.Load() }
 
 // MaxVersion returns the highest version ever stored, also of items that are
-// gone. A clock that begins above it never stamps a version twice.
+// gone, as of the last commit of this store, Load or Ping; 0 before the first. A
+// clock that begins above it never stamps a version twice.
 func (s *Store) MaxVersion() item.Version { return item.Version(s.maxVersion.Load()) }
 
-// MaxPayload returns the greatest content in bytes that Apply takes.
-func (s *Store) MaxPayload() int64 { return s.opts.MaxPayload }
-
-// meta is the row of counters.
-type meta struct {
-	lastSeq, trimmedSeq uint64
-	maxVersion          item.Version
-	rulesEpoch          int64
+// MaxPayload returns the greatest content in bytes that Apply takes: that of the
+// options, or less if the server takes less, which is known from the first
+// contact on.
+func (s *Store) MaxPayload() int64 {
+	if limit := s.dialect.maxPayload(); limit > 0 {
+		return min(limit, s.opts.MaxPayload)
+	}
+	return s.opts.MaxPayload
 }
 
-func readMeta(ses *session) (m meta, err error) {
-	found := false
-	err = ses.query(stmtMeta, func(row []driver.Value) error {
-		m = meta{
-			lastSeq: uint64(intOf(row[0])), trimmedSeq: uint64(intOf(row[1])),
-			maxVersion: item.Version(intOf(row[2])), rulesEpoch: intOf(row[3]),
-		}
-		found = true
-		return errStop
-	})
-	if err == nil && !found {
-		err = fmt.Errorf("%w: the row of counters is missing", ErrCorrupt)
-	}
-	return m, err
-}
-
-// read runs fn with a reader's session.
-func (s *Store) read(ctx context.Context, fn func(*session) error) error {
-	ses, err := s.readers.acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.readers.release(ses)
-	return fn(ses)
-}
-
-// write runs fn in a transaction, alone. m holds the counters; what fn changes
-// in it is stored and published with the commit.
-func (s *Store) write(ctx context.Context, fn func(*session, *meta) error) error {
-	ses, err := s.writer.acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.writer.release(ses)
-	if err := s.wal.admit(); err != nil {
-		return err
-	}
-	if _, err := ses.exec(stmtBegin); err != nil {
-		ses.rollback()
-		return err
-	}
-	m, err := s.transact(ctx, ses, fn)
-	if err != nil {
-		ses.rollback()
-		s.rules.forget()
-		return err
-	}
-	s.publish(m)
-	s.wal.committed(ses)
-	return nil
-}
-
-func (s *Store) transact(ctx context.Context, ses *session, fn func(*session, *meta) error) (meta, error) {
-	before, err := readMeta(ses)
-	if err != nil {
-		return meta{}, err
-	}
-	m := before
-	if err := fn(ses, &m); err != nil {
-		return meta{}, err
-	}
-	if m != before {
-		if _, err := ses.exec(stmtSetMeta, int64(m.lastSeq), int64(m.maxVersion), m.rulesEpoch); err != nil {
-			return meta{}, err
-		}
-	}
-	if ctx.Err() != nil {
-		return meta{}, context.Cause(ctx)
-	}
-	return m, s.metrics.timeCommit(func() error {
-		_, err := ses.exec(stmtCommit)
-		return err
-	})
-}
+// Durable reports whether what was committed survives a power loss, by the
+// settings read on the connection opened last; SQLite's are enforced. If it does
+// not, or if there was no connection yet, reason says which setting is to be
+// changed to what.
+func (s *Store) Durable() (ok bool, reason string) { return s.dialect.durable() }
 
 // wrap gives err the operation and counts it.
 func (s *Store) wrap(operation string, err error) error {

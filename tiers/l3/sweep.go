@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/edgenode/edgenode/tiers/item"
 )
@@ -107,8 +108,8 @@ func decodePosition(b []byte) (p position, err error) {
 // purge, a purge of items) is done at once. It fails with ErrNoRule unless
 // Apply stored the rule.
 func (s *Store) SweepRule(ctx context.Context, rule item.Rule, limit int) (deleted int, more bool, err error) {
-	err = s.write(ctx, func(ses *session, m *meta) error {
-		deleted, more, err = s.sweep(ctx, ses, m, &rule, max(limit, 1))
+	_, err = s.write(ctx, func(w *work) error {
+		deleted, more, err = sweep(ctx, w, &rule, max(limit, 1))
 		return err
 	})
 	if err != nil {
@@ -118,17 +119,17 @@ func (s *Store) SweepRule(ctx context.Context, rule item.Rule, limit int) (delet
 	return deleted, more, nil
 }
 
-func (s *Store) sweep(ctx context.Context, ses *session, m *meta, rule *item.Rule, limit int) (deleted int, more bool, err error) {
-	id, done, pos, err := rulePosition(ses, rule)
+func sweep(ctx context.Context, w *work, rule *item.Rule, limit int) (deleted int, more bool, err error) {
+	id, done, pos, err := rulePosition(w.ses, rule)
 	if err != nil || done {
 		return 0, false, err
 	}
-	spans, w := spansOf(rule), work{ses: ses, m: m, now: s.opts.Clock()}
+	spans := spansOf(rule)
 	for limit > 0 && pos.span < len(spans) {
 		if ctx.Err() != nil {
 			return 0, true, context.Cause(ctx)
 		}
-		page, next, err := sweepPage(ses, spans[pos.span], pos, limit)
+		page, next, err := sweepPage(w.ses, spans[pos.span], pos, limit)
 		if err != nil {
 			return 0, true, err
 		}
@@ -142,14 +143,11 @@ func (s *Store) sweep(ctx context.Context, ses *session, m *meta, rule *item.Rul
 		}
 		limit -= len(page)
 	}
-	if err := w.flush(); err != nil {
-		return 0, true, err
-	}
 	more = pos.span < len(spans)
 	if !more {
-		m.rulesEpoch++
+		w.newEpochs++
 	}
-	_, err = ses.exec(stmtMoveRule, flag(!more), pos.encode(), id)
+	_, err = w.ses.exec(stmtMoveRule, flag(!more), pos.encode(), id)
 	return deleted, more, err
 }
 
@@ -186,11 +184,14 @@ func sweepPage(ses *session, sp span, pos position, limit int) (page []slot, nex
 		if pos.tag != nil {
 			tag = pos.tag
 		}
+		args := []driver.Value{string(tag), notNil(pos.key), string(sp.to), int64(limit)}
+		if ses.dialect.server() { // which has no range of pairs
+			args = slices.Insert(args, 0, args[0])
+		}
 		err = ses.query(stmtSweepTags, func(row []driver.Value) error {
-			text, _ := row[0].(string)
-			next.tag, next.key = []byte(text), bytesOf(row[1])
+			next.tag, next.key = bytesOf(row[0]), bytesOf(row[1])
 			return add(intOf(row[2]), next.key, row[3])
-		}, string(tag), notNil(pos.key), string(sp.to), int64(limit))
+		}, args...)
 		return page, next, err
 	}
 	from := sp.from
@@ -214,10 +215,8 @@ func (w *work) remove(rule *item.Rule, page []slot) (n int, err error) {
 		}
 		seen[sl.id] = true // a row of two tags comes twice
 		sl.now, sl.won = merge(sl.row, tombstoneOf(sl.row, rule))
-		if err := w.replace(sl, ChangeDelete); err != nil {
-			return n, err
-		}
+		w.replace(sl, ChangeDelete)
 		n++
 	}
-	return n, nil
+	return n, w.flushRows()
 }

@@ -4,25 +4,32 @@ import (
 	"bytes"
 	"cmp"
 	"database/sql/driver"
+	"fmt"
 	"slices"
 
 	"github.com/edgenode/edgenode/tiers/item"
 )
 
-// work collects what a transaction inserts, so that rows of a kind go into one
+// work collects what a transaction writes, so that rows of a kind go into one
 // statement and, for indexes, in their order: that is a third of the time of
-// one statement each. Deletions and updates are made at once. One goroutine
-// uses it, in one transaction.
+// one statement each. One goroutine uses it, in one transaction.
 type work struct {
-	ses *session
-	m   *meta
-	now int64
+	ses  *session
+	now  int64
+	seen meta // the counters when the transaction began
 
-	rows    []*slot
-	tags    []tagRow
-	changes []changeRow
+	inserts, overs, heads []*slot  // rows: new, with other content, with other metadata only
+	buries, buryOvers     []*slot  // tombstones: where none was, over another
+	drops                 []int64  // rows to delete, by id
+	unburies              [][]byte // tombstones to delete, by key
+	tags, untags          []tagRow
+	firstID, lastID       int64 // of the rows inserted (SQLite)
 
-	firstID, lastID int64 // of the rows inserted by flush
+	changes   []changeRow
+	locked    *meta // the counters, once nobody else can write them
+	byRules   bool  // the transaction rests on the rules as of seen
+	newRules  int64 // rules stored; each begins an epoch
+	newEpochs int64 // epochs begun for other reasons
 }
 
 type tagRow struct {
@@ -33,68 +40,56 @@ type tagRow struct {
 type changeRow struct {
 	op      ChangeOp
 	version item.Version
-	key     item.Key
+	key     []byte
+	rule    []byte // the record of a rule; such changes come first
 }
 
 // replace makes the row of sl what sl.now and sl.content say: a live row or a
-// tombstone. It keeps id and grave of sl true.
-func (w *work) replace(sl *slot, op ChangeOp) error {
-	if err := w.retag(sl); err != nil {
-		return err
-	}
+// tombstone. sl must stay as it is until flushRows, which writes it.
+func (w *work) replace(sl *slot, op ChangeOp) {
+	w.retag(sl)
 	w.change(op, sl.now)
 	if sl.now.Kind() == item.KindTombstone {
-		return w.bury(sl)
+		w.bury(sl)
+		return
 	}
-	return w.put(sl)
+	w.put(sl)
 }
 
 // drop removes the row of sl without tombstone.
-func (w *work) drop(sl *slot, op ChangeOp) error {
-	if err := w.retag(sl); err != nil {
-		return err
-	}
+func (w *work) drop(sl *slot, op ChangeOp) {
+	w.retag(sl)
 	w.change(op, sl.row)
-	_, err := w.ses.exec(stmtDeleteRow, sl.id)
-	return err
+	w.drops = append(w.drops, sl.id)
 }
 
 func (w *work) change(op ChangeOp, head item.View) {
 	w.changes = append(w.changes, changeRow{op: op, version: head.Version(), key: head.Key()})
 }
 
-func (w *work) bury(sl *slot) error {
+func (w *work) bury(sl *slot) {
 	if sl.id != 0 {
-		if _, err := w.ses.exec(stmtDeleteRow, sl.id); err != nil {
-			return err
-		}
-		sl.id = 0
+		w.drops = append(w.drops, sl.id)
 	}
-	sl.grave = true
-	_, err := w.ses.exec(stmtTombstone, sl.key, int64(sl.now.Version()), int64(sl.now.ContentVersion()), w.now, []byte(sl.now))
-	return err
+	if sl.grave {
+		w.buryOvers = append(w.buryOvers, sl)
+	} else {
+		w.buries = append(w.buries, sl)
+	}
 }
 
-func (w *work) put(sl *slot) error {
+func (w *work) put(sl *slot) {
 	if sl.grave {
-		if _, err := w.ses.exec(stmtDropTombstone, sl.key); err != nil {
-			return err
-		}
-		sl.grave = false
+		w.unburies = append(w.unburies, sl.key)
 	}
-	if sl.id == 0 {
-		w.rows = append(w.rows, sl)
-		return nil
+	switch {
+	case sl.id == 0:
+		w.inserts = append(w.inserts, sl)
+	case sl.won&partContent == 0:
+		w.heads = append(w.heads, sl)
+	default:
+		w.overs = append(w.overs, sl)
 	}
-	h := sl.now
-	version, cv, mv := int64(h.Version()), int64(h.ContentVersion()), int64(metadataVersion(h))
-	updated, expires, json, state := h.UpdatedAt(), nullInt(h.ExpiresAt()), int64(h.Flags()&item.FlagJSON), nullText(h.State())
-	if sl.won&partContent == 0 {
-		_, err := w.ses.exec(stmtPutHead, version, cv, mv, updated, expires, json, state, []byte(h), sl.id)
-		return err
-	}
-	_, err := w.ses.exec(stmtPutOver, version, cv, mv, updated, expires, json, state, []byte(h), notNil(sl.content), sl.id)
-	return err
 }
 
 func nullInt(n int64) driver.Value {
@@ -119,20 +114,17 @@ func notNil(b []byte) []byte {
 	return b
 }
 
-// retag removes the tags that the row of sl had and sl.now has not, and notes
-// the others that are new.
-func (w *work) retag(sl *slot) error {
+// retag notes the tags that the row of sl had and sl.now has not, and the
+// others that are new.
+func (w *work) retag(sl *slot) {
 	var had []string
 	if sl.id != 0 {
 		had = tagsOf(sl.row)
 	}
 	have := tagsOf(sl.now)
 	for _, t := range had {
-		if _, kept := slices.BinarySearch(have, t); kept {
-			continue
-		}
-		if _, err := w.ses.exec(stmtUntag, t, sl.key); err != nil {
-			return err
+		if _, kept := slices.BinarySearch(have, t); !kept {
+			w.untags = append(w.untags, tagRow{tag: t, key: sl.key})
 		}
 	}
 	for _, t := range have {
@@ -140,74 +132,169 @@ func (w *work) retag(sl *slot) error {
 			w.tags = append(w.tags, tagRow{tag: t, key: sl.key})
 		}
 	}
+}
+
+// flushRows writes the rows, tombstones and tags that were noted since the last
+// call. What is deleted goes first, so that a key is never in both tables.
+// Numbers of changes are taken later, by number.
+func (w *work) flushRows() error {
+	for _, list := range [...][]*slot{w.inserts, w.overs, w.heads, w.buries, w.buryOvers} {
+		slices.SortFunc(list, func(a, b *slot) int { return bytes.Compare(a.key, b.key) })
+	}
+	for _, write := range [...]func() error{
+		func() error { return writeList(w.ses, stmtDropIn, w.drops) },
+		func() error { return writeList(w.ses, stmtUnburyIn, w.unburies) },
+		func() error { return writeRows(w.ses, stmtPutOverIn, w.overs, appendOver) },
+		func() error { return writeRows(w.ses, stmtPutHeadIn, w.heads, appendHead) },
+		w.insert,
+		func() error { return writeRows(w.ses, stmtBuryIn, w.buries, w.appendGrave) },
+		func() error { return writeRows(w.ses, stmtBuryOverIn, w.buryOvers, w.appendGrave) },
+		func() error { return w.flushTags(stmtUntagIn, w.untags) },
+		func() error { return w.flushTags(stmtTagIn, w.tags) },
+	} {
+		if err := write(); err != nil {
+			return err
+		}
+	}
+	w.inserts, w.overs, w.heads, w.buries, w.buryOvers = w.inserts[:0], w.overs[:0], w.heads[:0], w.buries[:0], w.buryOvers[:0]
+	w.drops, w.unburies, w.tags, w.untags = w.drops[:0], w.unburies[:0], w.tags[:0], w.untags[:0]
 	return nil
 }
 
-// flush makes the insertions and takes the numbers of the changes, in the order
-// in which they were noted. It is called once, last.
-func (w *work) flush() error {
-	if err := w.flushRows(); err != nil {
-		return err
-	}
-	if err := w.flushTags(); err != nil {
-		return err
-	}
-	return inserts(w.ses, stmtChangeIn, len(w.changes), func(i int, args []driver.Value) []driver.Value {
-		c := &w.changes[i]
-		w.m.lastSeq++
-		w.m.maxVersion = max(w.m.maxVersion, c.version)
-		return append(args, int64(w.m.lastSeq), w.now, int64(c.op), int64(c.version), []byte(c.key))
-	})
-}
-
-// flushRows inserts the new rows by key. SQLite numbers them one after the
-// other; readBack finds out if it did not.
-func (w *work) flushRows() error {
-	slices.SortFunc(w.rows, func(a, b *slot) int { return bytes.Compare(a.key, b.key) })
-	if len(w.rows) == 0 {
+// insert adds the new rows by key. SQLite numbers them one after the other;
+// readBack finds out if it did not.
+func (w *work) insert() error {
+	if len(w.inserts) == 0 {
 		return nil
 	}
-	err := inserts(w.ses, stmtPutIn, len(w.rows), func(i int, args []driver.Value) []driver.Value {
-		sl := w.rows[i]
-		h := sl.now
-		return append(args, sl.key, int64(h.Version()), int64(h.ContentVersion()), int64(metadataVersion(h)), h.UpdatedAt(),
-			nullInt(h.ExpiresAt()), int64(h.Flags()&item.FlagJSON), nullText(h.State()), []byte(h), notNil(sl.content))
+	err := writeRows(w.ses, stmtPutIn, w.inserts, func(args []driver.Value, sl *slot) []driver.Value {
+		return append(appendColumns(append(args, sl.key), sl), notNil(sl.content))
 	})
 	w.lastID = w.ses.lastID
-	w.firstID = w.lastID - int64(len(w.rows)) + 1
+	w.firstID = w.lastID - int64(len(w.inserts)) + 1
 	return err
 }
 
-func (w *work) flushTags() error {
-	slices.SortFunc(w.tags, func(a, b tagRow) int { return cmp.Or(cmp.Compare(a.tag, b.tag), bytes.Compare(a.key, b.key)) })
-	return inserts(w.ses, stmtTagIn, len(w.tags), func(i int, args []driver.Value) []driver.Value {
-		return append(args, w.tags[i].tag, w.tags[i].key)
+// appendColumns appends what items has of sl, but its keys and content.
+func appendColumns(args []driver.Value, sl *slot) []driver.Value {
+	h := sl.now
+	return append(args, int64(h.Version()), int64(h.ContentVersion()), int64(metadataVersion(h)), h.UpdatedAt(),
+		nullInt(h.ExpiresAt()), int64(h.Flags()&item.FlagJSON), nullText(h.State()), []byte(h))
+}
+
+func appendOver(args []driver.Value, sl *slot) []driver.Value {
+	return append(appendColumns(args, sl), notNil(sl.content), sl.id, sl.key)
+}
+
+func appendHead(args []driver.Value, sl *slot) []driver.Value {
+	return append(appendColumns(args, sl), sl.id, sl.key)
+}
+
+func (w *work) appendGrave(args []driver.Value, sl *slot) []driver.Value {
+	return append(args, sl.key, int64(sl.now.Version()), int64(sl.now.ContentVersion()), w.now, []byte(sl.now))
+}
+
+func (w *work) flushTags(first statement, list []tagRow) error {
+	slices.SortFunc(list, func(a, b tagRow) int { return cmp.Or(cmp.Compare(a.tag, b.tag), bytes.Compare(a.key, b.key)) })
+	return writeRows(w.ses, first, list, func(args []driver.Value, t tagRow) []driver.Value { return append(args, t.tag, t.key) })
+}
+
+// lock returns the counters, which from now on nobody else can write until the
+// transaction ends. It comes last in a transaction, so that others wait for a
+// commit only, and after the locks of rows.
+func (w *work) lock() (*meta, error) {
+	if w.locked != nil {
+		return w.locked, nil
+	}
+	m, err := readMeta(w.ses, stmtLockMeta)
+	if err != nil {
+		return nil, err
+	}
+	w.locked = &m
+	return w.locked, nil
+}
+
+// number takes the numbers of the changes, in the order in which they were
+// noted, and stores the counters, which it returns. From here to the commit no
+// other transaction can take a number: the order of numbers is that of commits.
+// It fails with errAgain if rules on which the transaction rests have changed.
+func (w *work) number() (meta, error) {
+	if w.locked == nil && len(w.changes) == 0 && w.newRules+w.newEpochs == 0 {
+		return w.seen, nil
+	}
+	m, err := w.lock()
+	if err != nil {
+		return meta{}, err
+	}
+	if w.byRules && m.rulesEpoch != w.seen.rulesEpoch {
+		return meta{}, fmt.Errorf("%w: a rule was stored meanwhile", errAgain)
+	}
+	before := *m
+	if err := w.flushChanges(m); err != nil {
+		return meta{}, err
+	}
+	m.rulesEpoch += w.newRules + w.newEpochs
+	if *m == before {
+		return *m, nil
+	}
+	_, err = w.ses.exec(stmtSetMeta, int64(m.lastSeq), int64(m.maxVersion), m.rulesEpoch)
+	return *m, err
+}
+
+func (w *work) flushChanges(m *meta) error {
+	list := w.changes
+	for ; len(list) > 0 && list[0].rule != nil; list = list[1:] {
+		c := list[0]
+		m.count(c.version)
+		if _, err := w.ses.exec(stmtRuleChange, int64(m.lastSeq), w.now, int64(c.op), int64(c.version), notNil(c.key), c.rule); err != nil {
+			return err
+		}
+	}
+	return writeRows(w.ses, stmtChangeIn, list, func(args []driver.Value, c changeRow) []driver.Value {
+		m.count(c.version)
+		return append(args, int64(m.lastSeq), w.now, int64(c.op), int64(c.version), c.key)
 	})
 }
 
-// inserts inserts n rows by the widest statements that fit. row appends the
-// values of the i-th.
-func inserts(ses *session, first statement, n int, row func(i int, args []driver.Value) []driver.Value) error {
+// writeRows writes the rows of list by the widest statements that fit. values
+// appends the values of one.
+func writeRows[T any](ses *session, first statement, list []T, values func([]driver.Value, T) []driver.Value) error {
 	var args []driver.Value
-	for i := 0; i < n; {
-		st, width := insertFor(first, n-i)
+	limit := ses.dialect.rows(first)
+	for len(list) > 0 {
+		st, width := writeFor(first, len(list), limit)
 		args = args[:0]
-		for range width {
-			args = row(i, args)
-			i++
+		for _, row := range list[:width] {
+			args = values(args, row)
 		}
 		if _, err := ses.exec(st, args...); err != nil {
 			return err
 		}
+		list = list[width:]
 	}
 	return nil
 }
 
+// writeList runs a statement that changes the rows of a list of keys.
+func writeList[T any](ses *session, first statement, keys []T) error {
+	return lists(ses.dialect.rows(first), first, 1, keys, func(st statement, args []driver.Value) error {
+		_, err := ses.exec(st, args...)
+		return err
+	})
+}
+
 // eachList runs a statement with a list of keys over keys, maxWidth at a time,
-// and calls each for every row. The statement has the list repeat times. A list
-// is filled up with NULL, which equals nothing.
+// and calls each for every row. The statement has the list repeat times.
 func eachList[T any](ses *session, first statement, repeat int, keys []T, each func(row []driver.Value) error) error {
-	for part := range slices.Chunk(keys, maxWidth) {
+	return lists(maxWidth, first, repeat, keys, func(st statement, args []driver.Value) error {
+		return ses.query(st, each, args...)
+	})
+}
+
+// lists calls run for each part of keys. A list is filled up with NULL, which
+// equals nothing.
+func lists[T any](most int, first statement, repeat int, keys []T, run func(statement, []driver.Value) error) error {
+	for part := range slices.Chunk(keys, most) {
 		st, width := widthFor(first, len(part))
 		args := make([]driver.Value, repeat*width)
 		for i := range args {
@@ -215,7 +302,7 @@ func eachList[T any](ses *session, first statement, repeat int, keys []T, each f
 				args[i] = part[i%width]
 			}
 		}
-		if err := ses.query(st, each, args...); err != nil {
+		if err := run(st, args); err != nil {
 			return err
 		}
 	}
