@@ -164,7 +164,7 @@ func (e *Entry) setAge() {
 			received = n
 		}
 	}
-	apparent := max(a.Came.Sub(e.date()), 0)
+	apparent := max(a.Came.Truncate(time.Second).Sub(e.date()), 0) // Date has no fractions
 	e.age = max(apparent, received+a.Came.Sub(a.Asked))
 }
 
