@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -209,6 +210,7 @@ func TestOneRoundTrip(t *testing.T) {
 	f("get", 1, func() error { _, _, err := s.Get(ctx, keys[0], nil); return err })
 	f("get many", 1, func() error { return s.GetMany(ctx, keys, func(int, item.View) error { return nil }) })
 	out := make([]l2.Outcome, len(ops))
+	_ = s.Apply(ctx, ops, out) // it learns that these keys are there
 	f("apply", 1, func() error { return s.Apply(ctx, ops, out) })
 	server.Do("SCRIPT", "FLUSH")
 	f("apply without scripts", 2, func() error { return s.Apply(ctx, ops, out) })
@@ -300,10 +302,81 @@ func TestRefused(t *testing.T) {
 	f("nobody there", "redis://127.0.0.1:1", "", l2.ErrUnavailable)
 }
 
+// learnsNew has the store see new keys only, so that it tries SET NX first.
+func learnsNew(t *testing.T, s *l2.Store) {
+	t.Helper()
+	for i := range 4 {
+		apply(t, s, putOp(put(fmt.Sprint("new-", i), 1, "a")))
+	}
+}
+
+// SET NX first gives the same answers as the script.
+func TestNewFirst(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	p := startProxy(t, server.Addr())
+	s := open(t, p.url())
+	apply(t, s, putOp(put("newer", 5, "a")), tombstoneOp(tombstone("deleted", 5)), dropOp("dropped", 5), putOp(put("older", 3, "a")))
+	learnsNew(t, s)
+	p.roundTrips()
+	out := apply(t, s, putOp(put("newer", 4, "late")), putOp(put("deleted", 4, "late")), putOp(put("dropped", 4, "late")),
+		putOp(put("older", 4, "b")), putOp(put("absent", 4, "b")), putOp(put("newer", 5, "a")))
+	if n := p.roundTrips(); n != 2 {
+		t.Errorf("%d round trips, want 2: SET NX was not tried", n)
+	}
+	for i, want := range []l2.Outcome{{}, {}, {}, {Won: true}, {Won: true}, {Same: true}} {
+		if out[i] != want {
+			t.Errorf("operation %d: got %+v, want %+v", i, out[i], want)
+		}
+	}
+	if v := get(t, s, "older"); v == nil || v.Version() != 4 {
+		t.Error("the older item was not replaced")
+	}
+	allHaveAnEnd(t, server)
+}
+
+// Many writers of one key by two stores: the newest write is what is left, and
+// nobody ever sees versions go backwards.
+func TestConcurrentWriters(t *testing.T) {
+	server, first := start(t)
+	second := open(t, server.URL())
+	const each = 300
+	var wg sync.WaitGroup
+	for w := range 4 {
+		s := []*l2.Store{first, second}[w%2]
+		wg.Go(func() {
+			out := make([]l2.Outcome, 1)
+			for i := range each {
+				if err := s.Apply(ctx, []l2.Op{putOp(put("k", item.Version(1+i*4+w), "a"))}, out); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		var last item.Version
+		for range each {
+			b, ok, err := first.Get(ctx, key("k"), nil)
+			if err != nil {
+				t.Error(err)
+			}
+			if v := item.View(b); ok && v.Version() < last {
+				t.Errorf("version %d after %d", v.Version(), last)
+			} else if ok {
+				last = v.Version()
+			}
+		}
+	})
+	wg.Wait()
+	if v := get(t, first, "k"); v == nil || v.Version() != each*4 {
+		t.Errorf("left is %v, want version %d", v, each*4)
+	}
+}
+
 // A server without memory refuses new items, but lets nothing old survive.
 func TestOutOfMemory(t *testing.T) {
 	server, s := start(t)
 	apply(t, s, putOp(put("replaced", 1, "old")), putOp(put("deleted", 1, "old")), putOp(put("dropped", 1, "old")))
+	learnsNew(t, s)
 	server.Do("CONFIG", "SET", "maxmemory", "1")
 	out := make([]l2.Outcome, 1)
 	if err := s.Apply(ctx, []l2.Op{putOp(put("new", 1, "a"))}, out); err != nil {

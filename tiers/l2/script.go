@@ -18,7 +18,8 @@ const (
 	answerLost    = 0 // something newer is there
 	answerWon     = 1 // done; by drop: what was there was removed
 	answerSame    = 2 // put: the same write is there; drop: nothing was there
-	answerForeign = 3 // put: what is there has an unknown form and is not older
+	answerForeign = 3 // put: what is there has an unknown form; if it was older it is gone
+	answerNew     = 4 // put: done, and nothing was there
 )
 
 // All scripts compare bytes by number: Lua's < on strings follows the locale,
@@ -31,9 +32,9 @@ const (
 // refuses new items only: what is older never survives for want of memory, and
 // tombstones (kind, byte 35) are always let in. After a DEL a script may write.
 const putScript = `
-local cur = redis.call('GETRANGE', KEYS[1], 0, 128)
+local cur, new = redis.call('GETRANGE', KEYS[1], 0, 128), ARGV[1]
 if cur ~= '' then
-  local new, byte = ARGV[1], string.byte
+  local byte = string.byte
   local known = byte(cur, 1) == 1
   if #cur >= 25 then
     local i = 2
@@ -52,13 +53,13 @@ if cur ~= '' then
     return 3
   end
 end
-local r = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+local r = redis.pcall('SET', KEYS[1], new, 'PX', ARGV[2])
 if r.err then
-  if cur == '' and string.byte(ARGV[1], 35) ~= 2 then return r end
+  if cur == '' and string.byte(new, 35) ~= 2 then return r end
   redis.call('DEL', KEYS[1])
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  redis.call('SET', KEYS[1], new, 'PX', ARGV[2])
 end
-return 1`
+return cur == '' and 4 or 1`
 
 // dropScript: KEYS[1], bound, fence, its lifetime in ms. What is below the bound
 // is removed; then, or if nothing was there, the fence is left, which keeps out

@@ -25,6 +25,7 @@ type Store struct {
 	scripts struct{ put, drop, evict script }
 
 	usedBytes, maxBytes atomic.Int64 // as last probed
+	newShare            atomic.Int64 // see mostlyNew
 
 	evictMu sync.Mutex              // held for a whole call of Evict
 	evictAt map[string]*evictCursor // by address of the master

@@ -51,8 +51,8 @@ const (
 	pipelineBytes = 4 << 20
 )
 
-// Apply carries out ops in pipelines of up to 1,000 operations or 4 MiB, a round
-// trip each, and fills in out, which must be as long as ops. Order among
+// Apply carries out ops in pipelines of up to 1,000 operations or 4 MiB, one or
+// two round trips each, and fills in out, which must be as long as ops. Order among
 // operations of one key does not matter: versions decide.
 //
 // An operation that the server refuses has its error in its outcome and does not
@@ -121,7 +121,9 @@ type call struct {
 	key    string
 	arg    [3]any
 	args   int
+	put    bool
 	cmd    *redis.Cmd
+	tried  bool  // cmd is a SET NX
 	err    error // found before it was sent
 }
 
@@ -145,7 +147,7 @@ func (s *Store) callOf(op Op, now int64) call {
 		return s.dropCall(v.Key(), r, now)
 	}
 	value := appendValue(make([]byte, 0, valueHeadLen+len(v)), r, now+life, v)
-	return call{script: &s.scripts.put, key: s.dataKey(v.Key()), arg: [3]any{value, life}, args: 2}
+	return call{script: &s.scripts.put, key: s.dataKey(v.Key()), arg: [3]any{value, life}, args: 2, put: true}
 }
 
 // kindOf returns the kind of record that op must have. It checks the record's
@@ -192,38 +194,107 @@ func (s *Store) lifetime(v item.View, now int64) int64 {
 // run sends calls in one pipeline. What a server does not know the script of is
 // sent again with its source.
 func (s *Store) run(ctx context.Context, calls []call) {
-	s.send(ctx, calls, func(c *call) bool { return c.err == nil }, func(c *call) (string, string) {
-		return "evalsha", c.script.sha
-	})
-	missing := func(c *call) bool { return c.cmd != nil && redis.HasErrorPrefix(c.cmd.Err(), "NOSCRIPT") }
-	for i := range calls {
-		if missing(&calls[i]) {
-			s.send(ctx, calls, missing, func(c *call) (string, string) { return "eval", c.script.source })
-			return
-		}
+	if s.guessNew(calls) {
+		s.send(ctx, calls, (*call).isPut, (*call).setNew)
 	}
+	s.send(ctx, calls, (*call).undone, (*call).byName)
+	s.send(ctx, calls, (*call).unknown, (*call).bySource)
+	s.learnNew(calls)
 }
 
-func (s *Store) send(ctx context.Context, calls []call, which func(*call) bool, how func(*call) (string, string)) {
-	pipe := s.client.Pipeline()
+// send makes one pipeline of the calls for which is true, if any.
+func (s *Store) send(ctx context.Context, calls []call, which func(*call) bool, how func(*call, context.Context)) {
+	var pipe redis.Pipeliner
 	for i := range calls {
 		c := &calls[i]
 		if !which(c) {
 			continue
 		}
-		command, text := how(c)
-		args := append(make([]any, 0, 4+c.args), command, text, 1, c.key)
-		c.cmd = redis.NewCmd(ctx, append(args, c.arg[:c.args]...)...)
+		if pipe == nil {
+			pipe = s.client.Pipeline()
+		}
+		how(c, ctx)
 		_ = pipe.Process(ctx, c.cmd) // queues only
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
+	if pipe != nil {
+		_, _ = pipe.Exec(ctx) // each command has its own error
+	}
 }
 
-func (c *call) answer() (int, error) {
+// isPut reports whether SET NX may be tried.
+func (c *call) isPut() bool { return c.err == nil && c.put }
+
+// setNew is the put of a key that is not there: without the script, which costs
+// the server some ten times a SET.
+func (c *call) setNew(ctx context.Context) {
+	c.cmd = redis.NewCmd(ctx, "set", c.key, c.arg[0], "px", c.arg[1], "nx")
+	c.tried = true
+}
+
+// undone reports whether the script is to be run: it was not tried without, or
+// something is there, or memory is short, when the script still replaces what is
+// older.
+func (c *call) undone() bool {
 	if c.err != nil {
+		return false
+	}
+	return !c.tried || absent(c.cmd.Err()) || redis.HasErrorPrefix(c.cmd.Err(), "OOM")
+}
+
+func (c *call) byName(ctx context.Context) { c.byScript(ctx, "evalsha", c.script.sha) }
+
+// unknown reports whether the server did not know the script by its name.
+func (c *call) unknown() bool { return c.cmd != nil && redis.HasErrorPrefix(c.cmd.Err(), "NOSCRIPT") }
+
+func (c *call) bySource(ctx context.Context) { c.byScript(ctx, "eval", c.script.source) }
+
+func (c *call) byScript(ctx context.Context, command, text string) {
+	args := append(make([]any, 0, 4+c.args), command, text, 1, c.key)
+	c.cmd, c.tried = redis.NewCmd(ctx, append(args, c.arg[:c.args]...)...), false
+}
+
+// answer returns what the script answered, or would have.
+func (c *call) answer() (int, error) {
+	switch {
+	case c.err != nil:
 		return 0, c.err
+	case c.tried:
+		return answerNew, c.cmd.Err()
 	}
 	return c.cmd.Int()
+}
+
+// Puts of new keys are mostly followed by such, replacements by replacements.
+// newShare is the share of new keys among puts, in thousandths, the last
+// pipeline weighing a half; from mostlyNew on SET NX is tried first.
+const mostlyNew = 750
+
+func (s *Store) guessNew(calls []call) bool {
+	if s.newShare.Load() < mostlyNew {
+		return false
+	}
+	for i := range calls {
+		if calls[i].isPut() {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Store) learnNew(calls []call) {
+	puts, fresh := 0, 0
+	for i := range calls {
+		if !calls[i].isPut() {
+			continue
+		}
+		puts++
+		if answer, err := calls[i].answer(); err == nil && answer == answerNew {
+			fresh++
+		}
+	}
+	if puts > 0 {
+		s.newShare.Store((s.newShare.Load() + int64(fresh*1000/puts)) / 2)
+	}
 }
 
 func (s *Store) outcome(ctx context.Context, kind OpKind, c *call) Outcome {
@@ -232,7 +303,7 @@ func (s *Store) outcome(ctx context.Context, kind OpKind, c *call) Outcome {
 		return Outcome{Err: s.classify(ctx, "apply", err)}
 	}
 	drop := c.script == &s.scripts.drop
-	o := Outcome{Won: answer == answerWon || drop && answer == answerSame, Same: !drop && answer == answerSame}
+	o := Outcome{Won: answer == answerWon || answer == answerNew || drop && answer == answerSame, Same: !drop && answer == answerSame}
 	if answer == answerForeign {
 		s.metrics.foreign.Inc()
 	}
