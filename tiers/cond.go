@@ -16,7 +16,8 @@ import (
 // done again.
 
 // CompareAndSubmit stores w if c holds for the present item, else it returns
-// ErrPrecondition. It is Submit with w.If set to c.
+// ErrPrecondition. It is Submit with w.If set to c. With Options.L3Shared the
+// condition is decided in L3, and without L3 the error is ErrUnavailable.
 func (e *Engine) CompareAndSubmit(ctx context.Context, c *Condition, w *Write) (Receipt, error) {
 	conditional := *w
 	conditional.If = c
@@ -114,6 +115,11 @@ func (c *MetadataChange) apply(it *item.Item, nowMilli int64) {
 func (e *Engine) decide(ctx context.Context, key item.Key, make func(h *Hit, ok bool) (*item.Item, error)) (Receipt, error) {
 	if err := key.Check(); err != nil {
 		return Receipt{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if e.sharedL3(key) {
+		if r, err := e.decideInL3(ctx, key, make); !errors.Is(err, errElsewhere) {
+			return r, err
+		}
 	}
 	hash := e.hash(key)
 	s := e.pending.stripe(hash)

@@ -32,6 +32,7 @@ type Engine struct {
 	dead      *journal.Journal // dead letters
 	l1        *l1.Cache
 	l3        Store
+	l3Durable func() (ok bool, reason string) // whether a commit survives a power loss
 	l3Backend *backend
 	l2        *l2Tier // nil if not configured
 
@@ -169,6 +170,10 @@ func (e *Engine) openL3(ctx context.Context) error {
 		return err
 	}
 	e.l3 = store
+	e.l3Durable = durableOf(store)
+	if e.l2 != nil {
+		e.l2.id = e.l3Identity(store)
+	}
 	if o.WrapStore != nil {
 		e.l3 = o.WrapStore(store)
 	}
@@ -178,6 +183,23 @@ func (e *Engine) openL3(ctx context.Context) error {
 		e.logger.Warn("L3 does not answer; serving from the journal until it does", "err", err)
 	}
 	return nil
+}
+
+// durableOf returns the question whether store keeps what it has committed.
+func durableOf(store any) func() (bool, string) {
+	if s, ok := store.(interface{ Durable() (bool, string) }); ok {
+		return s.Durable
+	}
+	return func() (bool, string) { return true, "" }
+}
+
+// l3Identity names the change sequence of store: the store does, or it is this
+// node's own.
+func (e *Engine) l3Identity(store any) string {
+	if s, ok := store.(interface{ ID() string }); ok && s.ID() != "" {
+		return s.ID()
+	}
+	return e.identity.ID
 }
 
 // load takes over what L3 knows, once: the clock's floor and the rules. Nothing

@@ -32,6 +32,9 @@ func (e *Engine) Health(context.Context) Health {
 	if !h.L3.OK {
 		degraded("L3 does not answer as it should (circuit %s): %s", h.L3.Circuit, h.L3.Error)
 	}
+	if ok, reason := e.l3Durable(); !ok {
+		degraded("L3 does not keep what it has committed, durability l3 is refused: %s", reason)
+	}
 	if e.l2 != nil {
 		h.L2 = e.l2.backend.health()
 		h.L2Trusted = e.l2.token.Load() != 0

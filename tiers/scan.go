@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -17,7 +18,8 @@ import (
 )
 
 // Lists and counts read their own writes: what is pending is laid over what L3
-// holds. Without L3 there is no list, since a part is not the whole.
+// holds. Without L3 there is no list, since a part is not the whole. Items that
+// live outside L3 are cache: no list and no count shows them, pending or not.
 
 const (
 	defaultPage = 100
@@ -218,7 +220,7 @@ func (e *Engine) overlay(ctx context.Context, q *Query, after item.Key) ([]overl
 		if !pending {
 			continue // flushed meanwhile: L3 shows it
 		}
-		if ok && q.selects(h.View) {
+		if ok && h.View.Tiers()&item.L3 != 0 && q.selects(h.View) {
 			o.view = h.View
 		}
 		kept = append(kept, o)
@@ -234,9 +236,11 @@ func (e *Engine) scanL3(ctx context.Context, q *Query, after item.Key, limit int
 	if err := e.load(ctx); err != nil {
 		return false, e.l3Error(ctx, err)
 	}
+	limited, cancel := context.WithTimeout(ctx, time.Duration(e.applyTimeout.Load()))
+	defer cancel()
 	rows := 0
 	var ended error // by fn
-	err = e.l3.Scan(ctx, lq, func(v item.View) error {
+	err = e.l3.Scan(limited, lq, func(v item.View) error {
 		rows++
 		ended = fn(v)
 		return ended
@@ -296,7 +300,9 @@ func (e *Engine) Count(ctx context.Context, q Query) (n int64, exact bool, err e
 	if err != nil {
 		return 0, false, err
 	}
-	if n, exact, err = e.l3.Count(ctx, e.l3Query(&q), countMax); err != nil {
+	limited, cancel := context.WithTimeout(ctx, time.Duration(e.applyTimeout.Load()))
+	defer cancel()
+	if n, exact, err = e.l3.Count(limited, e.l3Query(&q), countMax); err != nil {
 		return 0, false, e.l3Error(ctx, err)
 	}
 	delta, err := e.overlayDelta(ctx, &q, over)
@@ -329,7 +335,9 @@ func (e *Engine) readManyL3(ctx context.Context, keys []item.Key, fn func(i int,
 	if err := e.load(ctx); err != nil {
 		return e.l3Error(ctx, err)
 	}
-	err := e.l3.GetMany(ctx, keys, func(i int, v item.View) error {
+	limited, cancel := context.WithTimeout(ctx, time.Duration(e.applyTimeout.Load()))
+	defer cancel()
+	err := e.l3.GetMany(limited, keys, func(i int, v item.View) error {
 		fn(i, v)
 		return nil
 	})

@@ -253,10 +253,17 @@ func (e *Engine) begin(it *item.Item) (underway, error) {
 	return e.stampLocked(s, hash, it, 0)
 }
 
-// l3Writable refuses durability l3 at once while L3 is down.
+// l3Writable refuses durability l3 at once while L3 is down, or does not keep
+// what it has committed.
 func (e *Engine) l3Writable(d item.Durability) error {
-	if d == item.DurabilityL3 && !e.l3Up() {
+	if d != item.DurabilityL3 {
+		return nil
+	}
+	if !e.l3Up() {
 		return fmt.Errorf("%w: durability l3 cannot be reached now", ErrUnavailable)
+	}
+	if ok, reason := e.l3Durable(); !ok {
+		return fmt.Errorf("%w: durability l3 cannot be kept: %s", ErrUnavailable, reason)
 	}
 	return nil
 }
@@ -352,10 +359,10 @@ func journalError(err error) error {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	case errors.Is(err, journal.ErrTooLarge):
 		return fmt.Errorf("%w: %w", ErrTooLarge, err)
+	case errors.Is(err, journal.ErrUnknown): // before the next: a waiting call gets both
+		return fmt.Errorf("%w: %w", ErrUnknownFate, err)
 	case errors.Is(err, journal.ErrReadOnly):
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
-	case errors.Is(err, journal.ErrUnknown):
-		return fmt.Errorf("%w: %w", ErrUnknownFate, err)
 	case errors.Is(err, journal.ErrClosed):
 		return ErrShuttingDown
 	}
@@ -377,7 +384,12 @@ func (e *Engine) complete(ctx context.Context, wr underway) (Receipt, error) {
 		return r, nil
 	}
 	signal(e.dirty.now)
+	patience := time.NewTimer(time.Duration(e.l3WaitMax.Load()))
+	defer patience.Stop()
 	select {
+	case <-patience.C:
+		return Receipt{}, fmt.Errorf("%w: it is in the journal and will be flushed, but L3 did not have it within %v",
+			ErrUnknownFate, time.Duration(e.l3WaitMax.Load()))
 	case err := <-wr.done:
 		if err == nil {
 			e.metrics.acknowledged[it.Durability].Inc()
