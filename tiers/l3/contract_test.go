@@ -42,6 +42,8 @@ func contract(t *testing.T, open opener) {
 	f("purge tombstones", purgeTombstones)
 	f("change sequence", changeSequence)
 	f("get many", getMany)
+	f("nodes", nodes)
+	f("leases", leases)
 	f("cancelled", cancelled)
 	t.Run("reopen", func(t *testing.T) { reopen(t, open) })
 }

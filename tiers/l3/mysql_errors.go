@@ -69,7 +69,7 @@ func (d *mysqlDialect) openFault(ctx context.Context, err error) error {
 	}
 	var said *mysql.MySQLError
 	if !errors.As(err, &said) {
-		if errors.Is(err, ErrSetting) {
+		if errors.Is(err, ErrSetting) || errors.Is(err, ErrNewer) {
 			return err
 		}
 		return fmt.Errorf("%w: %s: %w", ErrUnavailable, d.title, err) // the network, TLS, the handshake

@@ -17,7 +17,7 @@ var mysqlNames = tables("edgenode_")
 // made again after a half of it: it creates what is not there.
 //
 // items.json is the content as text where it is JSON to the server too, which
-// allows less depth than Go does, else NULL.
+// allows less depth than Go does, else NULL. What is not UTF-8 in it is a "?".
 var mysqlMigrations = []migration{{version: 2, minBinary: 2, needs: "edgenode 0.1", sql: `
 CREATE TABLE IF NOT EXISTS {meta} (
 	id TINYINT NOT NULL PRIMARY KEY,
