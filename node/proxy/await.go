@@ -18,16 +18,18 @@ func (p *Proxy) fill(st *state, f *found, try int) bool {
 		p.refuse(st, failLoop, how{fwd: f.reason})
 		return true
 	}
-	if !f.ok && st.x.Method() == http.MethodHead || st.storeNot { // what is stored may be used, but nothing is (RFC 9111 §5.2.1.5)
+	if (!f.ok || f.partial) && st.x.Method() == http.MethodHead || st.storeNot { // what is stored may be used, but nothing is (RFC 9111 §5.2.1.5)
 		p.pass(st, f.why(st))
 		return true
 	}
 	class := st.classOf()
-	apart := !f.ok && (st.ranged || p.lonely.has(p.hashOf(class), p.o.Now()))
-	var fl *flight
-	leads := true
+	apart := (!f.ok || f.partial) && (st.ranged && !f.small(st) || p.lonely.has(p.hashOf(class), p.o.Now()))
+	fl := p.near(st, class, apart)
+	leads := fl == nil
 	var err error
-	if st.x.Method() == http.MethodHead && f.ok {
+	if fl != nil {
+		apart = false
+	} else if st.x.Method() == http.MethodHead && f.ok {
 		fl, err = p.askHead(st, f, class)
 	} else if apart || st.alone || try >= 3 || p.lonely.has(p.hashOf(class), p.o.Now()) {
 		fl = p.newFlight(st, f, class)
@@ -83,12 +85,20 @@ func (p *Proxy) lead(st *state, fl *flight) bool {
 	case phaseHanded:
 		if oa := fl.take(); oa != nil {
 			p.m.misses.Inc()
+			if fl.keep != nil {
+				p.relayKeeping(st, oa, fl)
+				return true
+			}
 			p.relay(st, oa, &fl.how, fl.r)
 			return true
 		}
 		p.refuse(st, failBroken, fl.how)
 	case phaseDone, phaseStale:
-		p.deliver(st, fl, ph, true)
+		if fl.pack == nil {
+			p.deliver(st, fl, ph, true)
+			return true
+		}
+		p.follow(st, fl, true)
 	case phaseBody:
 		if p.follow(st, fl, true) {
 			return true
@@ -127,6 +137,12 @@ func (p *Proxy) wait(st *state, fl *flight, try int) bool {
 	if p.standInFor(st, fl) {
 		return true
 	}
+	if fl.phaseNow() == phaseBody && st.x.Context().Err() == nil {
+		// A body of unknown length comes slowly, and may yet become too large.
+		st.alone = true
+		p.m.released.Inc()
+		return false
+	}
 	p.refuse(st, failTimeout, how{fwd: fl.fwd, collapsed: true})
 	return true
 }
@@ -137,7 +153,7 @@ func (p *Proxy) standInFor(st *state, fl *flight) bool {
 	fl.mu.Lock()
 	old := fl.old
 	fl.mu.Unlock()
-	if !old.ok || old.meta.vary() != "" {
+	if !old.ok || old.meta.vary() != "" || fl.lacks() {
 		return false
 	}
 	now := p.o.Now()
@@ -147,7 +163,7 @@ func (p *Proxy) standInFor(st *state, fl *flight) bool {
 	}
 	p.m.stale.Inc()
 	p.send(st, &reply{
-		meta: old.meta, content: old.hit.View.Content(),
+		meta: old.meta, content: old.hit.View.Content(), stored: old.hit.View,
 		how: how{fwd: fwdStale, collapsed: true, hasTTL: true, ttl: fr.lifetime - fr.age(now), source: old.hit.Source},
 	})
 	return true
@@ -174,12 +190,26 @@ func (p *Proxy) partake(st *state, fl *flight, ph phase) bool {
 	if p.o.Engine.CoveredSince(fl.r.key, tags, fl.stamp) {
 		return false
 	}
-	p.m.collapsed.Inc()
-	if ph == phaseBody {
+	if ph == phaseBody || fl.pack != nil {
 		return p.follow(st, fl, false)
 	}
+	if !p.suffices(st, fl) {
+		st.alone = true
+		return false
+	}
+	p.m.collapsed.Inc()
 	p.deliver(st, fl, ph, false)
 	return true
+}
+
+// suffices reports whether the stored answer that a flight has renewed, if it
+// is one in parts, is enough for a waiter.
+func (p *Proxy) suffices(st *state, fl *flight) bool {
+	if !fl.old.ok || fl.old.meta.flags()&metaParted == 0 {
+		return true
+	}
+	old := fl.old
+	return p.enough(st, &old)
 }
 
 // ready waits until the request can be decided and returns the phase. It
@@ -223,7 +253,7 @@ func (fl *flight) wakeOn(ctx context.Context) (stop func() bool) {
 // small, or conditions or ranges must be seen against it, or the old answer
 // could still stand in. A waiter follows only a body of known length.
 func (fl *flight) holdsLocked(st *state, leads bool) bool {
-	if fl.spilled || !leads && fl.private {
+	if fl.spilled || fl.pack != nil || !leads && fl.private {
 		return false
 	}
 	if st.cond.any || st.cond.ranges != nil {
@@ -232,7 +262,8 @@ func (fl *flight) holdsLocked(st *state, leads bool) bool {
 	if fl.length >= 0 {
 		return fl.length <= smallBody
 	}
-	return !leads || fl.old.ok && len(fl.body) <= smallBody
+	// With a strong entity tag it will be stored in parts when it grows.
+	return !leads && strongTag(fl.meta) == "" || fl.old.ok && len(fl.body) <= smallBody
 }
 
 func (p *Proxy) inform(st *state, in interim) {
@@ -262,7 +293,7 @@ func (fl *flight) failure() error {
 // deliver sends a whole answer of a flight.
 func (p *Proxy) deliver(st *state, fl *flight, ph phase, leads bool) {
 	fl.mu.Lock()
-	r := reply{meta: fl.meta, content: fl.body, how: fl.how}
+	r := reply{meta: fl.meta, content: fl.body, how: fl.how, stored: fl.old.hit.View}
 	if leads {
 		r.block = fl.block
 	}
@@ -286,88 +317,132 @@ func (p *Proxy) deliver(st *state, fl *flight, ph phase, leads bool) {
 }
 
 // follow sends the body of a flight as it comes in. It reports false if the
-// flight ended another way before the first byte.
+// flight ended another way before the first byte, or if the bytes that are asked
+// for are far from those that come.
 func (p *Proxy) follow(st *state, fl *flight, leads bool) bool {
 	fl.mu.Lock()
 	if fl.phase != phaseBody && fl.phase != phaseDone {
 		fl.mu.Unlock()
 		return false
 	}
-	fl.started = true
 	r := reply{meta: fl.meta, how: fl.how}
 	if leads {
 		r.block = fl.block
 	}
-	length := fl.length
+	length, parted := fl.length, fl.pack != nil
 	fl.mu.Unlock()
-	r.how.collapsed = !leads
-	if status := r.meta.status(); st.cond.any && status >= 200 && status < 300 {
-		st.cond.ranges = nil
-		if p.sendPart(st, &r) {
-			return true
+	var spans []span
+	var none bool
+	if parted && length >= 0 {
+		if spans, none = p.wants(st, r.meta, length); len(spans) > 1 {
+			spans = nil // several are served when it is stored
+		}
+		if len(spans) == 1 && !leads && !fl.comes(spans[0].first) {
+			st.alone = true
+			return false
 		}
 	}
-	st.x.Status(r.meta.status())
-	p.sendFields(st, &r)
+	r.how.collapsed = !leads
+	fl.begun()
+	p.count(leads)
+	if p.sendUnmet(st, &r) {
+		return true
+	}
+	if none {
+		p.sendUnsatisfiable(st, &r, length)
+		return true
+	}
+	first, end := int64(0), length
+	if len(spans) == 1 {
+		p.m.ranges.Inc()
+		first, end = spans[0].first, spans[0].last+1
+		p.sendPartHead(st, &r, spans[0], length)
+	} else {
+		st.x.Status(r.meta.status())
+		p.sendFields(st, &r)
+	}
 	if st.x.Method() == http.MethodHead {
 		p.sent(st.x.SendSized(length))
 		return true
 	}
-	w, err := st.x.Stream(length)
-	if err != nil {
-		p.sent(err)
-		return true
-	}
-	if leads {
-		p.m.misses.Inc()
-	}
-	p.copyBody(st, fl, w, leads)
+	reader := p.flightReader(st, fl, &r)
+	defer reader.close()
+	stop := fl.wakeOn(st.x.Context())
+	defer stop()
+	p.sendSpan(st, reader, nil, first, end)
 	return true
 }
 
-func (p *Proxy) copyBody(st *state, fl *flight, w io.Writer, leads bool) {
-	ctx := st.x.Context()
-	stop := fl.wakeOn(ctx)
-	defer stop()
-	for pos := int64(0); ; {
-		chunk, ph := fl.next(ctx, pos, leads)
-		if len(chunk) == 0 {
-			if ph == phaseDone {
-				p.trail(st, fl.trailer)
-			} else {
-				p.m.cut.Inc()
-				st.x.Abort()
-			}
-			return
-		}
-		if err := writeThrough(w, chunk); err != nil {
-			p.sent(err)
-			st.x.Abort()
-			return
-		}
-		pos += int64(len(chunk))
+// flightReader returns a reader of what a flight brings.
+func (p *Proxy) flightReader(st *state, fl *flight, r *reply) *partReader {
+	reader := &partReader{p: p, st: st, fl: fl, main: fl.r.key, etag: strongTag(r.meta)}
+	if fl.pack != nil {
+		reader.main, reader.like = fl.pack.main, fl.pack.like
+	}
+	return reader
+}
+
+// begun notes that bytes were sent: no old answer stands in any more.
+func (fl *flight) begun() {
+	fl.mu.Lock()
+	fl.started = true
+	fl.mu.Unlock()
+}
+
+func (p *Proxy) count(leads bool) {
+	if leads {
+		p.m.misses.Inc()
+	} else {
+		p.m.collapsed.Inc()
 	}
 }
 
-// next returns the bytes from pos on, waiting for some. It returns none at the
-// end, with the phase that ended it.
-func (fl *flight) next(ctx context.Context, pos int64, leads bool) ([]byte, phase) {
+// comes reports whether the bytes at pos are there or will be soon.
+func (fl *flight) comes(pos int64) bool {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
-	if leads && pos > fl.taken {
-		fl.taken = pos
-		if fl.spilled {
-			fl.cond.Broadcast()
+	if fl.phase != phaseBody {
+		return true
+	}
+	if _, stored := fl.pack.copyAt(pos, nil); stored {
+		return true
+	}
+	return pos <= fl.pack.at()+fl.r.site.ChunkBytes
+}
+
+// near returns the flight under way that will soon bring the bytes that a
+// request for a range asks for, counted as one of its readers; nil if there is
+// none. Others that ask for ranges go to the origin by themselves.
+func (p *Proxy) near(st *state, class string, apart bool) *flight {
+	if !apart || !st.ranged || st.alone {
+		return nil
+	}
+	p.mu.Lock()
+	fl := p.flights[class]
+	if fl == nil {
+		p.mu.Unlock()
+		return nil
+	}
+	entered, _ := fl.enter(st.site.WaitersMax)
+	p.mu.Unlock()
+	if !entered {
+		return nil
+	}
+	fl.mu.Lock()
+	ready, length, m := fl.phase == phaseBody && fl.pack != nil && !fl.private, fl.length, fl.meta
+	fl.mu.Unlock()
+	if ready && length >= 0 && !p.o.Engine.CoveredSince(fl.r.key, fl.r.tags, fl.stamp) {
+		if spans, _ := p.wants(st, m, length); len(spans) == 1 && fl.comes(spans[0].first) {
+			return fl
 		}
 	}
-	for pos == fl.off+int64(len(fl.body)) && fl.phase == phaseBody && ctx.Err() == nil {
-		fl.cond.Wait()
-	}
-	if ctx.Err() != nil {
-		return nil, phaseFailed
-	}
-	return fl.body[pos-fl.off:], fl.phase
+	fl.leave(false)
+	return nil
 }
+
+// small reports whether what is stored is part of an object that is better asked
+// for whole: its length is known, it fits one segment, and only one gap is left.
+func (f *found) small(st *state) bool { return f.ok && f.partial && f.whole && !st.alone }
 
 // writeThrough writes and flushes if the writer can.
 func writeThrough(w io.Writer, b []byte) error {

@@ -120,16 +120,16 @@ type span struct{ first, last int64 }
 const maxSpans = 16
 
 // parseRanges reads a Range field for content of size bytes (RFC 9110 §14.1.2).
-// ok is false for a field to be ignored: another unit, bad syntax, more than 16
-// ranges, or ranges that together ask for more than there is. Without a
-// satisfiable range the list is empty.
+// ok is false for a field to be ignored: another unit, bad syntax, or more than
+// 16 ranges. Those that overlap or touch become one. Without a satisfiable range
+// the list is empty.
 func parseRanges(field []byte, size int64) (spans []span, ok bool) {
 	s := string(field)
 	unit, set, found := strings.Cut(s, "=")
 	if !found || !strings.EqualFold(strings.Trim(unit, " \t"), "bytes") {
 		return nil, false
 	}
-	count, total := 0, int64(0)
+	count := 0
 	for part := range strings.SplitSeq(set, ",") {
 		part = strings.Trim(part, " \t")
 		if part == "" {
@@ -144,13 +144,12 @@ func parseRanges(field []byte, size int64) (spans []span, ok bool) {
 		}
 		if satisfiable {
 			spans = append(spans, sp)
-			total += sp.last - sp.first + 1
 		}
 	}
-	if count == 0 || len(spans) > 1 && total > size {
+	if count == 0 {
 		return nil, false
 	}
-	return spans, true
+	return coalesce(spans), true
 }
 
 func parseSpan(s string, size int64) (sp span, valid, satisfiable bool) {

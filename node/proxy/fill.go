@@ -70,7 +70,12 @@ func (fl *flight) judge(oa *originAnswer) {
 		fl.handOver(oa)
 		return
 	}
-	if oa.ContentLength > r.site.MaxObjectBytes || !fl.reserve(max(oa.ContentLength, 0)) {
+	parted := fl.inParts(oa)
+	need := max(oa.ContentLength, 0)
+	if parted {
+		need = 2 * r.site.ChunkBytes
+	}
+	if !parted && oa.ContentLength > r.site.MaxObjectBytes || !fl.reserve(need) {
 		fl.how.detail = "too-large"
 		fl.handOver(oa)
 		return
@@ -82,16 +87,28 @@ func (fl *flight) judge(oa *originAnswer) {
 		if r.method == http.MethodHead || oa.StatusCode == http.StatusNoContent {
 			fl.length = 0
 		}
-		fl.body = make([]byte, 0, min(max(fl.length, 0), 1<<20))
+		if parted {
+			fl.beginPartsLocked(&v.freshness, fl.newManifest(), 0)
+		} else {
+			fl.body = make([]byte, 0, min(max(fl.length, 0), 1<<20))
+		}
 		fl.private = !v.freshOnArrival()
 	})
 	fl.mark(!v.freshOnArrival())
-	if err := fl.readAll(oa); err != nil {
+	err := fl.readAll(oa, &v.freshness)
+	if err == nil {
+		fl.trailer = oa.Trailer
+	}
+	if fl.pack != nil {
+		fl.concludeParts(&v.freshness, err)
+		return
+	}
+	if err != nil {
 		p.m.originBroken.Inc()
+		fl.keepBroken(&v.freshness)
 		fl.fail(err)
 		return
 	}
-	fl.trailer = oa.Trailer
 	stored := !fl.spilled && fl.store(&v.freshness, fl.body)
 	fl.turn(phaseDone, func() { fl.how.stored = stored })
 }
@@ -144,7 +161,10 @@ func (fl *flight) reserve(n int64) bool {
 // readAll reads the body into fl.body. When an answer of unknown length grows
 // too large to be stored it spills: from then on it only runs a window ahead of
 // the leader.
-func (fl *flight) readAll(oa *originAnswer) error {
+func (fl *flight) readAll(oa *originAnswer, f *freshness) error {
+	if fl.pack != nil {
+		return fl.readParts(oa, fl.length, nil)
+	}
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := oa.Read(buf)
@@ -154,6 +174,9 @@ func (fl *flight) readAll(oa *originAnswer) error {
 			}
 			if err := fl.append(buf[:n]); err != nil {
 				return err
+			}
+			if fl.length < 0 && !fl.spilled && err == nil && int64(len(fl.body)) > fl.r.site.ChunkBytes && fl.outgrow(f) {
+				return fl.readParts(oa, -1, nil)
 			}
 		}
 		if err == io.EOF {
@@ -181,15 +204,15 @@ func (fl *flight) append(b []byte) error {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	if fl.spilled {
-		for fl.leader && fl.off+int64(len(fl.body))-fl.taken > window && fl.ctx.Err() == nil {
+		for fl.leader && fl.off+int64(len(fl.body))-fl.fastest > window && fl.ctx.Err() == nil {
 			fl.cond.Wait()
 		}
 		if !fl.leader || fl.ctx.Err() != nil {
 			return errAbandoned
 		}
-		if done := fl.taken - fl.off; done > 0 {
+		if done := fl.fastest - fl.off; done > 0 {
 			fl.body = append([]byte(nil), fl.body[done:]...)
-			fl.off = fl.taken
+			fl.off = fl.fastest
 		}
 	}
 	fl.body = append(fl.body, b...)

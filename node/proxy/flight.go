@@ -33,15 +33,17 @@ const (
 // leader; others wait. The fetch runs on a goroutine of its own, so that nobody
 // who leaves disturbs the rest.
 type flight struct {
-	p      *Proxy
-	r      *request
-	class  string
-	shared bool         // it is in p.flights; else it has a leader only
-	asIs   bool         // conditions and ranges of the client go upstream
-	where  item.Tiers   // tiers for the second look
-	stamp  item.Version // taken before the request leaves
-	fwd    string       // why
-	insist bool         // the second look only serves validation
+	p       *Proxy
+	r       *request
+	class   string
+	shared  bool         // it is in p.flights; else it has a leader only
+	asIs    bool         // conditions and ranges of the client go upstream
+	where   item.Tiers   // tiers for the second look
+	stamp   item.Version // taken before the request leaves
+	fwd     string       // why
+	insist  bool         // the second look only serves validation
+	partial bool         // what is stored of an object in parts is not enough
+	hole    int64        // from here on segments are gone; -1 if that is not known
 
 	reserved int64 // bytes of Proxy.fillBytes; set by the fill, given back by the last
 
@@ -75,11 +77,16 @@ type flight struct {
 	tags    []string
 	l1TTL   time.Duration // of the copies
 	l2TTL   time.Duration
-	private bool // waiters may not have it: each goes itself
-	spilled bool // too large to store: off moves with the leader
-	taken   int64
-	started bool // a reader has sent bytes
-	how     how
+	private bool  // waiters may not have it: each goes itself
+	spilled bool  // too large to store: off moves with the leader
+	fastest int64 // where the reader that is farthest on is
+
+	// An object that is stored in segments: body is not used then.
+	pack       *packer // nil for others; set once
+	completing bool    // parts of it were stored before
+	keep       *keeper // phaseHanded: what stores the part on its way to the leader
+	started    bool    // a reader has sent bytes
+	how        how
 }
 
 type interim struct {
@@ -111,10 +118,13 @@ var errWaiters = errors.New("proxy: too many waiters")
 
 // newFlight makes a flight for a snapshot of the request of st.
 func (p *Proxy) newFlight(st *state, f *found, class string) *flight {
-	fl := &flight{p: p, r: p.snapshot(st), class: class, where: item.L1, stamp: p.o.Engine.Stamp(), fwd: f.reason, length: -1}
+	fl := &flight{p: p, r: p.snapshot(st), class: class, where: item.L1, stamp: p.o.Engine.Stamp(), fwd: f.reason, length: -1, hole: -1}
 	fl.r.method = http.MethodGet // HEAD is answered from what a GET brings
 	if f.ok {
 		fl.where, fl.fwd = orDefault(st.out.ReadTiers, st.site.Tiers), fwdStale
+	}
+	if f.partial {
+		fl.fwd, fl.partial, fl.hole = fwdPartial, true, f.hole
 	}
 	if st.refetch {
 		fl.fwd, fl.insist = fwdRequest, true
@@ -245,7 +255,11 @@ func (fl *flight) phaseNow() phase {
 }
 
 func (fl *flight) nearlyWhole() bool {
-	return !fl.spilled && fl.length >= 0 && fl.length-int64(len(fl.body)) <= fl.p.o.FinishBytes
+	have := int64(len(fl.body))
+	if fl.pack != nil {
+		have = fl.pack.at()
+	}
+	return !fl.spilled && fl.length >= 0 && fl.length-have < fl.r.site.FinishFillBytes
 }
 
 // drop gives up a reference. The last one releases the old answer and the room
@@ -293,6 +307,9 @@ func (fl *flight) run() {
 	}
 	header := fl.r.header
 	conditional := false
+	if man, gaps, ok := fl.completion(); ok && fl.complete(man, gaps) {
+		return
+	}
 	if !fl.asIs {
 		header = withoutConditions(header)
 		conditional = fl.validators(header)
@@ -316,6 +333,8 @@ func (fl *flight) run() {
 		oa.Close()
 	case fl.r.method == http.MethodHead:
 		fl.headed(oa)
+	case oa.StatusCode == http.StatusPartialContent:
+		fl.judgePart(oa)
 	default:
 		fl.judge(oa)
 	}
@@ -382,7 +401,8 @@ func (fl *flight) secondLook() bool {
 		return false
 	}
 	fr := f.meta.freshness()
-	if !fl.insist && fr.usable(fl.p.o.Now(), f.hit.Stale) == useFresh {
+	enough := !fl.partial || f.meta.flags()&metaParted == 0
+	if !fl.insist && enough && fr.usable(fl.p.o.Now(), f.hit.Stale) == useFresh {
 		f.hit.Release()
 		return true
 	}
@@ -398,7 +418,7 @@ func asksIfModified(header http.Header) bool {
 // validators adds conditions for the old answer and reports whether there are
 // any.
 func (fl *flight) validators(header http.Header) bool {
-	if !fl.old.ok {
+	if !fl.old.ok || fl.lacks() {
 		return false
 	}
 	m := fl.old.meta
@@ -423,7 +443,7 @@ func (fl *flight) fail(err error) {
 // standIn lets the old answer stand in for an origin's status, 0 for none. It
 // reports false if it may not, or if bytes of the new one were sent.
 func (fl *flight) standIn(status int) bool {
-	if !fl.old.ok {
+	if !fl.old.ok || fl.lacks() {
 		return false
 	}
 	now := fl.p.o.Now()
@@ -446,9 +466,15 @@ func (fl *flight) standIn(status int) bool {
 	return true
 }
 
-func (fl *flight) oldTags() []string {
-	var tags []string
-	for t := range fl.old.hit.View.Tags {
+// lacks reports whether the old answer is part of an object and not enough for
+// the leader.
+func (fl *flight) lacks() bool { return fl.partial && fl.old.meta.flags()&metaParted != 0 }
+
+func (fl *flight) oldTags() []string { return tagsOf(fl.old.hit.View) }
+
+// tagsOf returns copies of the tags of a stored answer.
+func tagsOf(v item.View) (tags []string) {
+	for t := range v.Tags {
 		tags = append(tags, string([]byte(t)))
 	}
 	return tags

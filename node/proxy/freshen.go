@@ -65,7 +65,9 @@ func (fl *flight) validated(oa *originAnswer) {
 func (fl *flight) renew(oa *originAnswer) (v verdict, stored bool) {
 	p, m := fl.p, fl.old.meta
 	h := updated(m, oa.Header)
-	v = p.verdictOf(fl.asGet(), m.status(), h, oa.sent, oa.received, int64(len(fl.old.hit.View.Content())))
+	size := sizeOf(m, fl.old.hit.View.Content())
+	v = p.verdictOf(fl.asGet(), m.status(), h, oa.sent, oa.received, size)
+	v.flags |= m.flags() & metaParted
 	old := fl.oldTags()
 	if !carriesTags(oa.Header) {
 		v.tags = mergeTags(v.tags, old)
@@ -74,7 +76,7 @@ func (fl *flight) renew(oa *originAnswer) (v verdict, stored bool) {
 	fl.turn(phaseWait, func() {
 		fl.present(&v, m.status(), h)
 		fl.private = covered || !v.freshOnArrival()
-		fl.length = int64(len(fl.old.hit.View.Content()))
+		fl.length = size
 	})
 	if covered {
 		p.m.purgedMeanwhile.Inc()
@@ -158,9 +160,9 @@ func (fl *flight) sameAsOld(oa *originAnswer) bool {
 	if len(oa.Header["Last-Modified"]) > 0 && !sameModified(oa.Header, m) {
 		return false
 	}
-	length := strconv.Itoa(len(fl.old.hit.View.Content()))
+	length := sizeOf(m, fl.old.hit.View.Content())
 	lines := oa.Header["Content-Length"]
-	return len(lines) == 0 || lines[0] == length
+	return len(lines) == 0 || length < 0 || lines[0] == strconv.FormatInt(length, 10)
 }
 
 // disown makes an old answer that is still fresh stale, by a soft purge of its

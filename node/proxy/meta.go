@@ -31,6 +31,8 @@ const (
 	metaIfError
 	// metaPost: the answer to a POST.
 	metaPost
+	// metaParted: the content is a manifest of segments.
+	metaParted
 )
 
 const (

@@ -19,6 +19,8 @@ type proxyMetrics struct {
 	originBroken, background, released *metrics.Counter
 	panics                             *metrics.Counter
 	storeErrors, refusedEdits          *metrics.Counter
+	chunks, chunksRefused              *metrics.Counter
+	ownRanges, changedMidway           *metrics.Counter
 	healthOK, healthFailed, purges     *metrics.Counter
 }
 
@@ -59,6 +61,10 @@ func newMetrics(set *metrics.Set, p *Proxy) *proxyMetrics {
 		healthOK:         set.NewCounter(`edgenode_proxy_health_checks_total{outcome="ok"}`),
 		healthFailed:     set.NewCounter(`edgenode_proxy_health_checks_total{outcome="failed"}`),
 		storeErrors:      set.NewCounter(`edgenode_proxy_store_errors_total`),
+		chunks:           set.NewCounter(`edgenode_proxy_chunks_stored_total`),
+		chunksRefused:    set.NewCounter(`edgenode_proxy_chunks_not_stored_total`),
+		ownRanges:        set.NewCounter(`edgenode_proxy_range_requests_total`),
+		changedMidway:    set.NewCounter(`edgenode_proxy_changed_midway_total`),
 		background:       set.NewCounter(`edgenode_proxy_background_refreshes_total`),
 	}
 }

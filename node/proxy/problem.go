@@ -33,6 +33,7 @@ var (
 	failBroken      = failure{kind: problem.OriginAnswerBad, text: "the origin's answer was not a valid one"}
 	failTimeout     = failure{kind: problem.OriginTimeout, text: "the origin did not answer in time"}
 	failWaiters     = failure{kind: problem.Busy, text: "too many requests wait for the same answer"}
+	failMemory      = failure{kind: problem.Busy, text: "too many big answers are being sent from below memory"}
 	failLoop        = failure{kind: problem.Loop, text: "the request went through this node too often"}
 	failBody        = failure{kind: problem.ContentTooLarge, text: "the request body is larger than allowed"}
 	failRequest     = failure{kind: problem.IncompleteBody, text: "the request body could not be read"}

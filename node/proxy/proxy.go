@@ -21,7 +21,6 @@ const (
 	DefaultStallTimeout = time.Minute
 	DefaultMaxLifetime  = 30 * 24 * time.Hour
 	DefaultMaxFillBytes = 256 << 20
-	DefaultFinishBytes  = 1 << 20
 )
 
 // Options say what a Proxy works with.
@@ -45,9 +44,6 @@ type Options struct {
 	// MaxFillBytes bounds the memory of all answers that are being fetched;
 	// beyond it they are streamed, not stored. 0 is DefaultMaxFillBytes.
 	MaxFillBytes int64
-	// FinishBytes is how much may be missing of an answer that is fetched to its
-	// end after its last client left. 0 is DefaultFinishBytes.
-	FinishBytes int64
 	// TLS is the configuration for https origins; nil verifies against the
 	// system's authorities.
 	TLS *tls.Config
@@ -69,7 +65,6 @@ func (o *Options) setDefaults() {
 	o.StallTimeout = orDefault(o.StallTimeout, DefaultStallTimeout)
 	o.MaxLifetime = orDefault(o.MaxLifetime, DefaultMaxLifetime)
 	o.MaxFillBytes = orDefault(o.MaxFillBytes, DefaultMaxFillBytes)
-	o.FinishBytes = orDefault(o.FinishBytes, DefaultFinishBytes)
 }
 
 func (o *Options) validate() error {
@@ -80,7 +75,7 @@ func (o *Options) validate() error {
 	if tokenLen(o.Name) != len(o.Name) || isDigit(o.Name[0]) {
 		errs = append(errs, fmt.Errorf("proxy: name %q is not a token that begins with a letter", o.Name))
 	}
-	if o.StallTimeout < 0 || o.MaxLifetime < 0 || o.MaxFillBytes < 0 || o.FinishBytes < 0 {
+	if o.StallTimeout < 0 || o.MaxLifetime < 0 || o.MaxFillBytes < 0 {
 		errs = append(errs, errors.New("proxy: limits must not be negative"))
 	}
 	return errors.Join(errs...)
@@ -107,6 +102,7 @@ type Proxy struct {
 	fills, fillBytes, waiters atomic.Int64
 
 	indexLocks [64]sync.Mutex // by base key; held while an index is changed
+	partLocks  [64]sync.Mutex // by base key; held while a part joins what is stored
 
 	// mu guards the fields below. No other lock is taken while it is held but a
 	// flight's, and nothing is called that waits.
@@ -180,44 +176,58 @@ func (p *Proxy) ServeTold(x Exchange, out *Outcome) {
 }
 
 func (p *Proxy) serve(st *state) {
+	if !p.arrive(st) {
+		return
+	}
+	switch method := st.x.Method(); {
+	case method != http.MethodGet && method != http.MethodHead:
+		p.pass(st, fwdMethod)
+	case st.bypasses():
+		p.pass(st, fwdBypass)
+	default:
+		p.serveCached(st)
+	}
+}
+
+// bypasses reports whether a GET or HEAD goes past the cache.
+func (st *state) bypasses() bool {
+	return st.out.Pass || len(st.key) > maxBaseKey || st.x.ContentLength() != 0
+}
+
+// arrive finds the site of a request, lets it through the gate, asks the policy
+// and makes the key. It reports false if the request has had its answer.
+func (p *Proxy) arrive(st *state) bool {
 	x := st.x
 	st.target = x.Target()
 	st.host, st.name = splitHost(st.host[:0], x.Host(), st.scheme)
 	if st.site = p.table.Load().find(st.name, st.target); st.site == nil {
 		p.refuse(st, failMisdirected, how{neither: true})
-		return
+		return false
 	}
 	method := x.Method()
 	switch {
 	case method == http.MethodConnect:
 		p.refuse(st, failConnect, how{neither: true})
-		return
+		return false
 	case method == http.MethodTrace:
 		p.refuse(st, failMethod, how{neither: true})
-		return
+		return false
 	case !validTarget(text(st.target)), !validHost(st.host):
 		p.refuse(st, failTarget, how{neither: true})
-		return
+		return false
 	}
 	if !p.enter(st) {
-		return
+		return false
 	}
 	if p.o.Policy == nil {
 		p.editOwn(st)
 	} else if !p.route(st) {
-		return
+		return false
 	}
 	var at, end int
 	st.key, at, end = st.site.appendKey(st.key[:0], st.scheme, st.host, st.target, st.out.Key)
 	st.url = st.key[at:end]
-	switch {
-	case method != http.MethodGet && method != http.MethodHead:
-		p.pass(st, fwdMethod)
-	case st.out.Pass, len(st.key) > maxBaseKey, x.ContentLength() != 0:
-		p.pass(st, fwdBypass)
-	default:
-		p.serveCached(st)
-	}
+	return true
 }
 
 // route asks the policy. It reports false if the request has had its answer.
@@ -289,6 +299,9 @@ func (p *Proxy) serveCached(st *state) {
 // sendFound answers with what is stored if it may be used now, and releases it.
 // It reports false if the origin must be asked.
 func (p *Proxy) sendFound(st *state, f *found) bool {
+	if f.meta.flags()&metaParted != 0 && !p.enough(st, f) {
+		return false
+	}
 	fr := f.meta.freshness()
 	now := p.o.Now()
 	use := fr.usable(now, f.hit.Stale)
@@ -305,8 +318,12 @@ func (p *Proxy) sendFound(st *state, f *found) bool {
 	default:
 		p.m.hits.Inc()
 	}
-	defer f.hit.Release()
-	r := reply{meta: f.meta, content: f.hit.View.Content(), how: how{hasTTL: true, ttl: fr.lifetime - fr.age(now), source: f.hit.Source}}
+	defer p.letGo(f)
+	if !p.hold(st.x.Context(), f) {
+		p.refuse(st, failMemory, how{neither: true, detail: "memory"})
+		return true
+	}
+	r := reply{meta: f.meta, content: f.hit.View.Content(), how: how{hasTTL: true, ttl: fr.lifetime - fr.age(now), source: f.hit.Source}, stored: f.hit.View}
 	p.send(st, &r)
 	return true
 }

@@ -17,12 +17,16 @@ type seeker struct {
 
 // found is what is stored. If ok, hit is to be released.
 type found struct {
-	ok      bool
-	hit     tiers.Hit
-	meta    meta
-	reason  string // fwdURIMiss or fwdVary, if not ok
-	indexed bool   // the base key holds a variants index
-	failed  bool   // the store could not be asked
+	ok       bool
+	hit      tiers.Hit
+	meta     meta
+	reason   string // fwdURIMiss or fwdVary, if not ok
+	indexed  bool   // the base key holds a variants index
+	failed   bool   // the store could not be asked
+	partial  bool   // what is stored of an object in parts is not enough
+	whole    bool   // if partial: it is small and better asked for whole
+	reserved int64  // bytes of Proxy.fillBytes, see hold
+	hole     int64  // if partial: from here on it is gone; -1 if that is not known
 }
 
 // why is the reason for which the origin is asked.

@@ -1,11 +1,11 @@
 package proxy
 
 import (
-	"bytes"
-	"crypto/rand"
-	"fmt"
+	"io"
 	"net/http"
 	"strconv"
+
+	"github.com/edgenode/edgenode/tiers/item"
 )
 
 // A reply is a whole answer on its way to a client.
@@ -16,6 +16,8 @@ type reply struct {
 	// block replaces the stored lines, for the client whose request fetched the
 	// answer: it gets what is withheld from others, and the origin's Age.
 	block []byte
+	// stored is the record that content is part of; only objects in parts need it.
+	stored item.View
 }
 
 // send answers from a stored or just stored answer: conditions, then ranges,
@@ -23,6 +25,10 @@ type reply struct {
 func (p *Proxy) send(st *state, r *reply) {
 	m := r.meta
 	status := m.status()
+	if m.flags()&metaParted != 0 {
+		p.sendParted(st, r)
+		return
+	}
 	if status >= 200 && status < 300 && (st.cond.any || st.cond.ranges != nil) {
 		if p.sendPart(st, r) {
 			return
@@ -61,8 +67,37 @@ func (p *Proxy) appendAge(dst []byte, m meta) []byte {
 // sendPart answers 304, 412, 206 or 416 if the request's conditions and ranges
 // say so. It reports false if the whole answer is due.
 func (p *Proxy) sendPart(st *state, r *reply) bool {
-	now := p.o.Now()
-	switch st.cond.evaluate(r.meta, now) {
+	if p.sendUnmet(st, r) {
+		return true
+	}
+	size := int64(len(r.content))
+	spans, none := p.wants(st, r.meta, size)
+	switch {
+	case none:
+		p.sendUnsatisfiable(st, r, size)
+	case len(spans) == 0:
+		return false
+	case len(spans) == 1:
+		p.m.ranges.Inc()
+		p.sendPartHead(st, r, spans[0], size)
+		p.sent(st.x.Send(r.content[spans[0].first : spans[0].last+1]))
+	default:
+		p.m.ranges.Inc()
+		p.sendMultipart(st, r, spans, size, func(w io.Writer, s span) error {
+			_, err := w.Write(r.content[s.first : s.last+1])
+			return err
+		})
+	}
+	return true
+}
+
+// sendUnmet answers 304 or 412 if the request's conditions say so, which speak
+// of an answer of 2xx.
+func (p *Proxy) sendUnmet(st *state, r *reply) bool {
+	if status := r.meta.status(); !st.cond.any || status < 200 || status > 299 {
+		return false
+	}
+	switch st.cond.evaluate(r.meta, p.o.Now()) {
 	case http.StatusNotModified:
 		p.sendNotModified(st, r)
 		return true
@@ -74,72 +109,7 @@ func (p *Proxy) sendPart(st *state, r *reply) bool {
 		p.sent(st.x.Send(nil))
 		return true
 	}
-	if st.cond.ranges == nil || r.meta.status() != http.StatusOK || st.x.Method() != http.MethodGet || !st.cond.mayRange(r.meta, now) {
-		return false
-	}
-	spans, ok := parseRanges(st.cond.ranges, int64(len(r.content)))
-	if !ok {
-		return false
-	}
-	p.m.ranges.Inc()
-	switch len(spans) {
-	case 0:
-		st.x.Status(http.StatusRequestedRangeNotSatisfiable)
-		st.x.Add("Content-Range", "bytes */"+strconv.Itoa(len(r.content)))
-		st.tell(&r.how)
-		st.scratch = p.appendStatus(st.scratch[:0], st.site, &r.how, r.meta.note())
-		st.x.AddBlock(st.scratch)
-		p.sent(st.x.Send(nil))
-	case 1:
-		st.x.Status(http.StatusPartialContent)
-		p.sendFields(st, r)
-		st.x.Add("Content-Range", contentRange(spans[0], len(r.content)))
-		p.sent(st.x.Send(r.content[spans[0].first : spans[0].last+1]))
-	default:
-		p.sendMultipart(st, r, spans)
-	}
-	return true
-}
-
-func contentRange(s span, size int) string {
-	return fmt.Sprintf("bytes %d-%d/%d", s.first, s.last, size)
-}
-
-// sendMultipart answers several ranges (RFC 9110 §14.6). The boundary is random:
-// content cannot be made to hold it.
-func (p *Proxy) sendMultipart(st *state, r *reply, spans []span) {
-	block := r.block
-	if block == nil {
-		block = r.meta.block()
-	}
-	kind := string(st.sentAs("content-type", lookupLine(block, "Content-Type")))
-	boundary := rand.Text()
-	var body bytes.Buffer
-	for _, s := range spans {
-		fmt.Fprintf(&body, "\r\n--%s\r\n", boundary)
-		if kind != "" {
-			fmt.Fprintf(&body, "Content-Type: %s\r\n", kind)
-		}
-		fmt.Fprintf(&body, "Content-Range: %s\r\n\r\n", contentRange(s, len(r.content)))
-		body.Write(r.content[s.first : s.last+1])
-	}
-	fmt.Fprintf(&body, "\r\n--%s--\r\n", boundary)
-	part := *r
-	var kept []byte
-	eachLine(block, func(name, _, line []byte) bool {
-		if !equalFold(name, "content-type") {
-			kept = append(kept, line...)
-		}
-		return true
-	})
-	if r.block == nil {
-		kept = p.appendAge(kept, r.meta)
-	}
-	part.block = kept
-	st.x.Status(http.StatusPartialContent)
-	p.sendFields(st, &part)
-	st.x.Add("Content-Type", "multipart/byteranges; boundary="+boundary)
-	p.sent(st.x.Send(body.Bytes()))
+	return false
 }
 
 // sendNotModified sends what RFC 9110 §15.4.5 asks of a 304, and fields that

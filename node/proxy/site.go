@@ -23,6 +23,8 @@ const (
 	DefaultIdleTimeout      = 55 * time.Second
 	DefaultMaxConnections   = 512
 	DefaultMaxObjectBytes   = 16 << 20
+	DefaultChunkBytes       = 1 << 20
+	DefaultFinishFillBytes  = 1 << 20
 	DefaultStaleOnError     = time.Hour
 	DefaultKeep             = 24 * time.Hour
 	DefaultVariantsMax      = 64
@@ -76,9 +78,17 @@ type Site struct {
 	Pool       string
 	Tiers      item.Tiers // 0 is L1 and L2
 
-	SetCookie      string   // "" is CookieStrict
-	CacheStatus    string   // "" is StatusFull
-	MaxObjectBytes int64    // 0 is DefaultMaxObjectBytes
+	SetCookie      string // "" is CookieStrict
+	CacheStatus    string // "" is StatusFull
+	MaxObjectBytes int64  // of what is stored whole; 0 is DefaultMaxObjectBytes
+
+	// ChunkBytes is above which size an answer with a strong ETag is stored in
+	// segments, of this size, whatever its length. 0 is DefaultChunkBytes.
+	ChunkBytes int64
+	// FinishFillBytes is below how many missing bytes an answer is fetched to its
+	// end after its last client left. 0 is DefaultFinishFillBytes; negative is none.
+	FinishFillBytes int64
+
 	TargetedFields []string // nil is Edgenode-Cache-Control, CDN-Cache-Control
 
 	// DefaultLifetime gives a lifetime to answers of a status without freshness
@@ -162,6 +172,8 @@ func (s Site) withDefaults() Site {
 	s.SetCookie = orDefault(s.SetCookie, CookieStrict)
 	s.CacheStatus = orDefault(s.CacheStatus, StatusFull)
 	s.MaxObjectBytes = orDefault(s.MaxObjectBytes, DefaultMaxObjectBytes)
+	s.ChunkBytes = orDefault(s.ChunkBytes, DefaultChunkBytes)
+	s.FinishFillBytes = max(orDefault(s.FinishFillBytes, DefaultFinishFillBytes), 0)
 	if s.TargetedFields == nil {
 		s.TargetedFields = []string{"Edgenode-Cache-Control", "CDN-Cache-Control"}
 	}
@@ -186,6 +198,7 @@ func (s Site) validate() error {
 	f(slices.Contains([]string{CookieStrict, CookieRFC, CookieNever}, s.SetCookie), "unknown set_cookie %q", s.SetCookie)
 	f(slices.Contains([]string{StatusFull, StatusShort, StatusOff}, s.CacheStatus), "unknown cache_status %q", s.CacheStatus)
 	f(s.MaxObjectBytes > 0, "max_object_bytes is %d, must be positive", s.MaxObjectBytes)
+	f(s.ChunkBytes > 0, "chunk_bytes is %d, must be positive", s.ChunkBytes)
 	f(s.VariantsMax > 0 && s.VariantsMax <= maxVariants, "variants_max is %d, allowed are 1 to %d", s.VariantsMax, maxVariants)
 	f(s.Rate >= 0 && s.Burst >= 0, "rate and burst must not be negative")
 	if _, _, no := edit.Admit(s.Edits, nil); no.Count > 0 {
