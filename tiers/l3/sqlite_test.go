@@ -343,9 +343,9 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-var writeGolden = flag.Bool("golden", false, "write testdata/v1.db.gz anew; only while schema 1 is not released")
+var writeGolden = flag.Bool("golden", false, "write testdata/v2.db.gz anew; only while schema 2 is not released")
 
-const goldenPath = "testdata/v1.db.gz"
+const goldenPath = "testdata/v2.db.gz" // the newest
 
 func goldenRecords() ([]item.View, item.Rule) {
 	return []item.View{
@@ -358,15 +358,24 @@ func goldenRecords() ([]item.View, item.Rule) {
 		}
 }
 
-// A file of schema 1, written by the first version, is read as it was meant.
+// A file of each schema, written by its first version, is read as it was meant,
+// and migrated.
 func TestGoldenFile(t *testing.T) {
+	if *writeGolden {
+		records, rule := goldenRecords()
+		writeGoldenFile(t, filepath.Join(t.TempDir(), "l3.db"), records, rule)
+	}
+	for _, golden := range []string{"testdata/v1.db.gz", goldenPath} {
+		t.Run(filepath.Base(golden), func(t *testing.T) { goldenFile(t, golden) })
+	}
+}
+
+func goldenFile(t *testing.T, golden string) {
 	path := filepath.Join(t.TempDir(), "l3.db")
 	records, rule := goldenRecords()
-	if *writeGolden {
-		writeGoldenFile(t, path, records, rule)
-	}
-	unzip(t, goldenPath, path)
+	unzip(t, golden, path)
 	s := openSQLite(t, path)
+	nodes(t, s)
 	for _, want := range records {
 		if got := get(t, s, want.Key()); string(got) != string(want) {
 			t.Errorf("got  %q\nwant %q", got, want)
