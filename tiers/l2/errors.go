@@ -82,6 +82,8 @@ func (s *Store) mark(ctx context.Context, err error) error {
 		return refusal(err)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case errors.Is(err, redis.ErrPoolTimeout): // no connection has failed
+		return fmt.Errorf("%w: all connections are in use: %w", ErrUnavailable, err)
 	}
 	s.servers.broken.Store(true)
 	switch {

@@ -197,12 +197,14 @@ func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.It
 
 // URL returns the redis:// address of database 0, with the password if there
 // is one.
-func (s *Server) URL() string {
-	u := url.URL{Scheme: "redis", Host: s.Addr(), Path: "/0"}
-	if s.opts.Password != "" {
-		u.User = url.UserPassword("", s.opts.Password)
+func (s *Server) URL() string { return "redis://" + s.opts.userinfo() + s.Addr() + "/0" }
+
+// userinfo returns ":password@", or "" if there is none.
+func (o *Options) userinfo() string {
+	if o.Password == "" {
+		return ""
 	}
-	return u.String()
+	return url.UserPassword("", o.Password).String() + "@"
 }
 
 // Pid returns the id of the running process.

@@ -55,7 +55,7 @@ func (s *SentinelSet) sentinelFile(t testing.TB, o Options) string {
 
 // URL returns the address of the set for the client: redis+sentinel://.
 func (s *SentinelSet) URL() string {
-	return "redis+sentinel://" + s.Sentinel.Addr() + "/" + s.Name + "/0"
+	return "redis+sentinel://" + s.Master.opts.userinfo() + s.Sentinel.Addr() + "/" + s.Name + "/0"
 }
 
 // Current returns the server that the sentinel names as master now.
@@ -138,5 +138,5 @@ func (c *Cluster) URL() string {
 	for _, s := range c.Nodes {
 		hosts = append(hosts, s.Addr())
 	}
-	return "redis+cluster://" + strings.Join(hosts, ",")
+	return "redis+cluster://" + c.Nodes[0].opts.userinfo() + strings.Join(hosts, ",")
 }
