@@ -68,7 +68,7 @@ func (c *conditions) mayRange(m meta, now int64) bool {
 // matches etag.
 func listMatches(list, etag []byte, match func(a, b []byte) bool) bool {
 	list = bytes.Trim(list, " \t")
-	if string(list) == "*" {
+	if string(list) == "*" || len(etag) > 0 && match(list, etag) { // the latter also without quotes
 		return true
 	}
 	for len(list) > 0 {

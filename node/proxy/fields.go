@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -86,6 +87,9 @@ func (p *Proxy) upstreamFields(st *state, r *request) http.Header {
 	h["X-Forwarded-For"] = []string{strings.Join(forwarded, ", ")}
 	h["X-Forwarded-Proto"] = []string{r.scheme}
 	h["X-Forwarded-Host"] = []string{r.host}
+	if r.method == http.MethodOptions {
+		countDown(h)
+	}
 	if st.trailers {
 		h["Te"], h["Connection"] = []string{"trailers"}, []string{"TE"}
 	}
@@ -99,6 +103,27 @@ func (p *Proxy) upstreamFields(st *state, r *request) http.Header {
 		h["Accept-Encoding"] = []string{string(codings(nil, strings.Join(lines, ",")))}
 	}
 	return h
+}
+
+// countDown lowers Max-Forwards, which counts for OPTIONS only (RFC 9110 §7.6.2);
+// TRACE is never forwarded.
+func countDown(h http.Header) {
+	lines := h["Max-Forwards"]
+	if len(lines) != 1 {
+		return
+	}
+	if n, ok := deltaSeconds(lines[0]); ok && n > 0 {
+		h["Max-Forwards"] = []string{strconv.FormatInt(n-1, 10)}
+	}
+}
+
+// lastHop reports an OPTIONS that must not go further.
+func (st *state) lastHop() bool {
+	if st.x.Method() != http.MethodOptions {
+		return false
+	}
+	n, ok := deltaSeconds(string(st.x.Header("Max-Forwards")))
+	return ok && n == 0
 }
 
 // conditionalFields are those that speak of what the client has.

@@ -180,6 +180,10 @@ func (p *Proxy) serve(st *state) {
 		return
 	}
 	switch method := st.x.Method(); {
+	case st.lastHop():
+		st.x.Status(http.StatusNoContent)
+		st.x.Add("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+		p.sendOwn(st, how{neither: true, detail: "max-forwards"}, nil)
 	case method != http.MethodGet && method != http.MethodHead:
 		p.pass(st, fwdMethod)
 	case st.bypasses():

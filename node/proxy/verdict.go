@@ -307,6 +307,16 @@ func (f *freshness) usable(now int64, softly bool) usability {
 	return useNot
 }
 
+// isError reports what stale-if-error speaks of (RFC 5861 §4): no whole answer, 0,
+// or one of four statuses.
+func isError(status int) bool {
+	switch status {
+	case 0, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
+}
+
 // standsIn reports whether an answer may stand in for one that could not be
 // had: status is 0 for no whole answer, else the origin's 5xx.
 func (s *site) standsIn(f *freshness, now int64, status int) bool {
@@ -314,7 +324,7 @@ func (s *site) standsIn(f *freshness, now int64, status int) bool {
 		return false
 	}
 	window := int64(0)
-	if f.flags&metaIfError != 0 {
+	if f.flags&metaIfError != 0 && isError(status) {
 		window = f.ifError
 	}
 	if status == 0 || s.StaleOn5xx {
