@@ -280,6 +280,7 @@ func proxySites(cfg *config.Config) []proxy.Site {
 		sites = append(sites, proxy.Site{
 			Name: s.Name, Hosts: s.Hosts, PathPrefix: s.PathPrefix, Pool: s.Pool, Tiers: tierSet(s.Tiers),
 			SetCookie: s.SetCookie, CacheStatus: s.CacheStatus, MaxObjectBytes: int64(s.MaxObjectBytes),
+			ChunkBytes: int64(s.ChunkBytes), FinishFillBytes: sizeOrNegative(s.FinishFillBytes),
 			TargetedFields: s.TargetedFields, DefaultLifetime: s.DefaultLifetime,
 			StaleOnError: noneBelow(s.StaleOnError.Std()), StaleOn5xx: s.StaleOn5xx, Keep: noneBelow(s.Keep.Std()),
 			IgnoreQuery: s.IgnoreQuery, SortQuery: s.SortQuery, HonourRequestDirectives: s.HonourRequestDirectives,
@@ -319,6 +320,14 @@ func errorPages(s *config.Site) map[string]proxy.Page {
 func siteEdits(s *config.Site) []edit.Edit {
 	request, response := proxy.Header(s.Headers.Request), proxy.Header(s.Headers.Response)
 	return append(request.Edits(false), response.Edits(true)...)
+}
+
+// sizeOrNegative is orNegative for sizes.
+func sizeOrNegative(n config.Size) int64 {
+	if n == 0 {
+		return -1
+	}
+	return int64(n)
 }
 
 // tierSet returns the tiers that the configuration, already checked, names.

@@ -251,6 +251,13 @@ func (k *checker) siteCache(path string, s *Site) {
 		k.add(path+".max_object_bytes", fmt.Sprintf("more than a quarter of l1_max_bytes (%v)", k.c.L1MaxBytes),
 			"raise l1_max_bytes or lower max_object_bytes")
 	}
+	if !k.isSet(path + ".chunk_bytes") {
+		s.ChunkBytes = min(s.ChunkBytes, k.c.MaxPayloadBytes)
+	}
+	if s.ChunkBytes > k.c.MaxPayloadBytes {
+		k.add(path+".chunk_bytes", fmt.Sprintf("more than max_payload_bytes (%v)", k.c.MaxPayloadBytes),
+			"raise max_payload_bytes or lower chunk_bytes")
+	}
 	for i, f := range s.TargetedFields {
 		if !isFieldName(f) {
 			k.add(k.elem(path+".targeted_fields", i), "not a field name", "write one such as \"CDN-Cache-Control\"")

@@ -75,6 +75,8 @@ const (
 	DefaultSetCookie      = "strict"
 	DefaultCacheStatus    = "full"
 	DefaultMaxObjectBytes = 16 * MiB
+	DefaultChunkBytes     = MiB
+	DefaultFinishFill     = MiB
 	DefaultStaleOnError   = Duration(time.Hour)
 	DefaultKeep           = Duration(24 * time.Hour)
 	DefaultVariantsMax    = 64
@@ -177,6 +179,8 @@ func (s *Site) setDefaults() {
 	s.SetCookie = DefaultSetCookie
 	s.CacheStatus = DefaultCacheStatus
 	s.MaxObjectBytes = DefaultMaxObjectBytes
+	s.ChunkBytes = DefaultChunkBytes
+	s.FinishFillBytes = DefaultFinishFill
 	s.TargetedFields = []string{"Edgenode-Cache-Control", "CDN-Cache-Control"}
 	s.StaleOnError = DefaultStaleOnError
 	s.Keep = DefaultKeep

@@ -53,7 +53,8 @@ func TestFaults(t *testing.T) {
 	f(site+"headers.request.set = { Via = \"x\" }", "9: site[0].headers.request.set.Via", "cannot be set")
 	f(site+"headers.response.set = { X-A = \"a\\nb\" }", "9: site[0].headers.response.set.X-A", "cannot be set")
 	f(site+"headers.response = { set = { X-A = \"1\" }, remove = [\"x-a\"] }", "9: site[0].headers.response.remove[0]", "changed twice")
-	f(site+"chunk_bytes = 1", "9: site[0].chunk_bytes", "stored whole")
+	f(site+"chunk_bytes = 1", "9: site[0].chunk_bytes", "out of range: from 64KiB to 64MiB")
+	f(site+"chunk_bytes = \"64MiB\"", "9: site[0].chunk_bytes", "more than max_payload_bytes")
 	f(site+"tiers = [\"l1\", \"l2\"]", "9: site[0].tiers[1]", "no Redis", `write tiers = ["l1"]`)
 
 	// Kinds, units, ranges.

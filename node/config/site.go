@@ -88,7 +88,14 @@ type Site struct {
 	SetCookie string `toml:"set_cookie" reload:"yes" oneof:"strict rfc never"`
 	// CacheStatus is how much the Cache-Status field (RFC 9211) tells.
 	CacheStatus string `toml:"cache_status" reload:"yes" oneof:"full short off"`
-	// MaxObjectBytes is the largest answer that is stored; larger ones stream.
+	// ChunkBytes is above which size an answer with a strong ETag is stored in
+	// segments of this size, whatever its length. At most MaxPayloadBytes.
+	ChunkBytes Size `toml:"chunk_bytes" reload:"yes" range:"64KiB..64MiB"`
+	// FinishFillBytes is below how many missing bytes an answer is fetched to its
+	// end after its last client left. 0B ends the fetch at once.
+	FinishFillBytes Size `toml:"finish_fill_bytes" reload:"yes" range:"0B..1TiB"`
+	// MaxObjectBytes is the largest answer that is stored whole; larger ones are
+	// stored in segments if they have a strong ETag, else they stream.
 	// Unless it is set, it is no more than a quarter of Config.L1MaxBytes.
 	MaxObjectBytes Size `toml:"max_object_bytes" reload:"yes" range:"1KiB..1TiB"`
 	// TargetedFields are the targeted cache control fields (RFC 9213) that are

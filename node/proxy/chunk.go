@@ -17,8 +17,8 @@ import (
 
 // Kinds of stored records that belong to an answer in parts.
 const (
-	kindManifest = 3
-	kindSegment  = 4
+	kindManifest = 5
+	kindSegment  = 6
 )
 
 const (

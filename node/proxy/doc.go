@@ -57,7 +57,7 @@
 //	                                  names of Vary, note
 //
 // Flags: 1 no-cache, 2 never stale, 4 lifetime guessed, 8 stale-if-error given,
-// 16 answer to a POST. The version of the item is the fetch's stamp, its expiry
+// 16 answer to a POST, 32 in parts. The version of the item is the fetch's stamp, its expiry
 // is freshness + the largest stale window + keep.
 //
 // Where answers have Vary, the base key holds an index with empty content:
@@ -68,6 +68,25 @@
 //	4 u32 variants                   language hash, u64 number of its spec, i64
 //	8 i64 expires, Unix ms           stored, i64 expires, both Unix ms
 //
+// Where an answer is in parts, its flags have 32 and its content is a manifest,
+// whose version is that of the record:
+//
+//	0 u8  format = 1          16 i64 chunk size, bytes
+//	1 u8  kind = 5            24 u64 generation: the stamp of the first fetch
+//	2 u16 zero                32     runs, 16 bytes each, ascending and apart:
+//	4 u32 runs                       i64 first byte, i64 byte behind the last
+//	8 i64 length of the whole, -1 unknown
+//
+// A run is stored in segments that begin at its first byte and at multiples of
+// the chunk size, each an item: its key is 'c', the first half of SHA-256 over
+// the record's key after its namespace, the generation and the first byte, both
+// as big endian u64; its metadata u8 format = 1, u8 kind = 6, six zeros, the
+// generation and the first byte; its content at least the bytes that the run
+// names. A segment is only reachable through a manifest: what a purge, an expiry
+// or a newer record takes from view is gone with it. It has the tags of the
+// record too, so that a purge frees its room, and outlives the record it was
+// stored with, so that a 304 renews the record alone.
+//
 // A variant's hash is the first half of SHA-256 over its spec and, for each
 // name, u8 1 and u32 length and the normalised value, or five zeros if the
 // request has no such field. The language hash has, in place of Accept-Language,
@@ -76,6 +95,7 @@
 //
 // # Locks
 //
-// Proxy.mu before flight.mu. An index lock is taken with neither held. The
-// engine is called with no lock held but an index lock.
+// Proxy.mu before flight.mu before packer.mu. A part lock before an index lock;
+// both are taken with none of the others held. The engine is called with no lock
+// held but these two.
 package proxy
