@@ -17,7 +17,8 @@ const (
 	None    Kind = iota
 	Before       // an error; nothing was done
 	After        // an error, as of a time limit; all was done
-	Slow         // an answer, but late; an error if the caller gave up before, and nothing was done
+	Slow         // done late; an error if the caller gave up before, and nothing was done
+	Late         // done at once, answered late; an error if the caller gave up before
 	Swallow      // Apply says that it went well, and has lost rows
 	Reject       // Apply refuses the batch for one row of it
 	Empty        // L2 is there again, and has forgotten everything
@@ -26,14 +27,14 @@ const (
 	numKinds
 )
 
-var kindNames = [numKinds]string{"none", "error before", "error after", "slow", "swallow", "reject", "empty", "stale", "down"}
+var kindNames = [numKinds]string{"none", "error before", "error after", "slow", "late", "swallow", "reject", "empty", "stale", "down"}
 
 func (k Kind) String() string { return kindNames[k] }
 
 // A Fault strikes one call.
 type Fault struct {
 	Kind  Kind
-	Delay time.Duration // before the call does anything; for Slow, and for After: before the error
+	Delay time.Duration // for Slow before the call does anything, for After and Late before its answer
 }
 
 // Faults are those of one backend. The zero value has none. It is safe for
@@ -67,6 +68,13 @@ func (f *Faults) Plan(call string, fault Fault) {
 		f.planned = map[string][]Fault{}
 	}
 	f.planned[call] = append(f.planned[call], fault)
+}
+
+// Unplan forgets what was planned for calls of that name.
+func (f *Faults) Unplan(call string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.planned, call)
 }
 
 // RejectRows has writes refuse rows for which bad is true, until it is set to
@@ -123,11 +131,14 @@ func (f *Faults) enter(ctx context.Context, call string) (Fault, error) {
 // leave is to be called when the effect of a call has taken place. It returns
 // the error of a call whose answer is lost.
 func (f *Faults) leave(ctx context.Context, call string, fault Fault) error {
-	if fault.Kind != After {
+	if fault.Kind != After && fault.Kind != Late {
 		return nil
 	}
 	if err := sleep(ctx, fault.Delay); err != nil {
 		return fmt.Errorf("memstore: %s: %w", call, err)
+	}
+	if fault.Kind == Late {
+		return nil
 	}
 	return f.fail(call, fault)
 }

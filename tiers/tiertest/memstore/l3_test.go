@@ -320,7 +320,8 @@ func TestFaultsOfL3(t *testing.T) {
 		s.Heal()
 		f(memstore.Fault{Kind: memstore.After, Delay: time.Second}, true, "error after=x")
 		f(memstore.Fault{Kind: memstore.Slow, Delay: time.Minute}, false, "error after=x", "slow=x")
-		if got := time.Since(start); got != time.Minute+time.Second {
+		f(memstore.Fault{Kind: memstore.Late, Delay: time.Minute}, false, "error after=x", "late=x", "slow=x")
+		if got := time.Since(start); got != 2*time.Minute+time.Second {
 			t.Errorf("all took %v", got)
 		}
 		s.Plan("Apply", memstore.Fault{Kind: memstore.Slow, Delay: time.Minute})
@@ -329,7 +330,7 @@ func TestFaultsOfL3(t *testing.T) {
 		if _, err := apply(s, ctx, put("late", "x", 9)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("given up: %v", err)
 		}
-		holds(t, s, "error after=x", "slow=x")
+		holds(t, s, "error after=x", "late=x", "slow=x")
 	})
 }
 
