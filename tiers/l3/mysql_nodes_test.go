@@ -54,12 +54,13 @@ func TestTwoNodesConverge(t *testing.T) {
 		for range width {
 			batch = append(batch, next(r.IntN(keys)))
 		}
-		for _, v := range batch { // sometimes two nodes have the same write
+		for _, v := range batch {
 			apply(t, want, v)
 		}
 		plans[i%writers] = append(plans[i%writers], batch)
-		if r.IntN(4) == 0 {
-			plans[r.IntN(writers)] = append(plans[r.IntN(writers)], batch)
+		if r.IntN(4) == 0 { // two nodes have the same writes
+			w := r.IntN(writers)
+			plans[w] = append(plans[w], batch)
 		}
 	}
 	var group sync.WaitGroup
