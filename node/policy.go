@@ -251,16 +251,21 @@ func (p sitePolicy) Route(in *proxy.RouteInput, out *proxy.RouteDecision) {
 	v := p.verdicts.Get().(*verdict)
 	defer p.verdicts.Put(v)
 	defer v.end()
+	if !p.hooks.host.Route(p.routeRequest(v, in), &v.out) {
+		return
+	}
+	siteDecision(&v.out, out)
+}
+
+// routeRequest is what route hooks are asked about a request of a site.
+func (p sitePolicy) routeRequest(v *verdict, in *proxy.RouteInput) *hooks.Request {
 	x := in.Request
 	req := v.begin(p.hooks, x.Method(), x.Client(), in.Scheme)
 	v.asked(x)
 	v.key = append(append(append(append(v.key[:0], in.Scheme...), "://"...), in.Host...), in.Target...)
 	req.Operation, req.Site, req.Key = operationOf(req.Method), in.Site, v.key
 	req.ContentBytes, req.Tiers, req.Flags = bytesLeft(x.ContentLength()), tiersOr(in.Tiers), req.Flags|abi.FlagSite
-	if !p.hooks.host.Route(req, &v.out) {
-		return
-	}
-	siteDecision(&v.out, out)
+	return req
 }
 
 // operationOf says what a request of a site does: what is not known to be safe

@@ -78,11 +78,13 @@ func (p *Proxy) enter(st *state) bool {
 	switch {
 	case within(g.Deny, client), len(g.Allow) > 0 && !within(g.Allow, client), purge && !within(g.PurgeACL, client):
 		p.turnAway(st, failAddress)
-	case purge:
+	case purge && st.asked == nil:
 		p.purge(st)
 	case p.redirected(st):
 	case g.Maintenance:
 		p.turnAway(st, failMaintenance)
+	case st.asked != nil: // a question costs nothing of the client's share
+		return true
 	default:
 		wait := st.site.limits.take(client, p.o.Now())
 		if wait == 0 {

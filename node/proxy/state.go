@@ -32,6 +32,8 @@ type state struct {
 	trailers bool // the request has TE: trailers
 	pragma   bool // the request has Pragma: no-cache (RFC 9111 §5.4)
 
+	asked *probe // the request is only a question; nil for a real one
+
 	told *Outcome // filled in with the answer; nil if nobody asks
 
 	refetch  bool // the request's directives refuse what is stored
