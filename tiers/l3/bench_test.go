@@ -8,12 +8,15 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/l3"
+	"github.com/edgenode/edgenode/tiers/tiertest/mariadbtest"
+	"github.com/go-sql-driver/mysql"
 )
 
 const (
@@ -57,6 +60,121 @@ func BenchmarkApply(b *testing.B) {
 		b.Run(kind+"/plain", func(b *testing.B) { benchApply(b, kind == "over", newPlain(b)) })
 		b.Run(kind+"/store", func(b *testing.B) { benchApply(b, kind == "over", benchStore{newStore(b)}) })
 	}
+}
+
+// BenchmarkServerApply is BenchmarkApply on a MariaDB server on this machine:
+// "plain" inserts rows by prepared statements of 100, as one writes them by
+// hand.
+func BenchmarkServerApply(b *testing.B) {
+	for _, kind := range []string{"new", "over"} {
+		b.Run(kind+"/plain", func(b *testing.B) { benchApply(b, kind == "over", newPlainServer(b)) })
+		b.Run(kind+"/store", func(b *testing.B) { benchApply(b, kind == "over", benchStore{newMariaDB(b)}) })
+	}
+}
+
+// plainServer is the plain way: database/sql on the same tables of a server.
+type plainServer struct {
+	db  *sql.DB
+	seq int
+}
+
+func newPlainServer(b *testing.B) *plainServer {
+	url := database(b)
+	openURL(b, url) // for the tables
+	c := mysql.NewConfig()
+	c.User, c.Passwd, c.Net, c.Addr = mariadbtest.User, mariadbtest.Password, "tcp", mariadbtest.Shared(b).Addr()
+	c.DBName = url[strings.LastIndexByte(url, '/')+1:]
+	connector, err := mysql.NewConnector(c)
+	if err != nil {
+		b.Fatal(err)
+	}
+	db := sql.OpenDB(connector)
+	db.SetMaxOpenConns(1)
+	b.Cleanup(func() { db.Close() })
+	return &plainServer{db: db}
+}
+
+func (p *plainServer) apply(b *testing.B, batch []item.View) {
+	tx, err := p.db.Begin()
+	if err != nil {
+		b.Fatal(err)
+	}
+	insert := func(text, row, tail string, args [][]any) {
+		for part := range slices.Chunk(args, 100) {
+			if _, err := tx.Exec(text+row+strings.Repeat(","+row, len(part)-1)+tail, slices.Concat(part...)...); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	var rows, tags, changes [][]any
+	for _, v := range batch {
+		version, key, head := int64(v.Version()), []byte(v.Key()), []byte(v[:len(v)-len(v.Content())])
+		rows = append(rows, []any{key, version, version, version, v.UpdatedAt(), nil, 0, v.State(), head, v.Content()})
+		for t := range v.Tags {
+			tags = append(tags, []any{t, key})
+		}
+		p.seq++
+		changes = append(changes, []any{p.seq, int64(now), 1, version, key})
+	}
+	insert(`INSERT INTO edgenode_items (item_key, version, content_version, metadata_version, updated_at, expires_at, is_json, state, head, content) VALUES `,
+		"(?,?,?,?,?,?,?,?,?,?)", ` ON DUPLICATE KEY UPDATE version=VALUES(version), content_version=VALUES(content_version),
+		metadata_version=VALUES(metadata_version), updated_at=VALUES(updated_at), expires_at=VALUES(expires_at),
+		is_json=VALUES(is_json), state=VALUES(state), head=VALUES(head), content=VALUES(content)`, rows)
+	insert(`INSERT IGNORE INTO edgenode_tags (tag, item_key) VALUES `, "(?,?)", "", tags)
+	insert(`INSERT INTO edgenode_changes (seq, at, op, version, item_key) VALUES `, "(?,?,?,?,?)", "", changes)
+	if _, err := tx.Exec(`UPDATE edgenode_meta SET last_seq=?, max_version=?`, p.seq, p.seq); err != nil {
+		b.Fatal(err)
+	}
+	if err := tx.Commit(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkServerGet reads one of 10,000 rows of a MariaDB server: "plain" is a
+// prepared statement of database/sql for the same two columns.
+func BenchmarkServerGet(b *testing.B) {
+	s, p := benchStore{newMariaDB(b)}, newPlainServer(b)
+	var keys []item.Key
+	for _, batch := range benchBatches(10, false) {
+		s.apply(b, batch)
+		p.apply(b, batch)
+		for _, v := range batch {
+			keys = append(keys, v.Key())
+		}
+	}
+	b.Run("plain", func(b *testing.B) {
+		st, err := p.db.Prepare(`SELECT head, content FROM edgenode_items WHERE item_key = ?`)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer st.Close()
+		var head, content []byte
+		defer reportCPU(b, cpuTime(b))
+		for i := range b.N {
+			if err := st.QueryRow([]byte(keys[i*7919%len(keys)])).Scan(&head, &content); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("store", func(b *testing.B) {
+		var dst []byte
+		var err error
+		defer reportCPU(b, cpuTime(b))
+		for i := range b.N {
+			if dst, _, err = s.s.Get(context.Background(), keys[i*7919%len(keys)], dst[:0]); err != nil || len(dst) < benchContent {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("100 at once", func(b *testing.B) { // one op is one key
+		defer reportCPU(b, cpuTime(b))
+		for i := 0; i < b.N; i += 100 {
+			from := i * 7919 % (len(keys) - 100)
+			if err := s.s.GetMany(context.Background(), keys[from:from+100], func(int, item.View) error { return nil }); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
 
 type applier interface {

@@ -107,9 +107,6 @@ func writeFor(first statement, n, limit int) (statement, int) {
 	return first + statement(best), widths[best]
 }
 
-// isWide reports whether st is first in one of its widths.
-func isWide(st, first statement) bool { return st >= first && st < first+wide }
-
 // String returns the name in errors.
 func (st statement) String() string {
 	if st >= firstWide {
