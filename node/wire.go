@@ -285,6 +285,9 @@ func proxySites(cfg *config.Config) []proxy.Site {
 			StaleOnError: noneBelow(s.StaleOnError.Std()), StaleOn5xx: s.StaleOn5xx, Keep: noneBelow(s.Keep.Std()),
 			IgnoreQuery: s.IgnoreQuery, SortQuery: s.SortQuery, HonourRequestDirectives: s.HonourRequestDirectives,
 			AllowOverride:     s.AllowOverride,
+			HeuristicFraction: orNegativeFraction(s.HeuristicFraction), HeuristicMax: s.HeuristicMax.Std(),
+			StaleWhileRevalidate: s.StaleWhileRevalidate.Std(), KeyFields: s.KeyFields, KeyCookies: s.KeyCookies, Methods: s.Methods,
+			RawAcceptLanguage: !s.NormaliseAcceptLanguage,
 			RawAcceptEncoding: !s.NormaliseAcceptEncoding, VariantsMax: s.VariantsMax, WaitersMax: s.WaitersMax,
 			Gate: siteGate(s), ErrorPages: errorPages(s), Edits: siteEdits(s),
 		})
@@ -322,12 +325,20 @@ func siteEdits(s *config.Site) []edit.Edit {
 	return append(request.Edits(false), response.Edits(true)...)
 }
 
-// sizeOrNegative is orNegative for sizes.
+// sizeOrNegative is noneBelow for sizes.
 func sizeOrNegative(n config.Size) int64 {
 	if n == 0 {
 		return -1
 	}
 	return int64(n)
+}
+
+// orNegativeFraction is noneBelow for a share of a whole.
+func orNegativeFraction(f float64) float64 {
+	if f == 0 {
+		return -1
+	}
+	return f
 }
 
 // tierSet returns the tiers that the configuration, already checked, names.

@@ -263,6 +263,16 @@ func (k *checker) siteCache(path string, s *Site) {
 			k.add(k.elem(path+".targeted_fields", i), "not a field name", "write one such as \"CDN-Cache-Control\"")
 		}
 	}
+	for _, list := range []struct {
+		key   string
+		names []string
+	}{{"key_fields", s.KeyFields}, {"key_cookies", s.KeyCookies}, {"methods", s.Methods}} {
+		for i, name := range list.names {
+			if !isFieldName(name) {
+				k.add(k.elem(path+"."+list.key, i), "not a name", "write letters, digits and -, as in \"X-Country\", \"session\" or \"GET\"")
+			}
+		}
+	}
 	for i, q := range s.IgnoreQuery {
 		if name := strings.TrimSuffix(q, "*"); q == "" || strings.ContainsAny(name, "*&=# ") {
 			k.add(k.elem(path+".ignore_query", i), "not a parameter", `write a name, or a prefix and "*", as in "utm_*"`)

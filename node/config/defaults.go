@@ -83,6 +83,12 @@ const (
 	DefaultWaitersMax     = 50_000
 )
 
+// Defaults of a site: the tenth that RFC 9111 §4.2.2 names, and its bound.
+const (
+	DefaultHeuristicFraction = 0.1
+	DefaultHeuristicMax      = Duration(24 * time.Hour)
+)
+
 // Defaults of a hook. Fuel is counted in units of the metering: about one per
 // wasm instruction, bulk memory operations by size.
 const (
@@ -184,7 +190,10 @@ func (s *Site) setDefaults() {
 	s.TargetedFields = []string{"Edgenode-Cache-Control", "CDN-Cache-Control"}
 	s.StaleOnError = DefaultStaleOnError
 	s.Keep = DefaultKeep
+	s.HeuristicFraction = DefaultHeuristicFraction
+	s.HeuristicMax = DefaultHeuristicMax
 	s.NormaliseAcceptEncoding = true
+	s.NormaliseAcceptLanguage = true
 	s.VariantsMax = DefaultVariantsMax
 	s.WaitersMax = DefaultWaitersMax
 }

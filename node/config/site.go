@@ -104,6 +104,13 @@ type Site struct {
 	// DefaultLifetimes give a lifetime to answers without freshness of their
 	// own, by status ("200", "404") or class ("2xx"). See [Site.DefaultLifetime].
 	DefaultLifetimes map[string]Duration `toml:"default_lifetimes" reload:"yes" range:"0s..3650d"`
+	// HeuristicFraction is how much of the time since Last-Modified an answer
+	// without a lifetime is fresh; 0 turns such guesses off.
+	HeuristicFraction float64 `toml:"heuristic_fraction" reload:"yes" range:"0..1"`
+	// HeuristicMax bounds it.
+	HeuristicMax Duration `toml:"heuristic_max" reload:"yes" range:"1s..3650d"`
+	// StaleWhileRevalidate is the window of answers that give none themselves.
+	StaleWhileRevalidate Duration `toml:"stale_while_revalidate" reload:"yes" range:"0s..3650d"`
 	// StaleOnError is how long past its lifetime an answer may stand in when
 	// the origin cannot be reached.
 	StaleOnError Duration `toml:"stale_on_error" reload:"yes" range:"0s..3650d"`
@@ -117,6 +124,13 @@ type Site struct {
 	IgnoreQuery []string `toml:"ignore_query" reload:"yes"`
 	// SortQuery sorts the query parameters in the key by name.
 	SortQuery bool `toml:"sort_query" reload:"yes"`
+	// KeyFields are request fields whose values are part of the key.
+	KeyFields []string `toml:"key_fields" reload:"yes"`
+	// KeyCookies are cookies of the request that are.
+	KeyCookies []string `toml:"key_cookies" reload:"yes"`
+	// Methods are those that are accepted; others get 405. Empty: all but CONNECT
+	// and TRACE.
+	Methods []string `toml:"methods" reload:"yes"`
 	// HonourRequestDirectives are the request Cache-Control directives that are
 	// obeyed. only-if-cached always is.
 	HonourRequestDirectives []string `toml:"honour_request_directives" reload:"yes"`
@@ -126,6 +140,9 @@ type Site struct {
 	// NormaliseAcceptEncoding reduces Accept-Encoding to zstd, br and gzip
 	// before origin and variants see it.
 	NormaliseAcceptEncoding bool `toml:"normalise_accept_encoding" reload:"yes"`
+	// NormaliseAcceptLanguage compares Accept-Language by meaning and selects among
+	// variants by their Content-Language.
+	NormaliseAcceptLanguage bool `toml:"normalise_accept_language" reload:"yes"`
 	// VariantsMax bounds the variants of one key.
 	VariantsMax int `toml:"variants_max" reload:"yes" range:"1..10000"`
 	// WaitersMax bounds the requests that wait for one fill.

@@ -295,6 +295,9 @@ func (p *Proxy) invalidate(st *state, r *request, h http.Header, keepPost bool) 
 // the request's host. With a routing
 // policy it cannot tell: keys may have additions.
 func (p *Proxy) maybeStored(st *state, r *request, u string) bool {
+	if r.site.keyed() {
+		return true
+	}
 	if p.o.Policy != nil {
 		if r, ok := p.o.Policy.(routing); !ok || r.Routes() {
 			return true

@@ -90,6 +90,9 @@ func (p *Proxy) refuse(st *state, fl failure, h how) {
 	x := st.x
 	x.Status(code)
 	x.Add("Cache-Control", "no-store")
+	if fl.kind == problem.MethodNotAllowed {
+		x.Add("Allow", st.site.allowed())
+	}
 	if pr.RetryAfter > 0 {
 		x.Add("Retry-After", strconv.FormatInt(pr.RetrySeconds(), 10))
 	}

@@ -8,6 +8,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -182,7 +183,7 @@ func (p *Proxy) serve(st *state) {
 	switch method := st.x.Method(); {
 	case st.lastHop():
 		st.x.Status(http.StatusNoContent)
-		st.x.Add("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+		st.x.Add("Allow", st.site.allowed())
 		p.sendOwn(st, how{neither: true, detail: "max-forwards"}, nil)
 	case method != http.MethodGet && method != http.MethodHead:
 		p.pass(st, fwdMethod)
@@ -213,7 +214,7 @@ func (p *Proxy) arrive(st *state) bool {
 	case method == http.MethodConnect:
 		p.refuse(st, failConnect, how{neither: true})
 		return false
-	case method == http.MethodTrace:
+	case method == http.MethodTrace, len(st.site.Methods) > 0 && !slices.Contains(st.site.Methods, method):
 		p.refuse(st, failMethod, how{neither: true})
 		return false
 	case !validTarget(text(st.target)), !validHost(st.host):
@@ -228,6 +229,7 @@ func (p *Proxy) arrive(st *state) bool {
 	} else if !p.route(st) {
 		return false
 	}
+	st.addParts()
 	var at, end int
 	st.key, at, end = st.site.appendKey(st.key[:0], st.scheme, st.host, st.target, st.out.Key)
 	st.url = st.key[at:end]

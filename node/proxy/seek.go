@@ -103,6 +103,9 @@ func (p *Proxy) choose(s *seeker, x indexView, from fieldSource) bool {
 // whose own language (Content-Language) is among those that this request wants
 // most (RFC 9111 §4.1, RFC 9110 §12.5.4). It is the newest of them.
 func (s *seeker) chooseLanguage(x indexView, from fieldSource) bool {
+	if from.rawLanguages() {
+		return false
+	}
 	newest := int64(-1)
 	var chosen []byte
 	for n := range x.specs() {

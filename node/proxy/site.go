@@ -28,8 +28,12 @@ const (
 	DefaultStaleOnError     = time.Hour
 	DefaultKeep             = 24 * time.Hour
 	DefaultVariantsMax      = 64
+	DefaultHeuristicMax     = 24 * time.Hour
 	DefaultWaitersMax       = 50_000
 )
+
+// DefaultHeuristicFraction is the tenth that RFC 9111 §4.2.2 names.
+const DefaultHeuristicFraction = 0.1
 
 // A Pool is a named group of origins that serve the same.
 type Pool struct {
@@ -95,14 +99,28 @@ type Site struct {
 	// of their own; nil gives none.
 	DefaultLifetime func(status int) (time.Duration, bool)
 
+	// HeuristicFraction is how much of the time between Last-Modified and Date an
+	// answer without a lifetime is fresh (RFC 9111 §4.2.2); 0 is
+	// DefaultHeuristicFraction, negative none. HeuristicMax bounds it; 0 is
+	// DefaultHeuristicMax.
+	HeuristicFraction float64
+	HeuristicMax      time.Duration
+
+	// StaleWhileRevalidate is the window of answers that do not give one; 0 none.
+	StaleWhileRevalidate time.Duration
+
 	StaleOnError time.Duration // 0 is DefaultStaleOnError
 	StaleOn5xx   bool
 	Keep         time.Duration // 0 is DefaultKeep
 
 	IgnoreQuery             []string // names, or prefixes that end in "*"
 	SortQuery               bool
+	KeyFields               []string // request fields whose values are part of the key
+	KeyCookies              []string // request cookies that are
+	Methods                 []string // accepted; nil is all but CONNECT and TRACE
 	HonourRequestDirectives []string // no-cache, no-store, max-age, min-fresh, max-stale
 	RawAcceptEncoding       bool     // do not reduce it to zstd, br, gzip
+	RawAcceptLanguage       bool     // compare it as a list of words, do not select by Content-Language
 	VariantsMax             int      // 0 is DefaultVariantsMax
 	WaitersMax              int      // 0 is DefaultWaitersMax
 
@@ -180,6 +198,8 @@ func (s Site) withDefaults() Site {
 	s.StaleOnError = max(orDefault(s.StaleOnError, DefaultStaleOnError), 0)
 	s.Keep = max(orDefault(s.Keep, DefaultKeep), 0)
 	s.VariantsMax = orDefault(s.VariantsMax, DefaultVariantsMax)
+	s.HeuristicFraction = max(orDefault(s.HeuristicFraction, DefaultHeuristicFraction), 0)
+	s.HeuristicMax = max(orDefault(s.HeuristicMax, DefaultHeuristicMax), 0)
 	s.WaitersMax = orDefault(s.WaitersMax, DefaultWaitersMax)
 	return s
 }
@@ -205,6 +225,11 @@ func (s Site) validate() error {
 		f(false, "header field %q cannot be changed, or to this value", no.Name)
 	}
 	f(s.WaitersMax > 0, "waiters_max is %d, must be positive", s.WaitersMax)
+	f(s.HeuristicFraction <= 1, "heuristic_fraction is %v, must be 0 to 1", s.HeuristicFraction)
+	f(s.StaleWhileRevalidate >= 0, "stale_while_revalidate must not be negative")
+	for _, name := range slices.Concat(s.KeyFields, s.KeyCookies, s.Methods) {
+		f(name != "" && tokenLen(name) == len(name), "%q is not a token, as the names of fields, cookies and methods are", name)
+	}
 	for _, name := range s.TargetedFields {
 		f(name != "" && tokenLen(name) == len(name), "targeted field %q is not a field name", name)
 	}

@@ -185,6 +185,9 @@ func (st *state) appendField(dst []byte, name string) ([]byte, bool) {
 	return st.site.reduce(dst, at, name), st.present
 }
 
+func (st *state) rawLanguages() bool  { return st.site.RawAcceptLanguage }
+func (r *request) rawLanguages() bool { return r.site.RawAcceptLanguage }
+
 // forwardedFor is the field to which the node appends its peer.
 const forwardedFor = "x-forwarded-for"
 

@@ -209,6 +209,8 @@ type fieldSource interface {
 	// appendField appends the lines of a field, joined by ",", to dst. It
 	// reports false if the request has none. name is lower case.
 	appendField(dst []byte, name string) ([]byte, bool)
+	// rawLanguages says that Accept-Language is compared as it is.
+	rawLanguages() bool
 }
 
 // variantHash returns the hash of the request's values for the names of spec.
@@ -236,6 +238,9 @@ func languageHash(spec, lang string, from fieldSource, scratch []byte) (hash [ha
 		var ok bool
 		if scratch, ok = from.appendField(scratch, name); !ok {
 			continue
+		}
+		if name == acceptLanguage && from.rawLanguages() {
+			name = ""
 		}
 		scratch = normaliseValue(scratch, at+5, name)
 		scratch[at] = 1

@@ -46,7 +46,10 @@ func (s *site) judge(a *answer) verdict {
 		v.flags |= metaIfError
 		v.ifError = cc.ifError * 1000
 	}
-	v.whileRevalidate = max(cc.whileRevalidate, 0) * 1000
+	v.whileRevalidate = cc.whileRevalidate * 1000
+	if cc.whileRevalidate == absent {
+		v.whileRevalidate = s.StaleWhileRevalidate.Milliseconds()
+	}
 	if v.flags&(metaNoCache|metaNeverStale) != 0 {
 		v.whileRevalidate = 0
 	}
@@ -181,8 +184,6 @@ func singleDate(lines []string, now int64) (int64, bool) {
 	return parseDate(lines[0], now)
 }
 
-const maxHeuristic = int64(24 * time.Hour / time.Millisecond)
-
 // computeLifetime sets lifetime, by falling authority: s-maxage, max-age,
 // Expires less Date, the operator's default, the heuristic of RFC 9111 §4.2.2.
 func (v *verdict) computeLifetime(s *site, a *answer, cc *directives, targeted bool) {
@@ -209,7 +210,8 @@ func (v *verdict) computeLifetime(s *site, a *answer, cc *directives, targeted b
 		}
 	}
 	if v.lastModified != noTime && v.date > v.lastModified && (heuristicStatus(a.status) || cc.flags&ccPublic != 0) {
-		v.lifetime = min((v.date-v.lastModified)/10, maxHeuristic)
+		since := v.date - v.lastModified
+		v.lifetime = min(int64(s.HeuristicFraction*float64(since)), s.HeuristicMax.Milliseconds())
 	}
 }
 
