@@ -1,16 +1,17 @@
-// Package l3 is the ground truth: items, tombstones, bulk rules and the change
-// sequence in SQL. Today that is one SQLite file; statements and connections
-// are kept apart (sqlite*.go) so that a second dialect can stand beside it, and
-// both must pass the same contract test.
+// Package l3 is the ground truth: items, tombstones, bulk rules, the change
+// sequence, nodes and leases in SQL: one SQLite file, or a database of a MySQL or
+// MariaDB server that several nodes share. sqlite*.go and mysql*.go are all that
+// knows them, and both pass the same contract test.
 //
 // Begin with [Open], [Store.Apply] and [Store.Get]. Apply writes a batch in one
 // transaction in which the newest version of each item wins; SweepRule, Expire
 // and PurgeTombstones are bounded steps for the engine's background work;
 // Changes is what feed, filter, Merkle tree and followers read.
 //
-// The package decides nothing about time, retries or memory: the engine calls
-// again after ErrUnavailable, merges answers with what is pending, and knows
-// live rules before they are swept.
+// The package decides nothing about time or memory, and retries nothing but
+// transactions of a server that were in each other's way: the engine calls again
+// after ErrUnavailable, merges answers with what is pending, and knows live rules
+// before they are swept.
 //
 // # Schema, version 2
 //
@@ -36,12 +37,27 @@
 //	changes      seq, at (Unix ms), op (ChangeOp), version, key (whole), rule
 //	rules        version, digest (SHA-256 of record), stored_at, swept,
 //	             position (u32 span, u32 length of tag, tag, key), record
+//	nodes        id, name, addr, incarnation, applied_seq, lease_until (Unix ms,
+//	             by the database's clock); since version 2
+//	leases       name, holder, lease_until; since version 2
+//
+// On a server the tables are called edgenode_items and so on (tables.go), key is
+// called item_key, and items has one column more: json is the content as text,
+// NULL unless the server takes it for JSON. So
+//
+//	SELECT item_key, JSON_VALUE(json, '$.price') FROM edgenode_items
+//	WHERE JSON_VALUE(json, '$.price') > 10
+//
+// asks JSON, as does JSON_VALUE(CONVERT(content USING utf8mb4), '$.price') where
+// every content is JSON. A server's tags have at most 2,000 bytes.
 //
 // A key is in items or in tombstones, never in both. Versions are unsigned 64
 // bit and must be below 2^63 here, which is so for some 4,000 years.
 //
 // # Locks
 //
-// The writer's session (a token in a channel) comes first, checkpointer.mu
-// after it. A reader's session is taken alone.
+// Store.loading (a token) is taken alone. The writer's session (a token in a
+// channel) comes first, checkpointer.mu after it. A reader's session is taken
+// alone. Locks in a server: the rule, rows of items by key, tombstones by key,
+// tags, and the row of counters last; what deadlocks nevertheless is made again.
 package l3
