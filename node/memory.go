@@ -22,6 +22,9 @@ func limitMemory(cfg *config.Config, environ []string, log *slog.Logger) {
 		}
 	}
 	limit := int64(cfg.L1MaxBytes + config.ProcessBytes + cfg.InflightMaxBytes)
+	if cfg.RedisURL != "" {
+		limit += int64(config.RedisQueueBytes)
+	}
 	debug.SetMemoryLimit(limit)
 	log.Debug("memory limit set", "bytes", limit)
 }

@@ -280,15 +280,15 @@ func TestReload(t *testing.T) {
 	}
 
 	// By signal; what needs a restart is told, and only that.
-	writeConfig(t, dir, "l1_max_bytes = \"64MiB\"\n"+addresses+siteText(second))
+	writeConfig(t, dir, "journal_max_bytes = \"512MiB\"\n"+addresses+siteText(second))
 	r.signal(syscall.SIGHUP)
-	if line := r.log.wait(t, 2, "msg=reloaded"); attribute(line, "need_restart") != "[l1_max_bytes]" {
+	if line := r.log.wait(t, 2, "msg=reloaded"); attribute(line, "need_restart") != "[journal_max_bytes]" {
 		t.Errorf("log: %s", line)
 	}
 	if a := ask(t, "GET", r.data+"/c", "", "Host", "shop.example").want(t, 200); a.body != "second /c" {
 		t.Errorf("after the signal: %q", a.body)
 	}
-	if a := ask(t, "GET", r.admin+"/config", "").want(t, 200); !strings.Contains(a.body, `"key": "l1_max_bytes"`) {
+	if a := ask(t, "GET", r.admin+"/config", "").want(t, 200); !strings.Contains(a.body, `"key": "journal_max_bytes"`) {
 		t.Errorf("/config does not say what waits for a restart: %s", a.body)
 	}
 }

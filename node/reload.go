@@ -151,11 +151,8 @@ func (n *Node) apply(ctx context.Context, cfg *config.Config) (err error) {
 		return err
 	}
 	undo = append(undo, func() error { return n.access.Configure(old.AccessLog.Path, old.AccessLog.Sample) })
-	// Of the engine only the default durability reloads; the rest is as it was
-	// at the start, whatever the file says now.
-	eo := n.engineOptions(n.o.Config)
-	eo.Durability = durability(cfg.Durability)
-	if err := n.engine.Reload(eo); err != nil {
+	// What needs a restart is for the engine as it was, whatever the file says now.
+	if err := n.engine.Reload(n.engineOptions(config.InForce(n.o.Config, cfg))); err != nil {
 		return err
 	}
 	n.setLevel(cfg)

@@ -165,6 +165,11 @@ func (n *Node) engineOptions(cfg *config.Config) tiers.Options {
 		DeadLetterTries: cfg.DeadLetterTries, JournalMaxBytes: int64(cfg.JournalMaxBytes), SQLiteWALMax: int64(cfg.SQLiteWALMax),
 		TombstoneRetention: cfg.TombstoneRetention.Std(), MaxLifetime: cfg.MaxLifetime.Std(),
 		ClockSkewMax: cfg.ClockSkewMax.Std(), ExpirySweep: cfg.ExpirySweep.Std(),
+		L3Shared: cfg.L3Shared, FollowInterval: cfg.FollowInterval.Std(),
+		L3Timeout: cfg.SQLTimeout.Std(), L3ApplyTimeout: cfg.SQLBatchTimeout.Std(), L3WaitMax: cfg.SQLWaitMax.Std(),
+		RedisURL: cfg.RedisURL, RedisPassword: cfg.RedisPassword, RedisSentinelPassword: cfg.RedisSentinelPassword,
+		RedisPrefix: cfg.RedisPrefix, RedisTimeout: cfg.RedisTimeout.Std(), L2MaxTTL: cfg.L2MaxTTL.Std(), L2QueueBytes: int64(config.RedisQueueBytes),
+		RedisEvictionStart: cfg.RedisEvictionStart, RedisEvictionTarget: cfg.RedisEvictionTarget,
 		Now: n.now, Logger: n.log,
 	}
 }

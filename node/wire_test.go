@@ -113,6 +113,16 @@ func TestDefaults(t *testing.T) {
 	f("tombstone_retention", o.TombstoneRetention, tiers.DefaultTombstoneRetention)
 	f("max_lifetime", o.MaxLifetime, tiers.DefaultMaxLifetime)
 	f("clock_skew_max", o.ClockSkewMax, tiers.DefaultClockSkewMax)
+	f("sql_timeout", o.L3Timeout, tiers.DefaultL3Timeout)
+	f("sql_batch_timeout", o.L3ApplyTimeout, tiers.DefaultL3ApplyTimeout)
+	f("sql_wait_max", o.L3WaitMax, tiers.DefaultL3WaitMax)
+	f("follow_interval", o.FollowInterval, tiers.DefaultFollowInterval)
+	f("redis_prefix", o.RedisPrefix, tiers.DefaultRedisPrefix)
+	f("redis_timeout", o.RedisTimeout, tiers.DefaultRedisTimeout)
+	f("l2_max_ttl", o.L2MaxTTL, tiers.DefaultL2MaxTTL)
+	f("redis_eviction_start", o.RedisEvictionStart, tiers.DefaultRedisEvictionStart)
+	f("redis_eviction_target", o.RedisEvictionTarget, tiers.DefaultRedisEvictionTo)
+	f("the queue in the budget", o.L2QueueBytes, int64(tiers.DefaultL2QueueBytes))
 	f("no limit on requests", orNone(0), front.None)
 }
 

@@ -12,6 +12,15 @@ const (
 	// InstanceBytes is what an instance of a hook needs beside its linear
 	// memory: the call engine and tables of the host.
 	InstanceBytes = 128 * KiB
+	// RedisQueueBytes bounds the copies that wait to be written to Redis, and
+	// RedisConnections the connections, each with its buffers.
+	RedisQueueBytes      = 16 * MiB
+	RedisConnections     = 16
+	RedisConnectionBytes = 128 * KiB
+	// SQLReaders is the number of connections to an SQL server that read, beside
+	// sql_write_concurrency that write. Each may hold one item or batch.
+	SQLReaders         = 4
+	SQLConnectionBytes = 512 * KiB
 )
 
 // A BudgetPart is one line of a [Budget].
@@ -36,6 +45,14 @@ func (c *Config) Budget() Budget {
 	b.add("memory tier (l1_max_bytes)", 1, c.L1MaxBytes)
 	b.add("process", 1, ProcessBytes)
 	b.add("bodies and fills under way (inflight_max_bytes)", 1, c.InflightMaxBytes)
+	if c.RedisURL != "" {
+		b.add("redis: copies that wait", 1, RedisQueueBytes)
+		b.add("redis: connections", RedisConnections, RedisConnectionBytes+c.MaxPayloadBytes)
+	}
+	if c.SQLURL != "" {
+		b.add("sql: connections (sql_write_concurrency and 4 that read)", int64(c.SQLWriteConcurrency+SQLReaders),
+			SQLConnectionBytes+max(c.MaxPayloadBytes, c.BatchFlushBytes))
+	}
 	b.connections("data", c.Listen.Data)
 	b.connections("admin", c.Listen.Admin)
 	for _, h := range c.Hooks {

@@ -26,6 +26,8 @@ type checker struct {
 
 func (k *checker) check() {
 	k.engine()
+	k.redis()
+	k.sql()
 	k.pressure()
 	k.listener("listen.data", &k.c.Listen.Data)
 	k.listener("listen.admin", &k.c.Listen.Admin)

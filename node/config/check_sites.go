@@ -235,11 +235,13 @@ func (k *checker) siteCache(path string, s *Site) {
 	if len(s.Tiers) == 0 {
 		k.add(path+".tiers", "no tiers", `write tiers = ["l1"]`)
 	}
-	if i := slices.Index(s.Tiers, "l2"); i >= 0 {
-		k.add(k.elem(path+".tiers", i), "not in this version: it has no Redis tier", `write tiers = ["l1"]`)
-	} else {
-		k.words(path+".tiers", s.Tiers, "l1", "l3")
+	if !k.isSet(path+".tiers") && k.c.RedisURL != "" {
+		s.Tiers = []string{"l1", "l2"}
 	}
+	if i := slices.Index(s.Tiers, "l2"); i >= 0 && k.c.RedisURL == "" {
+		k.add(k.elem(path+".tiers", i), "there is no Redis", `set redis_url, or write tiers = ["l1"]`)
+	}
+	k.words(path+".tiers", s.Tiers, "l1", "l2", "l3")
 	k.words(path+".honour_request_directives", s.HonourRequestDirectives,
 		"no-cache", "no-store", "max-age", "max-stale", "min-fresh")
 	k.words(path+".allow_override", s.AllowOverride,

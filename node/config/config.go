@@ -15,6 +15,49 @@ type Config struct {
 	// SQLitePath is the database file. Empty: edgenode.sqlite in DataDir; see
 	// [Config.Database]. Relative to the working directory.
 	SQLitePath string `toml:"sqlite_path" reload:"no"`
+	// SQLURL is the database of a MySQL or MariaDB server that takes the place of
+	// SQLite: mysql://user@host:3306/database. Empty: SQLite. Without password.
+	SQLURL string `toml:"sql_url" reload:"no" secret:"within"`
+	// SQLPasswordFile holds the password of the user in SQLURL on one line.
+	SQLPasswordFile string `toml:"sql_password_file" reload:"no"`
+	// SQLPassword is what SQLPasswordFile holds.
+	SQLPassword string `reload:"no" secret:"yes"`
+	// SQLWriteConcurrency is the number of transactions at a time on a server.
+	SQLWriteConcurrency int `toml:"sql_write_concurrency" reload:"no" range:"1..64"`
+	// L3Shared says that other nodes write to the same L3, so that conditions
+	// are decided there. Unless it is set: whether SQLURL is.
+	L3Shared bool `toml:"l3_shared" reload:"no"`
+	// SQLTimeout bounds one read of L3, SQLBatchTimeout one batch of writes, and
+	// SQLWaitMax how long a write of durability l3 waits for its commit. Reload.
+	SQLTimeout      Duration `toml:"sql_timeout" reload:"yes" range:"100ms..10m"`
+	SQLBatchTimeout Duration `toml:"sql_batch_timeout" reload:"yes" range:"100ms..1h"`
+	SQLWaitMax      Duration `toml:"sql_wait_max" reload:"yes" range:"100ms..1h"`
+	// FollowInterval is the pause between two looks at what other nodes have
+	// changed in L3. Reloads.
+	FollowInterval Duration `toml:"follow_interval" reload:"yes" range:"10ms..1h"`
+
+	// RedisURL is where L2 is; empty: there is none. Without password.
+	RedisURL string `toml:"redis_url" reload:"no" secret:"within"`
+	// RedisPasswordFile and RedisSentinelPasswordFile hold the passwords of Redis
+	// and of its sentinels, each on one line.
+	RedisPasswordFile         string `toml:"redis_password_file" reload:"no"`
+	RedisSentinelPasswordFile string `toml:"redis_sentinel_password_file" reload:"no"`
+	// RedisPassword and RedisSentinelPassword are what these files hold.
+	RedisPassword         string `reload:"no" secret:"yes"`
+	RedisSentinelPassword string `reload:"no" secret:"yes"`
+	// RedisPrefix begins every key in Redis. Nodes with the same prefix and the
+	// same L3 share what is there.
+	RedisPrefix string `toml:"redis_prefix" reload:"no"`
+	// RedisTimeout bounds each call of Redis. Reloads, but only up to its value
+	// at the start.
+	RedisTimeout Duration `toml:"redis_timeout" reload:"yes" range:"10ms..1m"`
+	// L2MaxTTL is the longest life of a copy in Redis of an item with L3. Reloads.
+	L2MaxTTL Duration `toml:"l2_max_ttl" reload:"yes" range:"1s..365d"`
+	// RedisEvictionStart and RedisEvictionTarget are shares of Redis' maxmemory:
+	// from the first on copies are evicted, down to the second. Reload.
+	RedisEvictionStart  float64 `toml:"redis_eviction_start" reload:"yes" range:"0.01..1"`
+	RedisEvictionTarget float64 `toml:"redis_eviction_target" reload:"yes" range:"0.01..1"`
+
 	// LogLevel is the least level that is logged. Reloads.
 	LogLevel string `toml:"log_level" reload:"yes" oneof:"debug info warn error"`
 	// APIHosts are the hosts on which the items API answers: exact names,
@@ -24,8 +67,8 @@ type Config struct {
 	// Durability is the level of a write that asks for none. Reloads.
 	Durability string `toml:"durability" reload:"yes" oneof:"memory journal sync l3"`
 	// L1MaxBytes is the budget of the memory tier, all of it accounted: slabs,
-	// index, ghosts, pending.
-	L1MaxBytes Size `toml:"l1_max_bytes" reload:"no" range:"16MiB..16TiB"`
+	// index, ghosts, pending. Reloads.
+	L1MaxBytes Size `toml:"l1_max_bytes" reload:"yes" range:"16MiB..16TiB"`
 	// MaxPayloadBytes is the largest content of an item and the largest
 	// request body. Unless it is set, it is no more than InflightMaxBytes and a
 	// eighth of JournalMaxBytes.
@@ -38,30 +81,30 @@ type Config struct {
 	Eviction string `toml:"eviction" reload:"no" oneof:"auto objects bytes tan"`
 
 	// BatchFlush is the longest that an acknowledged write waits for L3 while
-	// L3 is well. A bare integer of milliseconds.
-	BatchFlush Millis `toml:"batch_flush_ms" reload:"no" range:"1..60000"`
-	// BatchFlushCount is the number of items at which a batch is flushed.
-	BatchFlushCount int `toml:"batch_flush_count" reload:"no" range:"1..100000"`
-	// BatchFlushBytes is the size at which a batch is flushed.
-	BatchFlushBytes Size `toml:"batch_flush_bytes" reload:"no" range:"1KiB..1GiB"`
+	// L3 is well. A bare integer of milliseconds. Reloads.
+	BatchFlush Millis `toml:"batch_flush_ms" reload:"yes" range:"1..60000"`
+	// BatchFlushCount is the number of items at which a batch is flushed. Reloads.
+	BatchFlushCount int `toml:"batch_flush_count" reload:"yes" range:"1..100000"`
+	// BatchFlushBytes is the size at which a batch is flushed. Reloads.
+	BatchFlushBytes Size `toml:"batch_flush_bytes" reload:"yes" range:"1KiB..1GiB"`
 	// JournalMaxBytes is the quota of the journal, dead letters included.
 	JournalMaxBytes Size `toml:"journal_max_bytes" reload:"no" range:"16MiB..16TiB"`
 	// DeadLetterTries is how often L3 may refuse a row before it goes to the
-	// dead letters.
-	DeadLetterTries int `toml:"dead_letter_tries" reload:"no" range:"1..1000"`
+	// dead letters. Reloads.
+	DeadLetterTries int `toml:"dead_letter_tries" reload:"yes" range:"1..1000"`
 	// SQLiteWALMax is the size of SQLite's write-ahead log above which a
 	// checkpoint restarts it between two batches.
 	SQLiteWALMax Size `toml:"sqlite_wal_max" reload:"no" range:"1MiB..1TiB"`
 
-	// TombstoneRetention is the least time for which a delete is remembered.
-	TombstoneRetention Duration `toml:"tombstone_retention" reload:"no" range:"1m..365d"`
+	// TombstoneRetention is the least time for which a delete is remembered. Reloads.
+	TombstoneRetention Duration `toml:"tombstone_retention" reload:"yes" range:"1m..365d"`
 	// MaxLifetime caps the lifetime granted to an answer of an origin.
 	MaxLifetime Duration `toml:"max_lifetime" reload:"no" range:"1m..3650d"`
 	// ClockSkewMax is how far ahead of our clock a version may be.
 	ClockSkewMax Duration `toml:"clock_skew_max" reload:"no" range:"1s..1h"`
 	// ExpirySweep is the pause between two sweeps for expired rows. Reads never
 	// see an expired item, whatever it is.
-	ExpirySweep Duration `toml:"expiry_sweep" reload:"no" range:"100ms..1h"`
+	ExpirySweep Duration `toml:"expiry_sweep" reload:"yes" range:"100ms..1h"`
 
 	// Pressure are the thresholds at which writes are shed.
 	Pressure Pressure `toml:"pressure"`
@@ -82,13 +125,13 @@ type Config struct {
 
 // Pressure holds the thresholds of the levels, as shares of the memory budget
 // and of the journal's quota; the greater counts. Each is above 0, at most 1
-// and above the one before.
+// and above the one before. They reload.
 type Pressure struct {
-	Warn      float64 `toml:"warn" reload:"no" range:"0.01..1"`      // metric, larger eviction quantum
-	Throttle  float64 `toml:"throttle" reload:"no" range:"0.01..1"`  // puts 429, more of them towards critical
-	Critical  float64 `toml:"critical" reload:"no" range:"0.01..1"`  // puts 503
-	Emergency float64 `toml:"emergency" reload:"no" range:"0.01..1"` // no promotion, no fill into L1
-	Shutdown  float64 `toml:"shutdown" reload:"no" range:"0.01..1"`  // state and tag changes refused
+	Warn      float64 `toml:"warn" reload:"yes" range:"0.01..1"`      // metric, larger eviction quantum
+	Throttle  float64 `toml:"throttle" reload:"yes" range:"0.01..1"`  // puts 429, more of them towards critical
+	Critical  float64 `toml:"critical" reload:"yes" range:"0.01..1"`  // puts 503
+	Emergency float64 `toml:"emergency" reload:"yes" range:"0.01..1"` // no promotion, no fill into L1
+	Shutdown  float64 `toml:"shutdown" reload:"yes" range:"0.01..1"`  // state and tag changes refused
 }
 
 // AccessLog says where requests of the data listener are recorded, as one JSON

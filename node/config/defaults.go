@@ -22,6 +22,17 @@ const (
 	DefaultClockSkewMax       = Duration(60 * time.Second)
 	DefaultExpirySweep        = Duration(10 * time.Second)
 	DefaultAccessSample       = 1.0
+
+	DefaultSQLWriteConcurrency = 4
+	DefaultSQLTimeout          = Duration(5 * time.Second)
+	DefaultSQLBatchTimeout     = Duration(30 * time.Second)
+	DefaultSQLWaitMax          = Duration(30 * time.Second)
+	DefaultFollowInterval      = Duration(time.Second)
+	DefaultRedisPrefix         = "edgenode:"
+	DefaultRedisTimeout        = Duration(5 * time.Second)
+	DefaultL2MaxTTL            = Duration(time.Hour)
+	DefaultRedisEvictionStart  = 0.75
+	DefaultRedisEvictionTarget = 0.60
 )
 
 // Default pressure thresholds, as shares of the budget or quota.
@@ -137,6 +148,17 @@ func Default() *Config {
 		},
 		AccessLog: AccessLog{Sample: DefaultAccessSample},
 		Listen: Listen{
+		SQLWriteConcurrency: DefaultSQLWriteConcurrency,
+		SQLTimeout:          DefaultSQLTimeout,
+		SQLBatchTimeout:     DefaultSQLBatchTimeout,
+		SQLWaitMax:          DefaultSQLWaitMax,
+		FollowInterval:      DefaultFollowInterval,
+		RedisPrefix:         DefaultRedisPrefix,
+		RedisTimeout:        DefaultRedisTimeout,
+		L2MaxTTL:            DefaultL2MaxTTL,
+		RedisEvictionStart:  DefaultRedisEvictionStart,
+		RedisEvictionTarget: DefaultRedisEvictionTarget,
+
 			Data:  defaultListener(DefaultDataAddress, DefaultMaxConnections),
 			Admin: defaultListener(DefaultAdminAddress, DefaultAdminMaxConnections),
 		},

@@ -110,11 +110,42 @@ type Change struct {
 func Diff(old, new *Config) []Change {
 	var d differ
 	d.tables("", reflect.ValueOf(old).Elem(), reflect.ValueOf(new).Elem())
+	d.file("sql_password_file", old.SQLPassword, new.SQLPassword)
+	d.file("redis_password_file", old.RedisPassword, new.RedisPassword)
+	d.file("redis_sentinel_password_file", old.RedisSentinelPassword, new.RedisSentinelPassword)
 	return d.changes
+}
+
+// InForce returns what is in force once a node that was started with started has
+// taken up read: what needs a restart is as it was, the rest as it was read.
+func InForce(started, read *Config) *Config {
+	c := *read
+	keepFixed(reflect.ValueOf(&c).Elem(), reflect.ValueOf(started).Elem())
+	return &c
+}
+
+// keepFixed sets what does not reload in to from from.
+func keepFixed(to, from reflect.Value) {
+	for i := range to.NumField() {
+		switch f := to.Type().Field(i); {
+		case f.Type.Kind() == reflect.Struct:
+			keepFixed(to.Field(i), from.Field(i))
+		case f.Tag.Get("reload") != "yes":
+			to.Field(i).Set(from.Field(i))
+		}
+	}
 }
 
 // differ collects changes.
 type differ struct{ changes []Change }
+
+// file notes that a file of a secret, which needs a restart, holds another one.
+func (d *differ) file(key, old, new string) {
+	named := func(c Change) bool { return c.Key == key }
+	if old != new && !slices.ContainsFunc(d.changes, named) {
+		d.changes = append(d.changes, Change{Key: key, Old: hidden, New: hidden})
+	}
+}
 
 func (d *differ) tables(path string, a, b reflect.Value) {
 	for i := range a.NumField() {

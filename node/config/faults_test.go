@@ -37,9 +37,7 @@ func TestFaults(t *testing.T) {
 	f("pool = [3]", "1: pool[0]", "not a table")
 
 	// Keys of features that this version does not have.
-	f("redis_url = \"redis://:secret@h\"", "1: redis_url: not in this version", "no Redis", "remove the key")
-	f("\nsql_url_file = \"x\"", "2: sql_url_file", "no MySQL")
-	f("l2_max_ttl = \"1h\"", "1: l2_max_ttl", "no Redis")
+	f("cdc_enabled = true", "1: cdc_enabled: not in this version", "no change feed", "remove the key")
 	f("[[peer]]\nurl = \"x\"", "1: peer", "not in this version")
 	f("[listen.data]\nproxy_protocol = \"off\"", "2: listen.data.proxy_protocol", "trusted_proxies")
 	f(site+"allow = [\"10.0.0.0/33\"]", "9: site[0].allow[0]", "not a network")
@@ -55,7 +53,7 @@ func TestFaults(t *testing.T) {
 	f(site+"headers.response = { set = { X-A = \"1\" }, remove = [\"x-a\"] }", "9: site[0].headers.response.remove[0]", "changed twice")
 	f(site+"chunk_bytes = 1", "9: site[0].chunk_bytes", "out of range: from 64KiB to 64MiB")
 	f(site+"chunk_bytes = \"64MiB\"", "9: site[0].chunk_bytes", "more than max_payload_bytes")
-	f(site+"tiers = [\"l1\", \"l2\"]", "9: site[0].tiers[1]", "no Redis", `write tiers = ["l1"]`)
+	f(site+"tiers = [\"l1\", \"l2\"]", "9: site[0].tiers[1]", "no Redis", "set redis_url")
 
 	// Kinds, units, ranges.
 	f("node_name = 3", "1: node_name = 3", "not a string", "quotes")

@@ -6,12 +6,6 @@ import "strings"
 // They are refused: a key that is accepted and does nothing would be believed.
 // A name that ends in "*" stands for all that begin so.
 var laterKeys = []struct{ name, reason string }{
-	{"redis_*", "it has no Redis tier"},
-	{"l2_*", "it has no Redis tier"},
-	{"sql_url*", "it has no MySQL backend, items are kept in SQLite (sqlite_path)"},
-	{"sql_write_concurrency", "it has no MySQL backend, SQLite has one writer"},
-	{"l3_shared", "it has no MySQL backend, the SQLite database is this node's alone"},
-	{"follow_interval", "it has no shared L3 to follow"},
 	{"filter_*", "it has no membership filter"},
 	{"merkle_*", "it has no Merkle tree"},
 	{"cdc_*", "it has no change feed"},

@@ -146,7 +146,11 @@ func (d *decoder) variable(name, path, text string, out reflect.Value) {
 	for part := range strings.SplitSeq(path, ".") {
 		f, out, _ = fieldOf(out, part)
 	}
-	d.places[path] = place{file: Environment, name: name, value: shown(text)}
+	p := place{file: Environment, name: name}
+	if f.Tag.Get("secret") == "" {
+		p.value = shown(text)
+	}
+	d.places[path] = p
 	if out.Kind() == reflect.Slice {
 		out.Set(reflect.ValueOf(splitList(text)))
 		return
@@ -176,6 +180,10 @@ func fromText(text string, out reflect.Value) any {
 	case float64:
 		if x, err := strconv.ParseFloat(text, 64); err == nil {
 			return x
+		}
+	case bool:
+		if b, err := strconv.ParseBool(text); err == nil {
+			return b
 		}
 	}
 	return text
