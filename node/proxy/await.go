@@ -375,11 +375,7 @@ func (p *Proxy) follow(st *state, fl *flight, leads bool) bool {
 
 // flightReader returns a reader of what a flight brings.
 func (p *Proxy) flightReader(st *state, fl *flight, r *reply) *partReader {
-	reader := &partReader{p: p, st: st, fl: fl, main: fl.r.key, etag: strongTag(r.meta)}
-	if fl.pack != nil {
-		reader.main, reader.like = fl.pack.main, fl.pack.like
-	}
-	return reader
+	return &partReader{p: p, st: st, fl: fl, etag: strongTag(r.meta)}
 }
 
 // begun notes that bytes were sent: no old answer stands in any more.

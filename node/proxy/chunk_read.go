@@ -21,7 +21,7 @@ type partReader struct {
 	st   *state
 	fl   *flight // that fills the object; nil if none does
 	main item.Key
-	man  manifest // if fl is nil
+	man  manifest // with a flight: what it has stored so far
 	etag string   // strong; "" if there is none
 	like tiers.Write
 	buf  *[]byte
@@ -73,7 +73,8 @@ func (r *partReader) next(pos, end int64) ([]byte, error) {
 		case lookFailed:
 			return nil, r.fl.failure()
 		}
-		r.man = r.fl.pack.manifest()
+		pack := r.fl.packNow() // it may have begun after the reader did
+		r.main, r.like, r.man = pack.main, pack.like, pack.manifest()
 	}
 	if b := r.fromStore(buf, pos); len(b) > 0 {
 		return b, nil
@@ -355,6 +356,12 @@ func (fl *flight) lookWholeLocked(pos int64) ([]byte, looked) {
 		return nil, lookEnd
 	}
 	return nil, lookFailed
+}
+
+func (fl *flight) packNow() *packer {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	return fl.pack
 }
 
 // lengthNow returns the length as far as it is known; -1 if not.

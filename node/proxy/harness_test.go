@@ -150,6 +150,7 @@ type exchange struct {
 	ended   bool
 	aborted bool
 	onWrite func(total int)
+	onSend  func()
 	busy    atomic.Int32 // uses of the exchange at this moment
 	t       testing.TB
 }
@@ -219,6 +220,9 @@ func (x *exchange) Add(name, value string) { fmt.Fprintf(&x.head, "%s: %s\r\n", 
 func (x *exchange) AddBlock(block []byte)  { x.head.Write(block) }
 func (x *exchange) Send(body []byte) error {
 	x.end()
+	if x.onSend != nil {
+		x.onSend()
+	}
 	x.out.Write(body)
 	return nil
 }
