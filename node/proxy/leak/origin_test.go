@@ -1,0 +1,256 @@
+package leak_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+)
+
+// A kind is one way to answer. Its lines say who may have the answer.
+type kind struct {
+	lines string // header lines, "|" between them; $ is the client's mark
+	body  bool   // the body has the mark
+	loose bool   // a site that lets hooks override may share it
+}
+
+// kinds are those whose marked parts nobody else may get.
+var kinds = []kind{
+	{lines: "Cache-Control: private", body: true},
+	{lines: "Cache-Control: max-age=60, PRIVATE", body: true},
+	{lines: "Cache-Control: s-maxage=60|Cache-Control: public|cache-control: x=\"y\", Private", body: true},
+	{lines: "Cache-Control: max-age=60|CDN-Cache-Control: private, max-age=60", body: true},
+	{lines: "Cache-Control: private, max-age=60, stale-while-revalidate=60, stale-if-error=60|ETag: \"e\"", body: true},
+	{lines: "Cache-Control: no-store", body: true, loose: true},
+	{lines: "Cache-Control: max-age=60, No-Store|Expires: Sun, 06 Nov 2144 08:49:37 GMT", body: true, loose: true},
+	{lines: "Cache-Control: max-age=60|Set-Cookie: session=$", body: true},
+	{lines: "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT|Set-Cookie: session=$", body: true},
+	{lines: "Cache-Control: max-age=60|Vary: *", body: true},
+	{lines: "Cache-Control: max-age=60, public|Vary: Accept, *", body: true},
+	{lines: "Cache-Control: max-age=60, public|Vary: Cookie, Authorization", body: true},
+	{lines: "Cache-Control: max-age=1, stale-while-revalidate=60, public|Vary: Authorization|Vary: Cookie|ETag: \"$\"", body: true},
+	{lines: "Cache-Control: max-age=60, public, private=\"x-for, x-more\"|X-For: $|X-More: $"},
+	{lines: "Cache-Control: max-age=60, public, no-cache=\"Set-Cookie\"|Set-Cookie: session=$"},
+	{lines: "Cache-Control: max-age=60, public|Connection: X-For|X-For: $"},
+	{lines: "Cache-Control: must-understand, private, no-store, max-age=60", body: true},
+	{lines: "Cache-Control: private, max-age=60|Content-Location: /u0", body: true},
+}
+
+// tokens are kinds that only Authorization keeps from being shared. (A Cookie in
+// the request alone does not: see docs/sites.md.)
+var tokens = []kind{
+	{lines: "X-For: $", body: true}, // a hook gives it a lifetime
+	{lines: "Cache-Control: max-age=60", body: true},
+	{lines: "Expires: Sun, 06 Nov 2144 08:49:37 GMT|ETag: \"e\"", body: true},
+	{lines: "Cache-Control: max-age=1, stale-while-revalidate=60, stale-if-error=60", body: true},
+	{lines: "Cache-Control: max-age=60, proxy-revalidate, immutable", body: true},
+}
+
+// shared are kinds for everybody, without marks.
+var shared = []kind{
+	{lines: "Cache-Control: max-age=5, public"},
+	{lines: "Cache-Control: s-maxage=5|ETag: \"e\""},
+	{lines: "Cache-Control: max-age=1, public, stale-while-revalidate=60, stale-if-error=600|ETag: \"e\""},
+	{lines: "Cache-Control: public, max-age=5|Set-Cookie: theme=dark"},
+	{lines: "Cache-Control: public, no-cache|ETag: \"e\""},
+}
+
+// bareUpdates has the origin put marked fields in a 304, or the answer to a HEAD,
+// that has no Cache-Control of its own, and so renews an answer for everybody under
+// the directives of that one (RFC 9111 §4.3.4, §4.3.5). It is off because the
+// proxy judges the two merged: the mark then goes to all. Turn it on with the
+// change that judges the update by itself.
+const bareUpdates = false
+
+// A crowd lets an origin wait until more clients have come, so that requests
+// meet, without ever waiting in vain.
+type crowd struct {
+	mu                       sync.Mutex
+	moved                    *sync.Cond
+	started, inside, running int
+}
+
+func newCrowd(n int) *crowd {
+	c := &crowd{running: n}
+	c.moved = sync.NewCond(&c.mu)
+	return c
+}
+
+func (c *crowd) change(f func()) {
+	c.mu.Lock()
+	f()
+	c.mu.Unlock()
+	c.moved.Broadcast()
+}
+
+func (c *crowd) enter() { c.change(func() { c.started++; c.inside++ }) }
+func (c *crowd) leave() { c.change(func() { c.inside-- }) }
+func (c *crowd) end()   { c.change(func() { c.running-- }) }
+
+// wait returns when n more requests have begun, or all clients wait.
+func (c *crowd) wait(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for until := c.started + n; c.started < until && c.inside < c.running; {
+		c.moved.Wait()
+	}
+}
+
+// An origin answers each request in a random way.
+type origin struct {
+	ln    net.Listener
+	crowd *crowd
+	conns sync.WaitGroup
+
+	mu                      sync.Mutex
+	rand                    *rand.Rand
+	n                       int
+	personal, faults, agree int
+	heads                   []string // of all answers, to explain a leak
+}
+
+func (o *origin) accept() {
+	defer o.conns.Done()
+	for {
+		c, err := o.ln.Accept()
+		if err != nil {
+			return
+		}
+		o.conns.Add(1)
+		go func() {
+			defer o.conns.Done()
+			defer c.Close()
+			for r := bufio.NewReader(c); o.one(c.(*net.TCPConn), r); {
+			}
+		}()
+	}
+}
+
+// who returns the name of the client that a request shows, or "".
+func who(q *http.Request) (name string, token bool) {
+	if t, ok := strings.CutPrefix(q.Header.Get("Authorization"), "Bearer "); ok {
+		return t, true
+	}
+	if c, err := q.Cookie("id"); err == nil {
+		return c.Value, false
+	}
+	return "", false
+}
+
+// one answers one request; false ends the connection.
+func (o *origin) one(c *net.TCPConn, r *bufio.Reader) bool {
+	q, err := http.ReadRequest(r)
+	if err != nil {
+		return false
+	}
+	io.Copy(io.Discard, q.Body)
+	o.mu.Lock()
+	answer, hold, fault := o.choose(q)
+	o.mu.Unlock()
+	if hold > 0 {
+		o.crowd.wait(hold)
+	}
+	switch fault {
+	case 1: // nothing at all
+		c.SetLinger(0)
+		return false
+	case 2: // a part, then an end
+		c.Write(answer[:len(answer)*2/3])
+		return false
+	case 3: // a part, then a reset
+		c.Write(answer[:len(answer)*9/10])
+		c.SetLinger(0)
+		return false
+	}
+	half := len(answer) / 2
+	c.Write(answer[:half])
+	if hold > 1 {
+		o.crowd.wait(1)
+	}
+	_, err = c.Write(answer[half:])
+	return err == nil
+}
+
+// choose makes an answer for q, how many clients to wait for, and what goes
+// wrong.
+func (o *origin) choose(q *http.Request) (answer []byte, hold, fault int) {
+	name, token := who(q)
+	loose := strings.HasPrefix(q.Host, "loose")
+	k := shared[o.rand.IntN(len(shared))]
+	switch n := o.rand.IntN(10); {
+	case n < 3 && token:
+		k = tokens[o.rand.IntN(len(tokens))]
+	case n < 6:
+		k = kinds[o.rand.IntN(len(kinds))]
+	}
+	mark := ""
+	if name != "" && !(loose && k.loose) {
+		mark = "MEANT-FOR(" + name + ")"
+	}
+	if mark != "" && (k.body || strings.Contains(k.lines, "$")) {
+		o.personal++
+	}
+	if o.rand.IntN(3) == 0 {
+		hold = 1 + o.rand.IntN(4)
+	}
+	if o.rand.IntN(12) == 0 {
+		fault = 1 + o.rand.IntN(3)
+		o.faults++
+	}
+	return o.render(q, k, mark), hold, fault
+}
+
+func (o *origin) render(q *http.Request, k kind, mark string) []byte {
+	o.n++
+	status := 200
+	switch o.rand.IntN(12) {
+	case 0:
+		status = []int{500, 503, 404, 302, 403, 599}[o.rand.IntN(6)]
+	}
+	conditional := q.Header.Get("If-None-Match") != "" || q.Header.Get("If-Modified-Since") != ""
+	if conditional && o.rand.IntN(2) == 0 {
+		status = 304
+		o.agree++
+	}
+	if !bareUpdates && (status == 304 || q.Method == "HEAD") && !strings.Contains(k.lines, "Cache-Control") {
+		mark = ""
+	}
+	body := strings.Repeat(fmt.Sprintf("%d %s\n", o.n, map[bool]string{true: mark}[k.body]), []int{1, 1, 1, 1, 40, 40, 40, 6_000}[o.rand.IntN(8)])
+	var b strings.Builder
+	if o.rand.IntN(10) == 0 {
+		fmt.Fprintf(&b, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\nX-Hint: %s\r\n\r\n", map[bool]string{true: mark}[k.body])
+	}
+	fmt.Fprintf(&b, "HTTP/1.1 %d X\r\n", status)
+	for _, line := range strings.Split(k.lines, "|") {
+		fmt.Fprintf(&b, "%s\r\n", strings.ReplaceAll(line, "$", mark))
+	}
+	switch {
+	case status == 304 || q.Method == "HEAD":
+		b.WriteString("\r\n")
+	case o.rand.IntN(3) == 0:
+		fmt.Fprintf(&b, "Transfer-Encoding: chunked\r\nTrailer: X-Last\r\n\r\n%x\r\n%s\r\n0\r\nX-Last: %s\r\n\r\n", len(body), body, map[bool]string{true: mark}[k.body])
+	default:
+		fmt.Fprintf(&b, "Content-Length: %d\r\n\r\n%s", len(body), body)
+	}
+	head, _, _ := strings.Cut(b.String(), "\r\n\r\n")
+	name, _ := who(q)
+	o.heads = append(o.heads, fmt.Sprintf("answer %d to %q: %s %s%s %v: %q", o.n, name, q.Method, q.Host, q.RequestURI, q.Header, head))
+	return []byte(b.String())
+}
+
+// history returns the last answers for a URL.
+func (o *origin) history(host, target string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var mine []string
+	for _, h := range o.heads {
+		if strings.Contains(h, " "+host+target+" ") {
+			mine = append(mine, h)
+		}
+	}
+	return strings.Join(mine[max(0, len(mine)-12):], "\n")
+}

@@ -1,0 +1,5 @@
+//go:build soak
+
+package leak_test
+
+const requests = 100_000
