@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -126,9 +127,15 @@ func frontKind(name string) problem.Kind {
 	return problem.Internal
 }
 
+// errNoSQLServer refuses what would otherwise be ignored, and end in SQLite.
+var errNoSQLServer = errors.New("node: sql_url: the engine of this version opens SQLite only; remove sql_url")
+
 // openEngine opens the tiers. The memory tier asks the evict hooks only if the
 // configuration has one: asking costs, even for no answer.
 func (n *Node) openEngine(ctx context.Context, cfg *config.Config, set *metrics.Set) error {
+	if cfg.SQLURL != "" {
+		return errNoSQLServer
+	}
 	o := n.engineOptions(cfg)
 	o.Metrics = set
 	n.hooks = &hookSet{now: n.now}
