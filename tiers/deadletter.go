@@ -43,6 +43,7 @@ func (e *Engine) openDeadLetters() error {
 // been tried often enough. If that fails too, the error makes the flusher wait.
 func (e *Engine) refusedAlone(it *flushItem, cause error) error {
 	p := it.p
+	e.noteReason(p.key, cause)
 	if !p.stuck {
 		p.stuck = true
 		e.flusher.stuck.Add(1)
@@ -63,13 +64,46 @@ func (e *Engine) refusedAlone(it *flushItem, cause error) error {
 
 // bury moves the record of it to the dead letters: it is on disk there before
 // the first journal lets go of it. A write that waits for L3 was never
-// acknowledged: it is told and dropped.
+// acknowledged: it is told and dropped. No lock is held while the disk works.
 func (e *Engine) bury(it *flushItem, cause error) error {
+	var pos journal.Pos
+	moves := e.movesToDead(it)
+	if moves {
+		var err error
+		if pos, err = e.dead.Append(it.record); err == nil {
+			err = e.dead.Sync(pos)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	e.flusher.gone = e.flusher.gone[:0]
+	if !e.buryLocking(it, pos, moves, cause) && moves {
+		e.flusher.gone = append(e.flusher.gone, pendingRecord{pos: pos, dead: true}) // it left meanwhile
+	}
+	e.releaseAll(e.flusher.gone)
+	return nil
+}
+
+// movesToDead reports whether the record of it is to be written to the dead
+// letters.
+func (e *Engine) movesToDead(it *flushItem) bool {
+	s := e.pending.stripe(it.p.hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := it.p.findLocked(it.upTo)
+	return r != nil && !r.dead && r.phase != awaitingL3
+}
+
+// buryLocking makes the pending table say so, and reports whether the letter at
+// pos is part of it now. What is to be released is in flusherState.gone.
+func (e *Engine) buryLocking(it *flushItem, pos journal.Pos, moves bool, cause error) (used bool) {
 	p := it.p
 	s := e.pending.stripe(p.hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.settled.Broadcast()
+	let := func(r pendingRecord) { e.flusher.gone = append(e.flusher.gone, r) }
 	r := p.findLocked(it.upTo)
 	switch {
 	case r == nil:
@@ -77,19 +111,12 @@ func (e *Engine) bury(it *flushItem, cause error) error {
 		e.unstickLocked(p)
 		p.tries = e.triesNow()
 		// A crash may have left the first journal's record beside it.
-		e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version <= it.upTo && !r.dead }, e.release)
+		e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version <= it.upTo && !r.dead }, let)
 	case r.phase == awaitingL3:
 		s.tellLocked(recordID{p.key, it.upTo}, fmt.Errorf("%w: %w", ErrRefused, cause))
-		e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version == it.upTo }, e.release)
+		e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version == it.upTo }, let)
 		e.unstickLocked(p)
-	default:
-		pos, err := e.dead.Append(it.record)
-		if err == nil {
-			err = e.dead.Sync(pos)
-		}
-		if err != nil {
-			return err
-		}
+	case moves:
 		e.unstickLocked(p)
 		p.tries = e.triesNow()
 		buried := *r
@@ -97,15 +124,16 @@ func (e *Engine) bury(it *flushItem, cause error) error {
 		buried.kind, buried.content, buried.size = it.record.Kind(), it.record.ContentVersion(), uint32(len(it.record))
 		e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version <= it.upTo }, func(r pendingRecord) {
 			s.tellLocked(recordID{p.key, r.version}, fmt.Errorf("%w: nor what was written over it: %w", ErrRefused, cause))
-			e.release(r)
+			let(r)
 		})
 		e.pending.addLocked(s, p.hash, item.Key(p.key), buried)
+		used = true
 	}
 	p.flushing = false
 	if newest := p.newestLocked(awaitingL3); newest != nil && newest.version != it.upTo {
 		e.enqueueLocked(p) // something newer, or what the refused write was to replace
 	}
-	return nil
+	return used
 }
 
 // wakeBuried shows the dead letters to the flusher: those that a rule covers are
@@ -126,12 +154,17 @@ func (e *Engine) wakeBuried() {
 	}
 }
 
-// forgetBuried releases a dead letter at once and durably: it must not come back
-// by a crash when the first journal has let go of what replaced it.
-func (e *Engine) forgetBuried(r pendingRecord) {
-	e.dead.Release(r.pos)
+// forgetBuried releases dead letters at once and durably: they must not come back
+// by a crash when the first journal has let go of what replaced them.
+func (e *Engine) forgetBuried(records ...pendingRecord) {
+	if len(records) == 0 {
+		return
+	}
+	for _, r := range records {
+		e.dead.Release(r.pos)
+	}
 	if err := e.dead.Mark(); err != nil {
-		e.logger.Warn("a dead letter that is over may come back by a crash", "version", r.version, "err", err)
+		e.logger.Warn("dead letters that are over may come back by a crash", "letters", len(records), "version", records[0].version, "err", err)
 	}
 }
 

@@ -156,6 +156,11 @@ func (e *Engine) open(ctx context.Context) error {
 	if err := e.clockFile.advance(e.clock.Last()); err != nil {
 		return err
 	}
+	e.state.set(StateSyncingL2)
+	if e.l2 != nil {
+		signal(e.l2.wake) // for the goroutine that Open starts
+	}
+	e.state.set(StateWarmingUp)
 	e.state.set(StateReady)
 	return nil
 }
@@ -319,6 +324,7 @@ func (e *Engine) Close(ctx context.Context) error {
 		e.tasks.Wait()
 		e.closeErr = e.closeParts()
 		e.state.set(StateClosed)
+		e.logger.Info("engine closed", "seconds", e.state.seconds(StateShuttingDown))
 	})
 	return e.closeErr
 }

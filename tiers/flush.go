@@ -37,7 +37,13 @@ type flusherState struct {
 	out   []l3.Outcome
 	arena []byte
 
-	unseen int // items of the batch that L3 took and does not show
+	unseen  int             // items of the batch that L3 took and does not show
+	damaged []flushItem     // items of the batch whose rows L3 calls damaged
+	damage  error           // what it said last
+	gone    []pendingRecord // of one id, to be let go
+
+	reasonMu sync.Mutex
+	reasons  map[string]string // why L3 refuses rows, by key; not all of them
 }
 
 // A flushItem is one id in a batch.
@@ -62,8 +68,10 @@ func (e *Engine) batchFull(items int, bytes int64) bool {
 
 func (e *Engine) runFlusher() {
 	backoff := time.Duration(0)
+	progress := drainProgress{e: e}
 	for e.awaitBatch(backoff) {
 		_, err := e.flushBatch(e.ctx)
+		progress.note()
 		switch {
 		case err == nil:
 			backoff = 0
@@ -71,6 +79,36 @@ func (e *Engine) runFlusher() {
 			backoff = min(max(2*backoff, firstBackoff), lastBackoff)
 		}
 	}
+}
+
+// drainProgress tells the log now and then how far a long drain has come.
+type drainProgress struct {
+	e       *Engine
+	at      int64 // Unix ms of the last word; 0 is none
+	flushed uint64
+}
+
+const (
+	longDrain     = 10_000 // pending ids
+	progressEvery = 5_000  // ms
+)
+
+func (d *drainProgress) note() {
+	pending, now, flushed := d.e.pending.ids.Load(), d.e.clock.UnixMilli(), d.e.metrics.flushed.Get()
+	if pending < longDrain {
+		if d.at != 0 {
+			d.e.logger.Info("drained", "pending", pending)
+		}
+		d.at = 0
+		return
+	}
+	if d.at != 0 && now-d.at < progressEvery {
+		return
+	}
+	if d.at != 0 {
+		d.e.logger.Info("draining to L3", "pending", pending, "flushed", flushed-d.flushed, "ms", now-d.at)
+	}
+	d.at, d.flushed = now, flushed
 }
 
 // awaitBatch waits until a batch is due: something is dirty, and it is full, or
@@ -113,7 +151,7 @@ func (e *Engine) flushBatch(ctx context.Context) (int, error) {
 	f := &e.flusher
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.items, f.arena, f.unseen = f.items[:0], f.arena[:0], 0
+	f.items, f.arena, f.unseen, f.damaged = f.items[:0], f.arena[:0], 0, f.damaged[:0]
 	unread := e.collect()
 	defer func() {
 		for i := range unread {
@@ -128,6 +166,7 @@ func (e *Engine) flushBatch(ctx context.Context) (int, error) {
 	}
 	start := time.Now()
 	err := e.sendItems(ctx, f.items)
+	err = errors.Join(err, e.judgeDamaged())
 	e.giveBack()
 	e.metrics.flushSeconds.Update(time.Since(start).Seconds())
 	e.metrics.batchItems.Update(float64(len(f.items)))
@@ -250,11 +289,15 @@ func (e *Engine) sendItems(ctx context.Context, items []flushItem) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, l3.ErrRejected) && len(items) > 1:
+	case (errors.Is(err, l3.ErrRejected) || errors.Is(err, l3.ErrCorrupt)) && len(items) > 1:
 		half := len(items) / 2
 		return errors.Join(e.sendItems(ctx, items[:half]), e.sendItems(ctx, items[half:]))
 	case errors.Is(err, l3.ErrRejected):
 		return e.refusedAlone(&items[0], err)
+	case errors.Is(err, l3.ErrCorrupt):
+		e.flusher.damaged = append(e.flusher.damaged, items[0])
+		e.flusher.damage = err
+		return nil
 	}
 	e.metrics.flushErrors.Inc()
 	if ctx.Err() == nil {
@@ -264,6 +307,30 @@ func (e *Engine) sendItems(ctx context.Context, items []flushItem) error {
 		e.requeue(&items[i], true)
 	}
 	return err
+}
+
+// judgeDamaged decides about the items whose rows L3 calls damaged, each sent
+// alone. Where others of the batch went through, these rows are damaged: their
+// items go the way of those that L3 refuses. Where none did, L3 itself is: that
+// is an outage.
+func (e *Engine) judgeDamaged() error {
+	f := &e.flusher
+	if len(f.damaged) == 0 {
+		return nil
+	}
+	if len(f.damaged) == len(f.items) && len(f.items) > 1 {
+		e.metrics.flushErrors.Inc()
+		e.l3Backend.circuit.Record(f.damage)
+		for i := len(f.damaged) - 1; i >= 0; i-- {
+			e.requeue(&f.damaged[i], true)
+		}
+		return f.damage
+	}
+	var errs []error
+	for i := range f.damaged {
+		errs = append(errs, e.refusedAlone(&f.damaged[i], f.damage))
+	}
+	return errors.Join(errs...)
 }
 
 // apply sends items in one transaction and settles them by its outcomes.
@@ -348,6 +415,13 @@ func (e *Engine) settleOutcome(it *flushItem, out *l3.Outcome) {
 // that waited for it, and lets their writers go. Where the row is of a newer
 // version, what L1 holds of an older one leaves.
 func (e *Engine) settleFlushed(it *flushItem, row item.Version) {
+	f := &e.flusher
+	f.gone = f.gone[:0]
+	e.settleFlushedLocking(it, row)
+	e.releaseAll(f.gone) // not under the stripe's lock: it may wait for the disk
+}
+
+func (e *Engine) settleFlushedLocking(it *flushItem, row item.Version) {
 	p := it.p
 	s := e.pending.stripe(p.hash)
 	s.mu.Lock()
@@ -364,7 +438,7 @@ func (e *Engine) settleFlushed(it *flushItem, row item.Version) {
 	}
 	e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version <= upTo }, func(r pendingRecord) {
 		s.tellLocked(recordID{p.key, r.version}, nil)
-		e.release(r)
+		e.flusher.gone = append(e.flusher.gone, r)
 	})
 	s.settled.Broadcast()
 	if p.newestLocked(awaitingL3) != nil {

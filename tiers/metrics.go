@@ -43,6 +43,9 @@ type engineMetrics struct {
 	names []string // as registered
 }
 
+// phases are the states that start and end an engine.
+var phases = []State{StateConnecting, StateDrainingJournal, StateSyncingL2, StateWarmingUp, StateShuttingDown}
+
 func newEngineMetrics(set *metrics.Set, e *Engine) *engineMetrics {
 	m := &engineMetrics{set: set}
 	if set == nil {
@@ -87,6 +90,9 @@ func newEngineMetrics(set *metrics.Set, e *Engine) *engineMetrics {
 	gauge := func(name string, f func() float64) {
 		set.NewGauge(name, f)
 		m.names = append(m.names, name)
+	}
+	for _, s := range phases {
+		gauge(`edgenode_phase_seconds{phase="`+s.String()+`"}`, func() float64 { return e.state.seconds(s) })
 	}
 	gauge("edgenode_pressure_ratio", e.Pressure)
 	gauge("edgenode_pressure_level", func() float64 { return float64(e.thresholds.Load().Level(e.Pressure())) })

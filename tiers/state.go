@@ -3,6 +3,7 @@ package tiers
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A State is a phase of the engine's life.
@@ -13,6 +14,8 @@ const (
 	StateCreated State = iota
 	StateConnecting
 	StateDrainingJournal // the journal is being indexed for reads
+	StateSyncingL2       // L2 begins to be caught up; that goes on behind ready
+	StateWarmingUp       // what makes reads quick begins to be read; so does that
 	StateReady
 	StateRunning
 	StateShuttingDown
@@ -21,7 +24,7 @@ const (
 
 // String returns the state's name in health and logs.
 func (s State) String() string {
-	return [...]string{"created", "connecting", "draining-journal", "ready", "running", "shutting-down", "closed"}[s]
+	return [...]string{"created", "connecting", "draining-journal", "syncing-l2", "warming-up", "ready", "running", "shutting-down", "closed"}[s]
 }
 
 // A stateMachine holds the state and tells watchers of changes. The zero value
@@ -30,12 +33,19 @@ type stateMachine struct {
 	state atomic.Int32
 
 	mu       sync.Mutex
+	began    time.Time                      // of the present state
+	took     [StateClosed + 1]time.Duration // of the states that are over
 	watchers map[chan State]struct{}
 }
 
 func (m *stateMachine) set(s State) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	now := time.Now()
+	if before := State(m.state.Load()); !m.began.IsZero() {
+		m.took[before] = now.Sub(m.began)
+	}
+	m.began = now
 	m.state.Store(int32(s))
 	for c := range m.watchers {
 		select {
@@ -43,6 +53,16 @@ func (m *stateMachine) set(s State) {
 		default: // a watcher that does not keep up sees the next change
 		}
 	}
+}
+
+// seconds returns how long the phase s took, or takes so far.
+func (m *stateMachine) seconds(s State) float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if State(m.state.Load()) == s {
+		return time.Since(m.began).Seconds()
+	}
+	return m.took[s].Seconds()
 }
 
 // State returns the engine's present state.
