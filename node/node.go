@@ -196,6 +196,8 @@ func (n *Node) shutdown(ctx context.Context) error {
 	deadline := time.Now().Add(l.ShutdownTimeout.Std())
 	limit, cancel := context.WithDeadlineCause(ctx, deadline, errors.New("shutdown_timeout is over"))
 	defer cancel()
+	// Upgraded connections never finish by themselves: they are told to go.
+	n.proxy.Drain()
 	// No new requests; those under way finish or are cut.
 	n.warn(n.data.Shutdown(limit))
 	// Fetches that no client waits for any more would store into a closed engine.

@@ -301,7 +301,8 @@ func proxySites(cfg *config.Config) []proxy.Site {
 			StaleWhileRevalidate: s.StaleWhileRevalidate.Std(), KeyFields: s.KeyFields, KeyCookies: s.KeyCookies, Methods: s.Methods,
 			RawAcceptLanguage: !s.NormaliseAcceptLanguage,
 			RawAcceptEncoding: !s.NormaliseAcceptEncoding, VariantsMax: s.VariantsMax, WaitersMax: s.WaitersMax,
-			Gate: siteGate(s), ErrorPages: errorPages(s), Edits: siteEdits(s),
+			Upgrades: proxy.Upgrades{Protocols: s.Upgrades, Max: s.UpgradesMax, Idle: s.UpgradesIdle.Std()},
+			Gate:     siteGate(s), ErrorPages: errorPages(s), Edits: siteEdits(s),
 		})
 	}
 	return sites

@@ -15,6 +15,12 @@ func (k *checker) siteGate(path string, s *Site) {
 	k.networks(path+".allow", s.Allow)
 	k.networks(path+".deny", s.Deny)
 	k.networks(path+".purge_acl", s.PurgeACL)
+	for i, u := range s.Upgrades {
+		if u == "h2c" {
+			k.add(k.elem(path+".upgrades", i), "never passed through: requests inside it would be seen by nobody here", "remove it")
+		}
+	}
+	k.words(path+".upgrades", slices.DeleteFunc(slices.Clone(s.Upgrades), func(u string) bool { return u == "h2c" }), "websocket")
 	if s.RateBurst > 0 && s.Rate == 0 {
 		k.add(path+".rate_burst", "rate is 0: there is no limit", "set rate, or remove rate_burst")
 	}

@@ -92,6 +92,8 @@ const (
 	DefaultKeep           = Duration(24 * time.Hour)
 	DefaultVariantsMax    = 64
 	DefaultWaitersMax     = 50_000
+	DefaultUpgradesMax    = 1000
+	DefaultUpgradesIdle   = Duration(10 * time.Minute)
 )
 
 // Defaults of a site: the tenth that RFC 9111 §4.2.2 names, and its bound.
@@ -146,8 +148,6 @@ func Default() *Config {
 			Emergency: DefaultPressureEmergency,
 			Shutdown:  DefaultPressureShutdown,
 		},
-		AccessLog: AccessLog{Sample: DefaultAccessSample},
-		Listen: Listen{
 		SQLWriteConcurrency: DefaultSQLWriteConcurrency,
 		SQLTimeout:          DefaultSQLTimeout,
 		SQLBatchTimeout:     DefaultSQLBatchTimeout,
@@ -159,6 +159,8 @@ func Default() *Config {
 		RedisEvictionStart:  DefaultRedisEvictionStart,
 		RedisEvictionTarget: DefaultRedisEvictionTarget,
 
+		AccessLog: AccessLog{Sample: DefaultAccessSample},
+		Listen: Listen{
 			Data:  defaultListener(DefaultDataAddress, DefaultMaxConnections),
 			Admin: defaultListener(DefaultAdminAddress, DefaultAdminMaxConnections),
 		},
@@ -218,6 +220,8 @@ func (s *Site) setDefaults() {
 	s.NormaliseAcceptLanguage = true
 	s.VariantsMax = DefaultVariantsMax
 	s.WaitersMax = DefaultWaitersMax
+	s.UpgradesMax = DefaultUpgradesMax
+	s.UpgradesIdle = DefaultUpgradesIdle
 }
 
 func (h *Hook) setDefaults() {

@@ -41,6 +41,8 @@ func TestFaults(t *testing.T) {
 	f("[[peer]]\nurl = \"x\"", "1: peer", "not in this version")
 	f("[listen.data]\nproxy_protocol = \"off\"", "2: listen.data.proxy_protocol", "trusted_proxies")
 	f(site+"allow = [\"10.0.0.0/33\"]", "9: site[0].allow[0]", "not a network")
+	f(site+"upgrades = [\"h2c\"]", "9: site[0].upgrades[0]", "never passed through")
+	f(site+"upgrades = [\"websockets\"]", "9: site[0].upgrades[0]", "did you mean \"websocket\"?")
 	f(site+"rate_burst = 3", "9: site[0].rate_burst", "there is no limit")
 	f(site+"redirect_hosts = { \"elsewhere.example\" = \"shop.example\" }", "9: site[0].redirect_hosts.\"elsewhere.example\"", "no host of this site")
 	f(site+"redirect_hosts = { \"shop.example\" = \"http://a\" }", "9: site[0].redirect_hosts.\"shop.example\"", "not a host to be sent to")

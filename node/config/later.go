@@ -16,7 +16,6 @@ var laterKeys = []struct{ name, reason string }{
 	{"require_signed", "uploading and signing of hooks is missing"},
 	{"listen.data.proxy_protocol", "it does not read the PROXY protocol, clients are told by Forwarded and X-Forwarded-For (trusted_proxies)"},
 	{"listen.admin.proxy_protocol", "it does not read the PROXY protocol"},
-	{"site.upgrades", "it does not pass upgrades through"},
 	{"token.l1_max_bytes", "tokens have no budgets"},
 	{"token.writes_per_second", "tokens have no budgets"},
 	{"token.bytes_per_second", "tokens have no budgets"},

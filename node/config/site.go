@@ -171,6 +171,12 @@ type Site struct {
 	// PurgeACL are the client networks whose PURGE purges; empty: the method
 	// passes to the origin like any that is unknown.
 	PurgeACL []string `toml:"purge_acl" reload:"yes"`
+	// Upgrades are the protocols to which connections may be upgraded: websocket.
+	Upgrades []string `toml:"upgrades" reload:"yes"`
+	// UpgradesMax bounds these connections.
+	UpgradesMax int `toml:"upgrades_max" reload:"yes" range:"1..1000000"`
+	// UpgradesIdle closes one over which nothing moves.
+	UpgradesIdle Duration `toml:"upgrades_idle" reload:"yes" range:"1s..1d"`
 	// Maintenance answers everything with 503.
 	Maintenance bool `toml:"maintenance" reload:"yes"`
 }

@@ -24,6 +24,8 @@ type answer struct {
 	untold  bool  // length is told by closing
 	left    int64 // of an announced length, to be streamed
 	sent    int64 // body bytes taken
+
+	upgraded bool // the connection was handed over
 }
 
 // Answered returns the status of the answer so far, how many bytes of its body
@@ -299,6 +301,10 @@ func (x *Exchange) finish() bool {
 	c.sealed, c.sent = nil, false
 	if x.failed == nil {
 		x.failed = c.broken
+	}
+	if x.upgraded {
+		x.s.m.class(x.code).Inc()
+		return false
 	}
 	x.complete()
 	if x.cut {

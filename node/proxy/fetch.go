@@ -79,6 +79,8 @@ type fetch struct {
 	r      *request
 	header http.Header
 	body   *guardedBody // nil for none
+	// upgrade says that the client asked for another protocol: 101 is an answer.
+	upgrade bool
 	// once says that a request the origin may have seen is not repeated: a stored
 	// answer stands in for one that does not come.
 	once bool
@@ -144,7 +146,7 @@ func (f *fetch) try(ctx context.Context, o *origin) (*originAnswer, error) {
 	a.Response = resp
 	a.stall = time.AfterFunc(a.stallAfter, func() { cancel(errStalled) })
 	a.stall.Stop()
-	if resp.StatusCode == http.StatusSwitchingProtocols {
+	if resp.StatusCode == http.StatusSwitchingProtocols && !f.upgrade {
 		a.Close()
 		return nil, fmt.Errorf("proxy: origin %s: it switched protocols unasked", o.authority)
 	}

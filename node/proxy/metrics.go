@@ -22,6 +22,8 @@ type proxyMetrics struct {
 	chunks, chunksRefused              *metrics.Counter
 	ownRanges, changedMidway           *metrics.Counter
 	healthOK, healthFailed, purges     *metrics.Counter
+	upgradesMade, upgradesRefused      *metrics.Counter
+	toClient, toOrigin                 *metrics.Counter
 }
 
 // newMetrics registers the metrics on set; nil means that nobody reads them.
@@ -32,6 +34,7 @@ func newMetrics(set *metrics.Set, p *Proxy) *proxyMetrics {
 	set.NewGauge(`edgenode_proxy_fills`, func() float64 { return float64(p.fills.Load()) })
 	set.NewGauge(`edgenode_proxy_fill_bytes`, func() float64 { return float64(p.fillBytes.Load()) })
 	set.NewGauge(`edgenode_proxy_fill_limit_bytes`, func() float64 { return float64(p.o.MaxFillBytes) })
+	set.NewGauge(`edgenode_proxy_upgrades`, func() float64 { return float64(p.upgrades.Load()) })
 	set.NewGauge(`edgenode_proxy_waiters`, func() float64 { return float64(p.waiters.Load()) })
 	return &proxyMetrics{
 		set:              set,
@@ -57,6 +60,10 @@ func newMetrics(set *metrics.Set, p *Proxy) *proxyMetrics {
 		originErrors:     set.NewCounter(`edgenode_proxy_origin_errors_total`),
 		originBroken:     set.NewCounter(`edgenode_proxy_origin_broken_answers_total`),
 		panics:           set.NewCounter(`edgenode_proxy_panics_total`),
+		upgradesMade:     set.NewCounter(`edgenode_proxy_upgrades_total{outcome="made"}`),
+		upgradesRefused:  set.NewCounter(`edgenode_proxy_upgrades_total{outcome="refused"}`),
+		toClient:         set.NewCounter(`edgenode_proxy_upgraded_bytes_total{to="client"}`),
+		toOrigin:         set.NewCounter(`edgenode_proxy_upgraded_bytes_total{to="origin"}`),
 		purges:           set.NewCounter(`edgenode_proxy_purge_requests_total`),
 		healthOK:         set.NewCounter(`edgenode_proxy_health_checks_total{outcome="ok"}`),
 		healthFailed:     set.NewCounter(`edgenode_proxy_health_checks_total{outcome="failed"}`),

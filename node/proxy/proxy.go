@@ -92,6 +92,10 @@ type Proxy struct {
 	// ticks is the clock of health checks.
 	ticks func(d time.Duration) (tick <-chan time.Time, stop func())
 
+	drained  context.Context // ends with Drain
+	drain    context.CancelCauseFunc
+	upgrades atomic.Int64 // open now
+
 	ctx    context.Context // of fetches that no client owns
 	stop   context.CancelCauseFunc
 	tasks  sync.WaitGroup // fills, health checks
@@ -123,6 +127,7 @@ func New(o Options) (*Proxy, error) {
 	p := &Proxy{o: o, flights: map[string]*flight{}, filling: map[string]int{}, seed: maphash.MakeSeed(), ticks: orTicker(o.ticks)}
 	p.states.New = func() any { return newState() }
 	p.ctx, p.stop = context.WithCancelCause(context.Background())
+	p.drained, p.drain = context.WithCancelCause(p.ctx)
 	t, err := newTable(o.Sites, o.Pools, p)
 	if err != nil {
 		return nil, err
@@ -146,6 +151,14 @@ func (p *Proxy) Configure(sites []Site, pools []Pool) error {
 	p.m.forget(old, t)
 	return nil
 }
+
+// Drain ends upgraded connections, and those being made, in good order: it comes
+// before the listener waits for requests under way.
+func (p *Proxy) Drain() { p.drain(errClosed) }
+
+// whenDrained calls f in a goroutine of its own once Drain was called; the
+// returned function ends that.
+func (p *Proxy) whenDrained(f func()) (forget func() bool) { return context.AfterFunc(p.drained, f) }
 
 // Close ends all fetches and waits for their goroutines. Serve must not be
 // running any more, or ends with an error answer. It may be called more than
@@ -178,6 +191,10 @@ func (p *Proxy) ServeTold(x Exchange, out *Outcome) {
 
 func (p *Proxy) serve(st *state) {
 	if !p.arrive(st) {
+		return
+	}
+	if protocol := st.upgradeOf(); protocol != "" {
+		p.upgrade(st, protocol)
 		return
 	}
 	switch method := st.x.Method(); {

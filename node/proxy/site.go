@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/edgenode/edgenode/node/edit"
@@ -129,6 +130,7 @@ type Site struct {
 	AllowOverride []string
 
 	Gate
+	Upgrades Upgrades
 	// ErrorPages are the content of the node's own answers, by status ("404") or
 	// class ("5xx"), for clients that do not prefer problem+json.
 	ErrorPages map[string]Page
@@ -201,6 +203,8 @@ func (s Site) withDefaults() Site {
 	s.HeuristicFraction = max(orDefault(s.HeuristicFraction, DefaultHeuristicFraction), 0)
 	s.HeuristicMax = max(orDefault(s.HeuristicMax, DefaultHeuristicMax), 0)
 	s.WaitersMax = orDefault(s.WaitersMax, DefaultWaitersMax)
+	s.Upgrades.Max = orDefault(s.Upgrades.Max, DefaultUpgradesMax)
+	s.Upgrades.Idle = orDefault(s.Upgrades.Idle, DefaultUpgradesIdle)
 	return s
 }
 
@@ -220,6 +224,10 @@ func (s Site) validate() error {
 	f(s.MaxObjectBytes > 0, "max_object_bytes is %d, must be positive", s.MaxObjectBytes)
 	f(s.ChunkBytes > 0, "chunk_bytes is %d, must be positive", s.ChunkBytes)
 	f(s.VariantsMax > 0 && s.VariantsMax <= maxVariants, "variants_max is %d, allowed are 1 to %d", s.VariantsMax, maxVariants)
+	for _, u := range s.Upgrades.Protocols {
+		f(u == "websocket", "connections cannot be upgraded to %q, only to websocket", u)
+	}
+	f(s.Upgrades.Max > 0 && s.Upgrades.Idle > 0, "limits of upgrades must be positive")
 	f(s.Rate >= 0 && s.Burst >= 0, "rate and burst must not be negative")
 	if _, _, no := edit.Admit(s.Edits, nil); no.Count > 0 {
 		f(false, "header field %q cannot be changed, or to this value", no.Name)
@@ -250,6 +258,7 @@ type site struct {
 	honour   bool     // HonourRequestDirectives is not empty
 	gated    bool     // the gate decides anything
 	limits   *limits  // of clients; nil without
+	upgraded *atomic.Int64
 }
 
 // honours reports whether a request directive is obeyed.
@@ -331,8 +340,9 @@ func (t *table) add(cfg Site, old *table) error {
 		return fmt.Errorf("proxy: site %q: there is no pool %q", cfg.Name, cfg.Pool)
 	}
 	var was *limits
+	s.upgraded = new(atomic.Int64)
 	if old != nil && old.names[cfg.Name] != nil {
-		was = old.names[cfg.Name].limits
+		was, s.upgraded = old.names[cfg.Name].limits, old.names[cfg.Name].upgraded
 	}
 	s.limits = newLimits(&s.Gate, was)
 	s.gated = !reflect.ValueOf(s.Gate).IsZero()
