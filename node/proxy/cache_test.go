@@ -114,6 +114,30 @@ func testRFC9111Section31Fields(t *testing.T) {
 	}
 }
 
+// RFC 9110 §7.6.1, RFC 9111 §5.4: what net/http does to a header is undone.
+func TestRFC9110Section761Connection(t *testing.T) { eachWay(t, testRFC9110Section761Connection) }
+
+func testRFC9110Section761Connection(t *testing.T) {
+	w := newWorld(t)
+	w.always(w.ok("Cache-Control: max-age=60\nConnection: X-Hop, close\nconnection: x-other\nX-Hop: 1\nX-Other: 2\nX-End: 3", "x"))
+	for range 2 {
+		x := w.get("/a")
+		if got := x.line("X-Hop") + x.line("X-Other") + x.line("X-End"); got != "3" {
+			t.Errorf("fields %q, want that of X-End only", got)
+		}
+	}
+	w.always(w.ok("Pragma: no-cache\nExpires: "+at(60), "x"))
+	for _, cache := range []string{"fwd=uri-miss", "hit"} {
+		x := w.get("/b")
+		if w.expect(x, 200, "x", cache); len(x.lines("Cache-Control")) != 0 || x.line("Pragma") != "no-cache" {
+			t.Errorf("Cache-Control %q, Pragma %q", x.lines("Cache-Control"), x.line("Pragma"))
+		}
+	}
+	w.always(w.ok("Pragma: no-cache\nCache-Control: no-cache\nExpires: "+at(60), "x"))
+	w.get("/c")
+	w.expect(w.get("/c"), 200, "x", "fwd=")
+}
+
 // RFC 9111 §4.1.
 func TestRFC9111Section41Vary(t *testing.T) { eachWay(t, testRFC9111Section41Vary) }
 

@@ -360,5 +360,8 @@ func infoBlock(h http.Header) []byte {
 
 // finish makes the fields ready for the client.
 func (a *originAnswer) finish(p *Proxy) {
+	if a.tap != nil {
+		a.tap.restore(a.Header)
+	}
 	p.finishFields(a.Header, a.ProtoMajor, a.ProtoMinor, a.received)
 }

@@ -22,6 +22,8 @@ type tap struct {
 	pushed []byte // read beyond what was asked for, and noted already
 	came   bool   // a byte of an answer, interim ones included
 	wrong  bool
+
+	lost lost // of the last header
 }
 
 func newTap(c net.Conn) *tap { return &tap{Conn: c} }
@@ -127,6 +129,7 @@ func (t *tap) seeHead(b []byte) []byte {
 	head := t.head[:from+end]
 	rest := b[len(b)-(len(t.head)-(from+end+n)):]
 	status, length, chunked, ok := readHead(string(head))
+	t.lost = readLost(string(head))
 	t.head = t.head[:0]
 	t.wrong = t.wrong || !ok
 	if status >= 100 && status < 200 && status != 101 {
