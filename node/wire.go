@@ -54,9 +54,9 @@ func (n *Node) listenOptions(name string, cfg *config.Config, l *config.Listener
 		MaxBodyBytes: int64(cfg.MaxPayloadBytes), MinBodyRate: orNone(int64(l.MinBodyRate)),
 		MaxConnections: l.MaxConnections, MaxConnectionsPerAddress: l.MaxConnectionsPerAddress,
 		MaxRequestsPerConnection: orNone(l.MaxRequestsPerConnection),
-		TrustedProxies:           prefixes(l.TrustedProxies),
-		Problem:                  frontProblem(int64(l.MaxHeaderBytes), int64(l.MaxURLBytes), int64(cfg.MaxPayloadBytes)),
-		Logger:                   n.log.With("listener", name), Metrics: set,
+		TrustedProxies:           prefixes(l.TrustedProxies), ProxyProtocol: l.ProxyProtocol == "v1v2",
+		Problem: frontProblem(int64(l.MaxHeaderBytes), int64(l.MaxURLBytes), int64(cfg.MaxPayloadBytes)),
+		Logger:  n.log.With("listener", name), Metrics: set,
 	}
 }
 

@@ -117,6 +117,9 @@ func (k *checker) listener(path string, l *Listener) {
 			k.add(k.elem(path+".trusted_proxies", i), "not a network", "write a CIDR such as \"10.0.0.0/8\", or one address")
 		}
 	}
+	if l.ProxyProtocol == "v1v2" && len(l.TrustedProxies) == 0 {
+		k.add(path+".proxy_protocol", "no trusted_proxies: nobody's header would be read", "name the proxies in trusted_proxies")
+	}
 	k.tls(path+".tls", &l.TLS)
 }
 

@@ -177,6 +177,9 @@ type Listener struct {
 	// TrustedProxies are the networks (CIDR, or single addresses) whose
 	// Forwarded and X-Forwarded-For fields are believed. Reloads.
 	TrustedProxies []string `toml:"trusted_proxies" reload:"yes"`
+	// ProxyProtocol says whether TrustedProxies begin connections with a header of
+	// the PROXY protocol.
+	ProxyProtocol string `toml:"proxy_protocol" reload:"no" oneof:"off v1v2"`
 	// DrainDelay is how long new connections are still accepted after the node
 	// said that it is not ready any more. Reloads.
 	DrainDelay Duration `toml:"drain_delay" reload:"yes" range:"0s..10m"`

@@ -57,6 +57,7 @@ const (
 	DefaultAdminMaxConnections      = 100
 	DefaultMaxConnectionsPerAddress = 1_000
 	DefaultMaxRequestsPerConnection = 100_000
+	DefaultProxyProtocol            = "off"
 	DefaultDrainDelay               = Duration(0)
 	DefaultShutdownTimeout          = Duration(30 * time.Second)
 )
@@ -178,6 +179,7 @@ func defaultListener(address string, connections int) Listener {
 		MaxConnections:           connections,
 		MaxConnectionsPerAddress: min(connections, DefaultMaxConnectionsPerAddress),
 		MaxRequestsPerConnection: DefaultMaxRequestsPerConnection,
+		ProxyProtocol:            DefaultProxyProtocol,
 		DrainDelay:               DefaultDrainDelay,
 		ShutdownTimeout:          DefaultShutdownTimeout,
 	}

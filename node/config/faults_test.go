@@ -39,7 +39,8 @@ func TestFaults(t *testing.T) {
 	// Keys of features that this version does not have.
 	f("cdc_enabled = true", "1: cdc_enabled: not in this version", "no change feed", "remove the key")
 	f("[[peer]]\nurl = \"x\"", "1: peer", "not in this version")
-	f("[listen.data]\nproxy_protocol = \"off\"", "2: listen.data.proxy_protocol", "trusted_proxies")
+	f("[listen.data]\nproxy_protocol = \"v1v2\"", "2: listen.data.proxy_protocol", "no trusted_proxies")
+	f("[listen.data]\nproxy_protocol = \"on\"", "2: listen.data.proxy_protocol", "not one of off, v1v2")
 	f(site+"allow = [\"10.0.0.0/33\"]", "9: site[0].allow[0]", "not a network")
 	f(site+"upgrades = [\"h2c\"]", "9: site[0].upgrades[0]", "never passed through")
 	f(site+"upgrades = [\"websockets\"]", "9: site[0].upgrades[0]", "did you mean \"websocket\"?")

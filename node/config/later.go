@@ -14,8 +14,6 @@ var laterKeys = []struct{ name, reason string }{
 	{"hooks_*", "uploading and signing of hooks is missing"},
 	{"hook_*", "uploading and signing of hooks is missing"},
 	{"require_signed", "uploading and signing of hooks is missing"},
-	{"listen.data.proxy_protocol", "it does not read the PROXY protocol, clients are told by Forwarded and X-Forwarded-For (trusted_proxies)"},
-	{"listen.admin.proxy_protocol", "it does not read the PROXY protocol"},
 	{"token.l1_max_bytes", "tokens have no budgets"},
 	{"token.writes_per_second", "tokens have no budgets"},
 	{"token.bytes_per_second", "tokens have no budgets"},

@@ -29,6 +29,7 @@ type conn struct {
 
 	serverName string // of the TLS handshake
 	certified  bool   // the client's certificate was verified
+	proxied    bool   // peer is what a PROXY header said
 
 	// deadline is a deadline for the coarse clock. The connection sets it; the
 	// clock and Shutdown take it away when they wake the connection.
@@ -100,7 +101,7 @@ func (c *conn) open(nc net.Conn, peer netip.Addr, believed bool) {
 	c.trusted, c.believed, c.counted = c.s.trusted.Load(), believed, !believed
 	c.served, c.since = 0, 0
 	c.sealed, c.sent, c.broken = nil, false, nil
-	c.serverName, c.certified = "", false
+	c.serverName, c.certified, c.proxied = "", false, false
 	c.deadline.Store(0)
 }
 
@@ -155,6 +156,16 @@ func (c *conn) panicked(what string, p any) {
 // handshake sets nc and raw up. It returns false if the client does not manage
 // TLS within HeaderTimeout.
 func (c *conn) handshake() bool {
+	if c.s.o.ProxyProtocol && c.believed {
+		switch {
+		case !c.announced():
+			c.s.m.refused[refusedProxy].Inc()
+			return false
+		case !c.s.countIn(c):
+			c.s.m.refused[refusedAddress].Inc()
+			return false
+		}
+	}
 	if c.s.tlsConf == nil {
 		c.raw = rawOf(c.tcp)
 		return true

@@ -119,7 +119,8 @@ func (x *Exchange) ContentLength() int64 { return x.h.length }
 // for that (Expect: 100-continue).
 func (x *Exchange) Body() io.Reader { return &x.body }
 
-// Peer returns the address at the other end of the connection.
+// Peer returns the address at the other end of the connection, or the one for
+// which a trusted proxy has opened it (PROXY protocol).
 func (x *Exchange) Peer() netip.Addr { return x.c.peer }
 
 // Client returns the client's address: the peer, or what trusted proxies say.
@@ -137,7 +138,7 @@ func (x *Exchange) Client() netip.Addr {
 // trace of a proxy: no Forwarded, X-Forwarded-*, X-Real-IP or Via. The handler
 // checks Host.
 func (x *Exchange) Local() bool {
-	return x.c.peer.IsLoopback() && !x.h.forwarding && !x.h.via
+	return x.c.peer.IsLoopback() && !x.c.proxied && !x.h.forwarding && !x.h.via
 }
 
 // HTTP10 reports whether the client speaks HTTP/1.0.

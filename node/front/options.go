@@ -72,6 +72,11 @@ type Options struct {
 	// believed. See [Server.SetTrustedProxies].
 	TrustedProxies []netip.Prefix
 
+	// ProxyProtocol makes trusted proxies begin each connection with a header of
+	// the PROXY protocol, version 1 or 2: the address in it is the peer. A trusted
+	// proxy that sends none is cut off; nobody else may send one.
+	ProxyProtocol bool
+
 	// Problem makes the content of answers to what is no valid request; nil
 	// makes a plain problem+json.
 	Problem Problem

@@ -53,6 +53,7 @@ const (
 	refusedFull
 	refusedAddress
 	refusedHandshake // counted only
+	refusedProxy     // counted only
 	refusedSilent
 	refusedPanic
 	refusals // their number
@@ -123,6 +124,8 @@ func (r refusal) verdict() verdict {
 		return verdict{429, "too-many-connections", "max_connections_per_address", "Your address has max_connections_per_address open connections; close some."}
 	case refusedHandshake:
 		return verdict{400, nameMalformed, "tls_handshake", "The TLS handshake failed."}
+	case refusedProxy:
+		return verdict{400, nameMalformed, "proxy_header", "A trusted proxy did not begin the connection with a PROXY header."}
 	case refusedSilent:
 		return verdict{500, "internal", "no_answer", "The request was not answered; this is a bug of the server."}
 	case refusedPanic:
