@@ -16,7 +16,8 @@ type Stored struct {
 	Tier     string   `json:"tier"`  // nearest that has it
 	Tiers    []string `json:"tiers"` // of those that it is meant for
 	Status   int      `json:"status"`
-	Bytes    int      `json:"bytes"`
+	Bytes    int64    `json:"bytes"`           // of its content; -1 if the length of the whole is not known
+	Parts    []string `json:"parts,omitempty"` // of an answer in parts: the bytes that are named, "0-1048575"
 	Type     string   `json:"type,omitempty"`
 	Version  string   `json:"version"` // number in order of its request
 	Expires  string   `json:"expires"` // when it leaves the store
@@ -66,11 +67,16 @@ type ruled interface {
 func (p *Proxy) describe(s *site, hit *tiers.Hit, m meta) Stored {
 	v, h := hit.View, headerOf(m.block())
 	d := Stored{
-		Key: fmt.Sprintf("%q", v.Key()), Tier: hit.Source.String(), Tiers: tierNames(v.Tiers()), Status: m.status(), Bytes: len(v.Content()),
+		Key: fmt.Sprintf("%q", v.Key()), Tier: hit.Source.String(), Tiers: tierNames(v.Tiers()), Status: m.status(), Bytes: sizeOf(m, v.Content()),
 		Type: h.Get("Content-Type"), Version: fmt.Sprint(uint64(v.ContentVersion())), Expires: stamp(v.ExpiresAt()),
 		Language: h.Get("Content-Language"), Encoding: h.Get("Content-Encoding"),
 		Freshness:  p.arithmetic(s, hit, m, h),
 		Validators: Validators{ETag: string(m.etag())},
+	}
+	if man, ok := manifestOf(m, v.Content()); ok {
+		for _, r := range man.runs {
+			d.Parts = append(d.Parts, fmt.Sprintf("%d-%d", r.first, r.end-1))
+		}
 	}
 	if spec := m.vary(); spec != "" {
 		d.Vary = strings.Split(spec, ",")
