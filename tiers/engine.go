@@ -33,6 +33,7 @@ type Engine struct {
 	l1        *l1.Cache
 	l3        Store
 	l3Durable func() (ok bool, reason string) // whether a commit survives a power loss
+	l3Payload func() int64                    // the greatest content that it takes
 	l3Backend *backend
 	l2        *l2Tier // nil if not configured
 
@@ -55,7 +56,8 @@ type Engine struct {
 
 	// What Reload can change.
 	defaultDurability atomic.Int32
-	maxPayload        atomic.Int64
+	maxPayload        atomic.Int64 // the least of what configuration, journal and L3 take
+	configuredPayload atomic.Int64
 	thresholds        atomic.Pointer[pressure.Thresholds]
 	batch             atomic.Pointer[batchLimits]
 
@@ -169,16 +171,14 @@ func (e *Engine) open(ctx context.Context) error {
 func (e *Engine) openL3(ctx context.Context) error {
 	o := &e.options
 	store, err := l3.Open(ctx, l3.Options{
-		Path: o.SQLitePath, WALMax: o.SQLiteWALMax, Logger: o.Logger, Metrics: o.Metrics, Clock: e.clock.UnixMilli,
+		Path: o.SQLitePath, URL: o.SQLURL, Password: o.SQLPassword, WriteConns: o.SQLWriteConcurrency,
+		Timeout: max(o.L3ApplyTimeout, l3.MinTimeout), WALMax: o.SQLiteWALMax, Logger: o.Logger, Metrics: o.Metrics, Clock: e.clock.UnixMilli,
 	})
 	if err != nil {
 		return err
 	}
 	e.l3 = store
-	e.l3Durable = durableOf(store)
-	if e.l2 != nil {
-		e.l2.id = e.l3Identity(store)
-	}
+	e.l3Durable, e.l3Payload = durableOf(store), payloadOf(store)
 	if o.WrapStore != nil {
 		e.l3 = o.WrapStore(store)
 	}
@@ -198,13 +198,12 @@ func durableOf(store any) func() (bool, string) {
 	return func() (bool, string) { return true, "" }
 }
 
-// l3Identity names the change sequence of store: the store does, or it is this
-// node's own.
-func (e *Engine) l3Identity(store any) string {
-	if s, ok := store.(interface{ ID() string }); ok && s.ID() != "" {
-		return s.ID()
+// payloadOf returns the question how much content store takes.
+func payloadOf(store any) func() int64 {
+	if s, ok := store.(interface{ MaxPayload() int64 }); ok {
+		return s.MaxPayload
 	}
-	return e.identity.ID
+	return func() int64 { return l3.MaxPayload }
 }
 
 // load takes over what L3 knows, once: the clock's floor and the rules. Nothing
@@ -220,15 +219,16 @@ func (e *Engine) load(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, e.l3TimeoutNow())
 	defer cancel()
+	rules, err := e.l3.Rules(ctx) // makes contact: what follows is known then
+	if err != nil {
+		return err
+	}
 	highest := e.l3.MaxVersion()
 	if err := e.clock.Observe(highest, e.options.ClockSkewMax); err != nil {
 		e.logger.Error("versions in L3 are ahead of this clock; set the clock", "err", err)
 		e.clock.Observe(highest, 1<<62)
 	}
-	rules, err := e.l3.Rules(ctx)
-	if err != nil {
-		return err
-	}
+	e.maxPayload.Store(e.payloadLimit(e.configuredPayload.Load()))
 	for _, r := range rules {
 		// While L1 is empty, nothing in it is covered.
 		e.rules.add(&liveRule{Rule: r.Rule, inL3: true, sweptL1: e.l1 == nil, sweptL2: true, sweptL3: r.Swept})

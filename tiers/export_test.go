@@ -76,14 +76,6 @@ func (e *Engine) CallUnderWay() bool {
 // ProbeL3 asks L3 now, as the keeper does all the time.
 func (e *Engine) ProbeL3() { e.probeL3() }
 
-// ProbeL2 asks L2 now, and makes it trusted if that can be.
-func (e *Engine) ProbeL2() error {
-	if _, err := e.probeL2(); err != nil {
-		return err
-	}
-	return e.tendL2(e.ctx)
-}
-
 // L2Trusted reports whether L2 is asked.
 func (e *Engine) L2Trusted() bool {
 	_, ok := e.l2.trusted()

@@ -68,7 +68,7 @@ func (e *Engine) openL2() error {
 	if o.WrapL2 != nil {
 		store = o.WrapL2(store)
 	}
-	e.l2 = &l2Tier{store: store, evict: evict, backend: e.newBackend("l2"), wake: make(chan struct{}, 1), sweeping: make(sweeping, 1), id: e.identity.ID}
+	e.l2 = &l2Tier{store: store, evict: evict, backend: e.newBackend("l2"), wake: make(chan struct{}, 1), sweeping: make(sweeping, 1)}
 	e.l2.copies.init(o.L2QueueBytes)
 	return nil
 }

@@ -51,7 +51,11 @@ const (
 type Options struct {
 	DataDir    string // ./edgenode-data; journal, SQLite, identity; one engine at a time
 	NodeName   string // the host's name
-	SQLitePath string // edgenode.db in DataDir
+	SQLitePath string // edgenode.db in DataDir, unless SQLURL is set
+
+	SQLURL              string // of a MySQL or MariaDB server, instead of SQLitePath; see package l3
+	SQLPassword         string // comes before the one in SQLURL
+	SQLWriteConcurrency int    // 4 transactions at a time on such a server
 
 	Durability      item.Durability // sync; for writes that do not say
 	L1MaxBytes      int64           // 256 MiB; everything that L1 and the pending index hold
@@ -105,7 +109,10 @@ type Options struct {
 
 func (o *Options) fillDefaults() {
 	setDefault(&o.DataDir, DefaultDataDir)
-	setDefault(&o.SQLitePath, filepath.Join(o.DataDir, "edgenode.db"))
+	if o.SQLURL == "" {
+		setDefault(&o.SQLitePath, filepath.Join(o.DataDir, "edgenode.db"))
+	}
+	setDefault(&o.SQLWriteConcurrency, l3.DefaultWriteConns)
 	setDefault(&o.Durability, item.DurabilitySync)
 	setDefault(&o.L1MaxBytes, DefaultL1MaxBytes)
 	setDefault(&o.MaxPayloadBytes, DefaultMaxPayloadBytes)

@@ -11,6 +11,7 @@ import (
 
 func (e *Engine) applyReloadable(o Options) {
 	e.defaultDurability.Store(int32(o.Durability))
+	e.configuredPayload.Store(o.MaxPayloadBytes)
 	e.maxPayload.Store(e.payloadLimit(o.MaxPayloadBytes))
 	e.thresholds.Store(&o.Pressure)
 	e.l3Timeout.Store(int64(o.L3Timeout))
@@ -31,9 +32,12 @@ func (e *Engine) triesNow() int               { return int(e.deadLetterTries.Loa
 // recordSlack is what a record may need beside its content.
 const recordSlack = 256 << 10
 
-// payloadLimit returns the greatest content that both the configuration and the
-// journal, if it is open, take.
+// payloadLimit returns the greatest content that the configuration takes, and the
+// journal and L3 as far as they are open.
 func (e *Engine) payloadLimit(configured int64) int64 {
+	if e.l3Payload != nil {
+		configured = min(configured, e.l3Payload())
+	}
 	if e.journal == nil {
 		return configured
 	}
@@ -64,6 +68,8 @@ func (e *Engine) Reload(o Options) error {
 	fixed("journal_max_bytes", o.JournalMaxBytes == old.JournalMaxBytes)
 	fixed("sqlite_wal_max", o.SQLiteWALMax == old.SQLiteWALMax)
 	fixed("clock_skew_max", o.ClockSkewMax == old.ClockSkewMax)
+	fixed("sql_url", o.SQLURL == old.SQLURL && o.SQLPassword == old.SQLPassword)
+	fixed("sql_write_concurrency", o.SQLWriteConcurrency == old.SQLWriteConcurrency)
 	fixed("l3_shared", o.L3Shared == old.L3Shared)
 	fixed("redis_url", o.RedisURL == old.RedisURL)
 	fixed("redis_password", o.RedisPassword == old.RedisPassword && o.RedisSentinelPassword == old.RedisSentinelPassword)

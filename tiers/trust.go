@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/l2"
 	"github.com/edgenode/edgenode/tiers/l3"
@@ -75,6 +77,9 @@ func (e *Engine) catchUp(ctx context.Context) error {
 	t := e.l2
 	start := time.Now()
 	faults, generation := t.faults.Load(), t.store.Generation()
+	if err := e.nameL3(ctx); err != nil {
+		return err
+	}
 	limited, cancel := e.l2Context()
 	mark, found, err := t.store.ReadMark(limited)
 	cancel()
@@ -113,6 +118,51 @@ func (e *Engine) catchUp(ctx context.Context) error {
 	e.logger.Info("L2 is trusted", "change", t.seq, "took", time.Since(start))
 	signal(t.copies.wake)
 	return e.moveMark(ctx)
+}
+
+// nameL3 learns the identity of L3, which stands in a row of its own, and makes
+// it if there is none: it goes where the data go, and all nodes find the same.
+func (e *Engine) nameL3(ctx context.Context) error {
+	t := e.l2
+	if t.id != "" {
+		return nil
+	}
+	key := item.AppendKey(nil, item.NamespaceInternal, "l3-identity")
+	v, found, err := e.readL3(ctx, key)
+	if err == nil && (!found || v.Kind() != item.KindPut) {
+		if err = e.makeL3Name(ctx, key); err == nil {
+			v, found, err = e.readL3(ctx, key) // another node may have been quicker
+		}
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("tiers: identity of L3: %w", err)
+	case !found:
+		return fmt.Errorf("tiers: identity of L3: %w: written and not seen", ErrUnavailable)
+	}
+	t.id = string(v.Content())
+	return nil
+}
+
+func (e *Engine) makeL3Name(ctx context.Context, key item.Key) error {
+	u, err := uuid.NewV7()
+	if err != nil {
+		return err
+	}
+	stamp := e.clock.Stamp()
+	it := item.Item{
+		Kind: item.KindPut, Key: key, Tiers: item.L3, Version: stamp, ContentVersion: stamp, MetadataVersion: stamp,
+		UpdatedAt: stamp.UnixMilli(), MIME: "text/plain", Content: []byte(u.String()),
+	}
+	it.Seal()
+	ctx, cancel := context.WithTimeout(ctx, e.l3TimeoutNow())
+	defer cancel()
+	ops := []l3.Op{{Record: it.AppendTo(nil), If: func(head item.View) bool { return head == nil }}}
+	if _, err := e.l3.Apply(ctx, ops, nil, make([]l3.Outcome, 1)); err != nil {
+		e.l3Failed(err)
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
 }
 
 // errFaults says that L2 did not stay as it was while it was caught up.
