@@ -155,14 +155,18 @@ func (c *client) refused(resp *http.Response) error {
 		}
 		r.Status = resp.StatusCode
 	}
-	code := exitRefused
+	return &exitError{exitCodeOf(r), r}
+}
+
+// exitCodeOf says what a refusal means to who called the command.
+func exitCodeOf(r *refusal) int {
 	switch {
-	case resp.StatusCode == http.StatusNotFound && r.Type == "urn:edgenode:problem:not-found": // of the item, not of the path
-		code = exitMissing
-	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests:
-		code = exitUnavailable
+	case r.Status == http.StatusNotFound && r.Type == "urn:edgenode:problem:not-found": // of the item, not of the path
+		return exitMissing
+	case r.Status >= 500 || r.Status == http.StatusTooManyRequests:
+		return exitUnavailable
 	}
-	return &exitError{code, r}
+	return exitRefused
 }
 
 // object sends r and reads its answer, one JSON object, into v.

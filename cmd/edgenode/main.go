@@ -5,6 +5,7 @@
 //	edgenode check [--config FILE]       say what is wrong with a configuration, or what it comes to
 //	edgenode get|put|delete|list|status  items of a running node
 //	edgenode purge                       invalidate what a running node holds
+//	edgenode dead-letters [list|retry|drop] writes that SQL refuses
 //	edgenode explain URL                 what is stored for a URL, and what a request would do now
 //	edgenode hook inspect FILE           what a WASM module is and would need
 //	edgenode version                     version, commit, Go, hook ABI

@@ -68,6 +68,7 @@ func (c *purgeCommand) Run(p *process) error {
 	var done struct {
 		Version  string `json:"version"`
 		L1       int64  `json:"l1"`
+		L2       int64  `json:"l2"`
 		L3       int64  `json:"l3"`
 		Complete bool   `json:"complete"`
 		Nodes    struct {
@@ -86,7 +87,7 @@ func (c *purgeCommand) Run(p *process) error {
 		fmt.Fprintf(p.out, "%s\n", raw)
 		return nil
 	}
-	fmt.Fprintf(p.out, "purged: version %s, removed %d from memory and %d from SQL so far", done.Version, done.L1, done.L3)
+	fmt.Fprintf(p.out, "purged: version %s, removed %d from memory, %d from Redis and %d from SQL so far", done.Version, done.L1, done.L2, done.L3)
 	if !done.Complete {
 		fmt.Fprint(p.out, "; it holds already, the rest is removed in the background")
 	}

@@ -41,6 +41,7 @@ type commands struct {
 	List    listCommand    `cmd:"" help:"List items, page by page until the end."`
 	Status  statusCommand  `cmd:"" help:"Say in which tiers an item is."`
 	Purge   purgeCommand   `cmd:"" help:"Invalidate origins' answers, and copies of items in memory, by exactly one selector."`
+	Dead    deadCommand    `cmd:"" name:"dead-letters" help:"List the writes that SQL refuses, try them again, or give them up."`
 	Explain explainCommand `cmd:"" help:"Say what is stored for a URL, and what a request for it would do now and why. Fetches nothing."`
 	Hook    hookCommand    `cmd:"" help:"Work with WASM hooks."`
 	Version versionCommand `cmd:"" help:"Show version, commit, Go and hook ABI."`

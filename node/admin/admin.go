@@ -44,6 +44,7 @@ type Exchange interface {
 type Engine interface {
 	Health(ctx context.Context) tiers.Health
 	Ready() bool
+	PendingItems() int64
 }
 
 // A Gate knows tokens. Admin returns nil if the Authorization field carries one

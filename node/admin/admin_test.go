@@ -84,6 +84,7 @@ type engine struct {
 
 func (e *engine) Health(context.Context) tiers.Health { return e.health }
 func (e *engine) Ready() bool                         { return e.ready }
+func (e *engine) PendingItems() int64                 { return 2 }
 
 // gate knows one token.
 type gate struct{}
@@ -160,6 +161,7 @@ func TestHealth(t *testing.T) {
 
 	h.health = tiers.Health{
 		Verdict: "degraded", Reasons: []string{"l3: no answer"}, L3: &tiers.BackendHealth{Error: "no answer", LatencyMS: 1.5, Since: 7},
+		L2: &tiers.BackendHealth{OK: true, Circuit: "closed", LatencyMS: 0.5}, L2Trusted: true,
 		JournalRecords: 3, JournalQuota: 100, Pressure: 0.5, PressureLevel: "normal", L1Max: 9,
 	}
 	var got struct {
@@ -171,17 +173,29 @@ func TestHealth(t *testing.T) {
 			Error   string
 			Latency float64 `json:"latency_ms"`
 			Since   int64   `json:"since_ms"`
+			Circuit string
+			Trusted *bool
 		}
-		Journal struct{ Records int64 }
-		L1      struct {
+		Journal struct {
+			Records int64
+			Pending int64 `json:"pending_items"`
+		}
+		L1 struct {
 			Max int64 `json:"max_bytes"`
 		}
 	}
 	if err := json.Unmarshal(h.want(request("GET /healthz"), 200, "").out.Bytes(), &got); err != nil {
 		t.Fatal(err)
 	}
-	if got.Verdict != "degraded" || !got.Ready || got.L2 != nil || got.L3.Error != "no answer" || got.L3.Since != 7 || got.Journal.Records != 3 || got.L1.Max != 9 {
+	if got.Verdict != "degraded" || !got.Ready || got.L3.Error != "no answer" || got.L3.Since != 7 || got.Journal.Records != 3 || got.L1.Max != 9 {
 		t.Errorf("got %+v", got)
+	}
+	if got.Journal.Pending != 2 || got.L2 == nil || got.L2.Trusted == nil || !*got.L2.Trusted || got.L2.Circuit != "closed" || got.L2.Latency != 0.5 || got.L3.Trusted != nil {
+		t.Errorf("got %+v, L2 %+v, L3 %+v", got, got.L2, got.L3)
+	}
+	h.health.L2 = nil
+	if x := h.want(request("GET /healthz"), 200, ""); !strings.Contains(x.out.String(), `"l2": null`) {
+		t.Errorf("without Redis: %s", x.out.String())
 	}
 }
 

@@ -48,12 +48,13 @@ type health struct {
 	State           string   `json:"state"`
 	Ready           bool     `json:"ready"`
 	AcceptingWrites bool     `json:"accepting_writes"`
-	L2              *backend `json:"l2"` // null: not configured
+	L2              *l2      `json:"l2"` // null: not configured
 	L3              *backend `json:"l3"`
 	Journal         struct {
 		Records int64 `json:"records"` // not yet in L3
 		Bytes   int64 `json:"bytes"`
 		Quota   int64 `json:"quota_bytes"`
+		Pending int64 `json:"pending_items"` // ids that they are of, still to be flushed
 	} `json:"journal"`
 	Pressure struct {
 		Value float64 `json:"value"`
@@ -68,16 +69,31 @@ type health struct {
 
 type backend struct {
 	OK        bool    `json:"ok"`
-	LatencyMS float64 `json:"latency_ms"`
+	LatencyMS float64 `json:"latency_ms"` // of the last probe that was answered
+	Circuit   string  `json:"circuit"`    // closed, half-open or open
 	Error     string  `json:"error,omitempty"`
 	SinceMS   int64   `json:"since_ms"` // Unix ms of the last change of ok
+}
+
+// An l2 is Redis; until it is trusted, reads pass it by.
+type l2 struct {
+	backend
+	Trusted bool `json:"trusted"`
 }
 
 func backendOf(b *tiers.BackendHealth) *backend {
 	if b == nil {
 		return nil
 	}
-	return &backend{OK: b.OK, LatencyMS: b.LatencyMS, Error: b.Error, SinceMS: b.Since}
+	return &backend{OK: b.OK, LatencyMS: b.LatencyMS, Circuit: b.Circuit, Error: b.Error, SinceMS: b.Since}
+}
+
+func l2Of(h *tiers.Health) *l2 {
+	b := backendOf(h.L2)
+	if b == nil {
+		return nil
+	}
+	return &l2{backend: *b, Trusted: h.L2Trusted}
 }
 
 // health shows the engine's view of itself.
@@ -85,9 +101,10 @@ func (a *Admin) health(x Exchange) {
 	h := a.o.Engine.Health(x.Context())
 	out := health{
 		Verdict: h.Verdict, Reasons: append([]string{}, h.Reasons...), State: h.State, Ready: a.o.Ready(),
-		AcceptingWrites: h.AcceptingWrites, L2: backendOf(h.L2), L3: backendOf(h.L3),
+		AcceptingWrites: h.AcceptingWrites, L2: l2Of(&h), L3: backendOf(h.L3),
 	}
 	out.Journal.Records, out.Journal.Bytes, out.Journal.Quota = h.JournalRecords, h.JournalBytes, h.JournalQuota
+	out.Journal.Pending = a.o.Engine.PendingItems()
 	out.Pressure.Value, out.Pressure.Level = h.Pressure, h.PressureLevel
 	out.L1.Items, out.L1.Bytes, out.L1.Max = h.L1Items, h.L1Bytes, h.L1Max
 	code := 200

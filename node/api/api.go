@@ -223,6 +223,10 @@ func (c *call) dispatch(method string) *problem.Problem {
 		if method == "GET" || method == "HEAD" {
 			return c.itemStatus()
 		}
+	case routeDead:
+		if method == "GET" || method == "HEAD" {
+			return c.deadLetters()
+		}
 	case routeUnknown:
 		return &problem.Problem{Kind: problem.UnknownPath}
 	default:
@@ -257,6 +261,10 @@ func (c *call) post() *problem.Problem {
 		return c.getMany()
 	case routePutMany:
 		return c.putMany()
+	case routeDeadRetry:
+		return c.retryDead()
+	case routeDeadDrop:
+		return c.dropDead()
 	}
 	return c.deleteMany()
 }

@@ -50,6 +50,9 @@ type Engine interface {
 	DeleteMatching(ctx context.Context, q tiers.Query, d item.Durability) (tiers.BulkReceipt, error)
 	Purge(ctx context.Context, p tiers.Purge) (tiers.BulkReceipt, error)
 	Status(ctx context.Context, key item.Key) (tiers.Status, error)
+	DeadLetters(ctx context.Context, cursor string, limit int) (list []tiers.DeadLetter, next string, err error)
+	RetryDeadLetter(ctx context.Context, key item.Key) error
+	DropDeadLetter(ctx context.Context, key item.Key) error
 }
 
 // An Op is what a request does, as policies see it.

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -147,6 +148,9 @@ type store struct {
 	changes []item.Durability
 	writes  []tiers.Write
 	perList int // List breaks after so many items, if above 0
+
+	dead   []tiers.DeadLetter
+	refuse string // id of the one that a retry does not help
 }
 
 const testTime = 1_700_000_000_000
@@ -474,4 +478,30 @@ func (h *harness) has(x *exchange, name, want string) {
 	if got := x.field(name); got != want {
 		h.Errorf("%s %s: %s is %q, want %q", x.method, x.target, name, got, want)
 	}
+}
+
+// DeadLetters pages with the index as the cursor.
+func (s *store) DeadLetters(_ context.Context, cursor string, limit int) ([]tiers.DeadLetter, string, error) {
+	first, _ := strconv.Atoi(cursor)
+	rest := s.dead[min(first, len(s.dead)):]
+	if len(rest) > limit {
+		return rest[:limit], strconv.Itoa(first + limit), nil
+	}
+	return rest, "", nil
+}
+
+func (s *store) RetryDeadLetter(ctx context.Context, key item.Key) error {
+	if key.ID() == s.refuse {
+		return fmt.Errorf("%w: too long", tiers.ErrRefused)
+	}
+	return s.DropDeadLetter(ctx, key)
+}
+
+func (s *store) DropDeadLetter(_ context.Context, key item.Key) error {
+	i := slices.IndexFunc(s.dead, func(d tiers.DeadLetter) bool { return bytes.Equal(d.Key, key) })
+	if i < 0 {
+		return tiers.ErrNoItem
+	}
+	s.dead = slices.Delete(s.dead, i, i+1)
+	return nil
 }

@@ -101,7 +101,7 @@ func (c *call) list() *problem.Problem {
 		return p
 	}
 	out := page{c: c, lines: prefersNDJSON(c.in.values[fieldAccept])}
-	out.begin()
+	out.begin("items")
 	next, err := c.api.engine.List(c.x.Context(), q.Query, func(v item.View) error { return out.item(v, q.content) })
 	if err != nil {
 		return out.broken(err)
@@ -131,23 +131,30 @@ type page struct {
 // pageChunk is how many bytes are gathered before they go out.
 const pageChunk = 64 << 10
 
-func (o *page) begin() {
+// begin says what is listed.
+func (o *page) begin(name string) {
 	if !o.lines {
-		o.buf = append(o.buf, `{"items":[`...)
+		o.buf = append(append(append(o.buf, `{"`...), name...), `":[`...)
 	}
 }
 
 // item adds one item.
 func (o *page) item(v item.View, content bool) error {
+	return o.add(func(b []byte) []byte {
+		b = appendItem(b, v)
+		if content {
+			b = appendContent(append(b, ','), v)
+		}
+		return b
+	})
+}
+
+// add adds an entry, whose members fn appends.
+func (o *page) add(fn func(b []byte) []byte) error {
 	if o.n++; o.n > 1 && !o.lines {
 		o.buf = append(o.buf, ',')
 	}
-	o.buf = append(o.buf, '{')
-	o.buf = appendItem(o.buf, v)
-	if content {
-		o.buf = appendContent(append(o.buf, ','), v)
-	}
-	o.buf = append(o.buf, '}')
+	o.buf = append(fn(append(o.buf, '{')), '}')
 	if o.lines {
 		o.buf = append(o.buf, '\n')
 	}
@@ -335,6 +342,7 @@ func (c *call) deleteMatching() *problem.Problem {
 func appendBulk(b []byte, r tiers.BulkReceipt) []byte {
 	b = append(append(append(b, `"version":"`...), r.Version.String()...), '"')
 	b = appendInt(append(b, `,"l1":`...), r.L1)
+	b = appendInt(append(b, `,"l2":`...), r.L2)
 	b = appendInt(append(b, `,"l3":`...), r.L3)
 	b = strconv.AppendBool(append(b, `,"complete":`...), r.Complete)
 	return appendString(append(b, `,"persisted":`...), r.Persisted.String())

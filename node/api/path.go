@@ -22,6 +22,9 @@ const (
 	routePutMany
 	routeDeleteMany
 	routePurge
+	routeDead
+	routeDeadRetry
+	routeDeadDrop
 	routes // their number
 )
 
@@ -29,6 +32,7 @@ const (
 func (r route) String() string {
 	return [routes]string{
 		"unknown", "item", "state", "status", "items", "count", "get_many", "put_many", "delete_many", "purge",
+		"dead_letters", "dead_letters_retry", "dead_letters_drop",
 	}[r]
 }
 
@@ -39,7 +43,7 @@ func (r route) allow() string {
 		return "GET, HEAD, PUT, DELETE"
 	case routeItems:
 		return "GET, HEAD, DELETE"
-	case routeStatus, routeCount:
+	case routeStatus, routeCount, routeDead:
 		return "GET, HEAD"
 	}
 	return "POST"
@@ -84,6 +88,12 @@ func fixedRoute(path []byte) route {
 		return routeDeleteMany
 	case "/v1/purge":
 		return routePurge
+	case "/v1/dead-letters":
+		return routeDead
+	case "/v1/dead-letters:retry":
+		return routeDeadRetry
+	case "/v1/dead-letters:drop":
+		return routeDeadDrop
 	}
 	return routeUnknown
 }

@@ -161,7 +161,7 @@ func (c *call) applyPurge(s selection, rules []tiers.Purge, wait bool) *problem.
 			return c.fault(err)
 		}
 		sum.Version, sum.Persisted = r.Version, r.Persisted
-		sum.L1, sum.L3 = sum.L1+r.L1, sum.L3+r.L3
+		sum.L1, sum.L2, sum.L3 = sum.L1+r.L1, sum.L2+r.L2, sum.L3+r.L3
 		sum.Complete = sum.Complete && r.Complete
 	}
 	c.api.log.Info("audit: purge", "token", c.who.Name, "client", c.x.Client(), "scope", c.who.Namespace,

@@ -12,6 +12,7 @@ import (
 
 	"github.com/edgenode/edgenode/hooks/abi"
 	"github.com/edgenode/edgenode/hooks/hooktest"
+	"github.com/edgenode/edgenode/tiers/tiertest/redistest"
 )
 
 // metricsPage is the page that must list what a node shows.
@@ -161,7 +162,7 @@ func TestMetricsOfSources(t *testing.T) {
 	}
 }
 
-// busyNode starts a node with a site whose origin is dead and a hook with
+// busyNode starts a node with Redis, a site whose origin is dead and a hook with
 // metrics of its own, and asks it for what makes all metrics appear.
 func busyNode(t *testing.T) *process {
 	t.Helper()
@@ -197,7 +198,10 @@ module = "probe.wasm"
 hooks = ["route"]
 instances = 1
 `)
-	p := start(t, filepath.Join(dir, "data"), "EDGENODE_CONFIG="+config)
+	redis := redistest.Start(t, redistest.Options{})
+	p := start(t, filepath.Join(dir, "data"), "EDGENODE_CONFIG="+config, "EDGENODE_REDIS_URL="+redis.URL())
+	p.awaitHealth(func(h *health) bool { return h.L2.Trusted })
+	p.must("GET", "/v1/items/none", "", []int{404}) // Redis is asked
 	const req = "/v1/items/a"
 	p.must("PUT", req, "x", written, "Edge-Durability", "l3")
 	for range 200 { // one call in 64 is timed
