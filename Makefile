@@ -12,7 +12,7 @@ GO       ?= go
 BINARY   := $(CURDIR)/bin/edgenode
 FUZZTIME ?= 1m
 
-.PHONY: run build test check bench examples demo docker defects soak \
+.PHONY: run build test check bench examples demo docker defects soak faults \
         compiler servers format vet static clean-tree
 
 # Run a node here, on embedded SQLite, with the defaults of edgenode.toml.
@@ -28,9 +28,14 @@ build:
 # Before it, without the detector: what is promised of allocations, and the
 # engine's model and the journal at their full size.
 test: build compiler servers
-	$(GO) test -json -run 'Allocat|CostNothing|TestModel' ./... | $(GO) run ./tiers/tiertest/slowest
+	$(GO) test -json -run 'Allocat|CostNothing|TestModel|TestSimulation' ./... | $(GO) run ./tiers/tiertest/slowest
 	$(GO) test -json -timeout 10m ./tiers/journal | $(GO) run ./tiers/tiertest/slowest
 	CGO_ENABLED=1 EDGENODE_BIN=$(BINARY) $(GO) test -race -json -timeout 10m ./... | $(GO) run ./tiers/tiertest/slowest
+	$(MAKE) --no-print-directory faults
+
+# Real servers behind a proxy that delays, cuts and hangs: a module of its own.
+faults:
+	cd tiers/tiertest/faults && $(GO) test -timeout 10m .
 
 # The whole gate, as in continuous integration.
 check: format vet static
