@@ -320,6 +320,7 @@ func (e *Engine) Close(ctx context.Context) error {
 			e.logger.Warn("closed with writes that L3 does not have; they stay in the journal",
 				"ids", e.pending.ids.Load(), "err", err)
 		}
+		e.payBeforeClose()
 		e.stop(ErrClosed)
 		e.tasks.Wait()
 		e.closeErr = e.closeParts()

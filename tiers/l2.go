@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,7 @@ type l2Tier struct {
 	generation    atomic.Uint64
 	faults        atomic.Uint64 // writes to L2 that failed
 	walked        atomic.Uint64 // the last change that a walk has applied
+	owes          atomic.Bool   // the file that says so is there
 	nearlyFull    atomic.Bool   // the last probe found a limit of memory that is in sight
 
 	wake     chan struct{} // capacity 1: the trust has work
@@ -70,6 +72,10 @@ func (e *Engine) openL2() error {
 	}
 	e.l2 = &l2Tier{store: store, evict: evict, backend: e.newBackend("l2"), wake: make(chan struct{}, 1), sweeping: make(sweeping, 1)}
 	e.l2.copies.init(o.L2QueueBytes)
+	if _, err := os.Stat(e.oweFile()); err == nil {
+		e.l2.owes.Store(true)
+		e.l2.copies.forgot(true)
+	}
 	return nil
 }
 
@@ -275,6 +281,7 @@ func (e *Engine) runL2Keeper() {
 		if recovered || err == nil && t.token.Load() == 0 {
 			signal(t.wake)
 		}
+		e.noteOwing()
 		if !e.pause(t.backend.interval(), nil) {
 			return
 		}

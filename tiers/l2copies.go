@@ -1,6 +1,10 @@
 package tiers
 
 import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -149,6 +153,13 @@ func (q *copyQueue) forgetRecords() {
 	q.count.Store(int64(len(q.waiting)))
 }
 
+// owing reports whether there is anything that L2 was not told.
+func (q *copyQueue) owing() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.overflow || len(q.waiting) > 0
+}
+
 // overflowed reports whether keys were forgotten, and begins anew.
 func (q *copyQueue) overflowed() bool {
 	q.mu.Lock()
@@ -200,6 +211,47 @@ func (e *Engine) fillL2(hash uint64, v item.View, epoch uint32) {
 		return
 	}
 	e.l2.tell(l2Copy{key: string(v.Key()), hash: hash, version: v.Version(), record: v, epoch: epoch, fill: true}, e)
+}
+
+// What the copier owes to L2 would be forgotten with the process, and an older
+// answer be believed after the next start. So a file in the data directory says
+// that something is owed; whoever finds it drops what lives outside L3.
+
+func (e *Engine) oweFile() string { return filepath.Join(e.options.DataDir, "l2-owes") }
+
+// noteOwing makes the file say whether something is owed. It may wait for the
+// disk, and is not called by those who write.
+func (e *Engine) noteOwing() {
+	t := e.l2
+	owes := t.copies.owing() && t.token.Load() == 0
+	if owes == t.owes.Load() {
+		return
+	}
+	var err error
+	if owes {
+		err = writeFileSync(e.oweFile(), []byte("stored answers in L2 may be older than this node's\n"))
+	} else if err = os.Remove(e.oweFile()); errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		e.logger.Warn("what L2 is owed is not noted; after a crash an older stored answer may be served", "err", err)
+		return
+	}
+	t.owes.Store(owes)
+}
+
+// payBeforeClose sends what waits, if L2 is trusted, and notes what is owed
+// else.
+func (e *Engine) payBeforeClose() {
+	if e.l2 == nil {
+		return
+	}
+	for e.sendCopies() {
+	}
+	if e.l2.copies.owing() {
+		e.distrust("closing with copies that were not written", nil)
+	}
+	e.noteOwing()
 }
 
 func (e *Engine) runCopier() {
