@@ -65,6 +65,9 @@ func (fl *flight) present(v *verdict, status int, h http.Header) {
 func (fl *flight) judge(oa *originAnswer) {
 	p, r := fl.p, fl.r
 	v := p.verdictOf(r, oa.StatusCode, oa.Header, oa.sent, oa.received, oa.ContentLength)
+	if v.share && oa.foreign() {
+		v.share, v.reason = false, "transfer-coding"
+	}
 	fl.how = how{fwd: fl.fwd, fwdStatus: oa.StatusCode, refused: v.refused, detail: v.reason}
 	if !v.share {
 		fl.handOver(oa)
@@ -221,16 +224,19 @@ func (fl *flight) append(b []byte) error {
 }
 
 // store puts the answer into the engine and reports whether it is there.
-func (fl *flight) store(f *freshness, content []byte) bool {
+func (fl *flight) store(f *freshness, content []byte) bool { return fl.storeAs(fl.meta, f, content) }
+
+// storeAs is store with other response metadata: that of an answer in parts.
+func (fl *flight) storeAs(m meta, f *freshness, content []byte) bool {
 	p := fl.p
-	ttl := fl.r.site.expiresIn(f, fl.meta.hasValidator()) - max(p.o.Now()-f.received, 0)
+	ttl := fl.r.site.expiresIn(f, m.hasValidator()) - max(p.o.Now()-f.received, 0)
 	if ttl <= 0 {
 		p.m.notStored.Inc()
 		return false
 	}
 	w := tiers.Write{
-		Key: fl.r.key, Content: content, MIME: string(lookupLine(fl.meta.block(), "Content-Type")), Tags: fl.tags,
-		Response: fl.meta, Tiers: fl.r.writeTiers, TTL: min(time.Duration(ttl)*time.Millisecond, p.o.MaxLifetime),
+		Key: fl.r.key, Content: content, MIME: string(lookupLine(m.block(), "Content-Type")), Tags: fl.tags,
+		Response: m, Tiers: fl.r.writeTiers, TTL: min(time.Duration(ttl)*time.Millisecond, p.o.MaxLifetime),
 		L1TTL: fl.l1TTL, L2TTL: fl.l2TTL, Durability: item.DurabilityMemory, Version: fl.stamp,
 	}
 	variant := fl.spec != "" || fl.old.indexed

@@ -207,10 +207,7 @@ func (fl *flight) storeManifest(f *freshness, man *manifest) bool {
 			return fl.store(f, body)
 		}
 	}
-	whole := fl.meta
-	fl.meta = whole.parted()
-	defer func() { fl.meta = whole }()
-	return fl.store(f, man.append(nil))
+	return fl.storeAs(fl.meta.parted(), f, man.append(nil))
 }
 
 // assemble fills in the bytes that a manifest names, for an object of len(body)

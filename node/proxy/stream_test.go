@@ -60,6 +60,7 @@ func testC23_PurgeDuringAFillInSegments(t *testing.T, on opener) {
 				before := make(chan *exchange, 1)
 				go func() { before <- w.get(target) }()
 				<-h.began
+				w.untilFilled(target, 2500) // two segments are stored
 				purge(w)
 				w.says(w.ranged(lines, `"f"`, young))
 				w.expect(w.get(target), 200, young, "fwd=")
