@@ -21,6 +21,7 @@ const simPoison = " poison"
 
 // simMustHit are the faults and mishaps that the default run must meet.
 var simMustHit = []string{
+	"L2 error before", "L2 error after", "L2 slow", "L2 late", "L2 later", "L2 reject", "L2 empty", "L2 stale", "L2 down",
 	"L3 error before", "L3 error after", "L3 slow", "L3 late", "L3 swallow", "L3 reject", "L3 down",
 	"disk sync fails", "disk write fails", "disk is full", "disk create fails",
 	"power cut in the midst", "kill in the midst", "open fails", "late read", "L3 slow for a batch", "late write", "late write done",
@@ -81,6 +82,46 @@ func (s *sim) slowFlush() {
 	s.pause()
 }
 
+// planRedisFault has Redis go wrong. None of it excuses an error of an item with
+// L3 as long as SQL is well; but a few reads may be slow.
+func (s *sim) planRedisFault() {
+	r := s.redis
+	if r == nil {
+		return
+	}
+	switch s.rng.IntN(9) {
+	case 0:
+		s.note("Redis goes down")
+		r.SetDown(true)
+	case 1:
+		s.note("Redis saves its data")
+		r.Save()
+	case 2:
+		s.note("Redis is wiped")
+		r.Replace(memstore.Empty)
+	case 3:
+		s.note("Redis is restored from an old copy")
+		r.Replace(memstore.Stale)
+	case 4:
+		s.note("Redis refuses some rows from now on")
+		r.RejectRows(func(record []byte) bool { return bytes.HasSuffix(item.View(record).Content(), []byte("1")) })
+	default:
+		call := simPick(s, "Apply", "Apply", "Apply", "Get", "Get", "GetMany", "Probe", "ReadMark", "WriteMark", "Sweep")
+		f := memstore.Fault{Kind: simPick(s, memstore.Before, memstore.After)}
+		switch call {
+		case "Apply": // no delays: see planFault
+			if s.rng.IntN(2) == 0 {
+				f = memstore.Fault{Kind: memstore.Later, Delay: simPick(s, time.Millisecond, simRedisTimeout)}
+			}
+		case "Get", "Probe", "GetMany":
+			f.Kind = simPick(s, f.Kind, memstore.Slow, memstore.Late)
+			f.Delay = simPick(s, 10*time.Millisecond, 250*time.Millisecond, time.Second)
+		}
+		s.note("the next %s of Redis: %v, %v", call, f.Kind, f.Delay)
+		r.Plan(call, f)
+	}
+}
+
 func (s *sim) outage() {
 	s.note("SQL goes down")
 	s.sql.SetDown(true)
@@ -91,6 +132,9 @@ func (s *sim) outage() {
 func (s *sim) heal() {
 	s.note("all heals")
 	s.sql.Heal()
+	if s.redis != nil {
+		s.redis.Heal()
+	}
 	s.fault = nil
 	s.rejects = false
 	s.disk.OnCall(nil)
@@ -228,6 +272,11 @@ func (s *sim) revive() {
 		s.disk.CutAt(n)
 	}
 	s.fault = nil
+	if s.rng.IntN(6) == 0 {
+		s.note("the disk will fail at a create")
+		s.fault = &simDiskFault{op: crashfs.Create, fault: crashfs.Fault{Err: syscall.EIO}}
+		s.armDisk()
+	}
 	s.trouble(0)
 	s.start()
 }
@@ -468,7 +517,7 @@ func (s *sim) landed(f *simFlight) {
 	default:
 		s.note("%s: the put for L3 fails: %s", f.id, simErrorKind(f.err))
 		canceled := context.Canceled
-		if f.at <= s.excused || f.cut || simIs(f.err, canceled, tiers.ErrShuttingDown) {
+		if f.at <= s.excused || f.cut || s.rejected && simIs(f.err, tiers.ErrRefused) || simIs(f.err, canceled, tiers.ErrShuttingDown) {
 			return // it stays possible
 		}
 		s.fail("put of %s with durability l3: %v", f.id, f.err)

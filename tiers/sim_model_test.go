@@ -119,7 +119,9 @@ func (d *simID) stored() {
 // settle says that a read has found the state at index i of the possible ones.
 func (d *simID) settle(i int) {
 	i += d.lastSure(0)
-	d.states[i].sure = true
+	if m := d.states[i].item; m == nil || !m.cache { // a copy alone may go again
+		d.states[i].sure = true
+	}
 }
 
 // found judges a read that found v; it says what is wrong, or "".

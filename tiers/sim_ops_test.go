@@ -41,6 +41,7 @@ var simSteps = []simStep{
 	{"work during a slow flush", 2, (*sim).slowFlush},
 	{"time passes", 10, (*sim).timePasses},
 	{"backend fault", 8, (*sim).planFault},
+	{"Redis fault", 5, (*sim).planRedisFault},
 	{"outage", 2, (*sim).outage},
 	{"heal", 3, (*sim).heal},
 	{"disk fault", 2, (*sim).planDiskFault},
@@ -135,8 +136,8 @@ func (s *sim) tags() (tags []string) {
 func (s *sim) next(id string) (*simItem, *tiers.Write) {
 	s.n++
 	m := &simItem{content: fmt.Sprintf("content %d", s.n), state: simPick(s, "", "new", "done"), tags: s.tags()}
-	if s.rejects && s.rng.IntN(3) == 0 {
-		m.content += simPoison
+	if s.rejects && id == "a/0" && s.rng.IntN(4) != 0 {
+		m.content += simPoison // of one id only: the dead letters let go in order
 	}
 	if s.rng.IntN(40) == 0 {
 		m.content += strings.Repeat("x", 150_000) // a journal has several segments
@@ -155,6 +156,12 @@ func (s *sim) next(id string) (*simItem, *tiers.Write) {
 		w.Tiers, w.Durability, m.cache = item.L1|item.L2, item.DurabilityMemory, true
 	case 3:
 		w.Tiers = item.L3 // never in L1
+	case 4:
+		w.Tiers = item.L2 | item.L3
+	case 5:
+		if s.redis != nil {
+			w.Tiers, w.Durability, m.cache = item.L2, item.DurabilityMemory, true
+		}
 	}
 	return m, w
 }
@@ -295,6 +302,9 @@ func (s *sim) change() {
 	c.Durability = simPick(s, 0, 0, item.DurabilityMemory, item.DurabilityJournal)
 	s.note("change %s to %v, %v", id, &m, c.Durability)
 	r, err := s.e.Change(s.Context(), s.key(id), c)
+	if c.TTL != nil && *c.TTL > 0 {
+		m.expires = s.now() + c.TTL.Milliseconds() // it begins when the item has been read
+	}
 	if errors.Is(err, tiers.ErrNoItem) {
 		s.note("     … no such item")
 		if now.live(s.now()) {
@@ -559,39 +569,39 @@ func (s *sim) bulkDelete() {
 	} else {
 		q.Prefix = simPick(s, "a/", "b/c", "b/1", "b")
 	}
-	d := simPick(s, 0, 0, item.DurabilityJournal, item.DurabilityL3)
+	d := simPick(s, 0, 0, item.DurabilityL3)
 	s.note("bulk delete %s, %v", named(q), d)
 	r, err := s.e.DeleteMatching(s.Context(), q, d)
 	s.unswept = s.unswept || !r.Complete
 	done, perhaps := s.outcome(err)
 	if perhaps {
 		s.note("     … %v", r.Complete)
-		s.removed(func(id string, m *simItem) bool { return m != nil && simSelects(&q, id, m, 0) }, simLevel(d), done)
+		s.removed(func(id string, m *simItem) bool { return m != nil && simSelects(&q, id, m, 0) }, done)
 	}
 }
 
-// removed says that what matches is gone, or may be.
-func (s *sim) removed(matches func(id string, m *simItem) bool, level item.Durability, done bool) {
+// removed says that a rule removes what matches, or perhaps does. It speaks of all
+// that the id was before, also of what comes up when something newer is lost.
+func (s *sim) removed(matches func(id string, m *simItem) bool, done bool) {
 	for _, f := range s.flights {
 		f.covered = f.covered || slices.ContainsFunc(f.allowed, func(m *simItem) bool { return matches(f.id, m) })
 	}
 	for id, d := range s.ids {
-		states := slices.Clone(d.possible())
-		switch {
-		case !slices.ContainsFunc(states, func(state simState) bool { return matches(id, state.item) }):
-			continue
-		case done:
-			// Of several, those that do not match are still possible.
-			d.add(simState{level: level, sure: true})
-			for _, state := range states {
-				if !matches(id, state.item) {
-					d.add(simState{item: state.item, level: item.DurabilityMemory})
-				}
+		any := false
+		for i, state := range d.states {
+			if !matches(id, state.item) {
+				continue
 			}
-		default:
+			if any = true; done {
+				d.states[i].item = nil
+			}
+		}
+		if any && !done {
 			d.add(simState{level: item.DurabilityMemory})
 		}
-		s.changed(id)
+		if any {
+			s.changed(id)
+		}
 	}
 }
 
@@ -609,14 +619,16 @@ func (s *sim) deleteByState() {
 			open = open || state.item.mayBeGone()
 			matching = matching || matches(id, state.item)
 		}
-		if matching && open { // it was listed, or was not
-			d.add(simState{level: item.DurabilityMemory})
-			s.changed(id)
+		if !matching {
+			continue
 		}
+		state := simState{level: item.DurabilityMemory}
+		if done && !open { // else it was listed, or was not
+			state = simState{level: item.DurabilitySync, sure: true}
+		}
+		d.add(state)
+		s.changed(id)
 	}
-	s.removed(func(id string, m *simItem) bool {
-		return !m.mayBeGone() && len(s.simID(id).possible()) == 1 && matches(id, m)
-	}, item.DurabilitySync, done)
 }
 
 // purge removes copies. Of items that live in L3 nothing is to be seen.
@@ -632,7 +644,7 @@ func (s *sim) purge() {
 	}
 	matches := func(_ string, m *simItem) bool { return m.mayBeGone() && slices.Contains(m.tags, tag) }
 	if !p.Soft {
-		s.removed(matches, item.DurabilitySync, done)
+		s.removed(matches, done)
 	} else if done {
 		for id, d := range s.ids {
 			for _, state := range d.possible() {

@@ -31,7 +31,10 @@ var (
 	simSeeds = flag.Uint64("sim.seeds", 0, "run so many seeds of the simulation; 0 is as many as the build tags say")
 )
 
-const simOps = 50 // operations of a seed
+const (
+	simOps          = 50 // operations of a seed
+	simRedisTimeout = 300 * time.Millisecond
+)
 
 // TestSimulation runs the engine on a disk, an SQL server and a clock that are
 // not real, each seed in a bubble of its own: random operations, outages, slow
@@ -149,6 +152,7 @@ type sim struct {
 	disk    *crashfs.FS
 	fault   *simDiskFault
 	sql     *memstore.L3
+	redis   *memstore.L2 // nil in some seeds
 	e       *tiers.Engine
 
 	ids      map[string]*simID
@@ -213,6 +217,7 @@ func (s *sim) drawOptions() {
 		ExpirySweep:        simPick(s, time.Second, time.Hour),
 		TombstoneRetention: simPick(s, time.Second, 24*time.Hour),
 		MaxLifetime:        simPick(s, time.Second, 24*time.Hour),
+		L3ApplyTimeout:     2 * time.Second, L3WaitMax: 3 * time.Second,
 		WrapStore: func(real tiers.Store) tiers.Store {
 			if err := real.Close(); err != nil {
 				s.Error(err)
@@ -220,6 +225,15 @@ func (s *sim) drawOptions() {
 			return &simStore{L3: s.sql, simRest: simRest{real}}
 		},
 	}
+	if s.rng.IntN(3) == 0 {
+		return
+	}
+	s.redis = memstore.NewL2(nil)
+	s.options.OpenL2 = func() (tiers.L2Store, error) { return s.redis, nil }
+	s.options.RedisTimeout, s.redis.FenceTTL = simRedisTimeout, 2*simRedisTimeout
+	s.options.FollowInterval = simPick(s, 20*time.Millisecond, time.Second)
+	s.redis.MaxTTL = simPick(s, 2*time.Second, time.Hour)
+	s.options.L2MaxTTL = s.redis.MaxTTL
 }
 
 // A simStore is memstore's L3 for the engine. Methods that it lacks are those
@@ -247,6 +261,7 @@ func (s *sim) start() {
 		}
 		s.note("open fails: %v", err)
 		s.counts["open fails"]++
+		s.landDisk()
 		s.fault = nil
 		s.disk = s.crashImage()
 		s.lose(item.DurabilitySync)
@@ -257,6 +272,9 @@ func (s *sim) start() {
 // giveUp ends what a failed run has left.
 func (s *sim) giveUp() {
 	s.sql.Heal()
+	if s.redis != nil {
+		s.redis.Heal()
+	}
 	for _, f := range s.flights {
 		f.cancel()
 		<-f.done
@@ -284,7 +302,7 @@ func (s *sim) note(format string, args ...any) {
 }
 
 // pause lets everything come to rest that does not wait for time, and adds what
-// SQL holds to the trace.
+// SQL and Redis hold to the trace.
 func (s *sim) pause() {
 	synctest.Wait()
 	s.land()
@@ -294,10 +312,18 @@ func (s *sim) pause() {
 		b = it.AppendTo(b[:0])
 		rows.Write(b)
 	}
-	s.note("     … SQL holds %016x after change %d", rows.Sum64(), s.sql.LastSeq())
+	if s.redis != nil {
+		for _, v := range s.redis.Values() {
+			rows.Write(v)
+		}
+	}
+	s.note("     … SQL and Redis hold %016x after change %d", rows.Sum64(), s.sql.LastSeq())
 	for k := memstore.Before; k <= memstore.Down; k++ {
 		if n := s.sql.Hits(k); n > 0 {
 			s.counts["L3 "+k.String()] = n
+		}
+		if s.redis != nil && s.redis.Hits(k) > 0 {
+			s.counts["L2 "+k.String()] = s.redis.Hits(k)
 		}
 	}
 }

@@ -19,6 +19,7 @@ const (
 	After        // an error, as of a time limit; all was done
 	Slow         // done late; an error if the caller gave up before, and nothing was done
 	Late         // done at once, answered late; an error if the caller gave up before
+	Later        // an error at once; L2 does it all the same, after the delay
 	Swallow      // Apply says that it went well, and has lost rows
 	Reject       // Apply refuses the batch for one row of it
 	Empty        // L2 is there again, and has forgotten everything
@@ -27,7 +28,7 @@ const (
 	numKinds
 )
 
-var kindNames = [numKinds]string{"none", "error before", "error after", "slow", "late", "swallow", "reject", "empty", "stale", "down"}
+var kindNames = [numKinds]string{"none", "error before", "error after", "slow", "late", "later", "swallow", "reject", "empty", "stale", "down"}
 
 func (k Kind) String() string { return kindNames[k] }
 
