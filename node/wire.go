@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -127,14 +126,11 @@ func frontKind(name string) problem.Kind {
 	return problem.Internal
 }
 
-// errNoSQLServer refuses what would otherwise be ignored, and end in SQLite.
-var errNoSQLServer = errors.New("node: sql_url: the engine of this version opens SQLite only; remove sql_url")
-
 // openEngine opens the tiers. The memory tier asks the evict hooks only if the
 // configuration has one: asking costs, even for no answer.
 func (n *Node) openEngine(ctx context.Context, cfg *config.Config, set *metrics.Set) error {
-	if cfg.SQLURL != "" {
-		return errNoSQLServer
+	if err := checkPlace(cfg); err != nil {
+		return err
 	}
 	o := n.engineOptions(cfg)
 	o.Metrics = set
@@ -143,8 +139,10 @@ func (n *Node) openEngine(ctx context.Context, cfg *config.Config, set *metrics.
 		o.Scorer = newHookScorer(n.hooks)
 	}
 	var err error
-	n.engine, err = tiers.Open(ctx, o)
-	return err
+	if n.engine, err = tiers.Open(ctx, o); err != nil {
+		return err
+	}
+	return keepPlace(cfg)
 }
 
 // hasEvictHook reports whether a hook is asked what leaves memory.
@@ -160,8 +158,9 @@ func hasEvictHook(cfg *config.Config) bool {
 }
 
 func (n *Node) engineOptions(cfg *config.Config) tiers.Options {
-	return tiers.Options{
-		DataDir: cfg.DataDir, NodeName: cfg.NodeName, SQLitePath: cfg.Database(),
+	o := tiers.Options{
+		DataDir: cfg.DataDir, NodeName: cfg.NodeName,
+		SQLURL: cfg.SQLURL, SQLPassword: cfg.SQLPassword, SQLWriteConcurrency: cfg.SQLWriteConcurrency,
 		Durability: durability(cfg.Durability),
 		L1MaxBytes: int64(cfg.L1MaxBytes), MaxPayloadBytes: int64(cfg.MaxPayloadBytes), Eviction: cfg.Eviction,
 		BatchFlush: cfg.BatchFlush.Std(), BatchFlushCount: cfg.BatchFlushCount, BatchFlushBytes: int64(cfg.BatchFlushBytes),
@@ -179,6 +178,10 @@ func (n *Node) engineOptions(cfg *config.Config) tiers.Options {
 		RedisEvictionStart: cfg.RedisEvictionStart, RedisEvictionTarget: cfg.RedisEvictionTarget,
 		Now: n.now, Logger: n.log,
 	}
+	if cfg.SQLURL == "" {
+		o.SQLitePath = cfg.Database()
+	}
+	return o
 }
 
 // durability returns the level that the configuration, already checked, names.

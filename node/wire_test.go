@@ -18,6 +18,7 @@ import (
 	"github.com/edgenode/edgenode/node/proxy"
 	"github.com/edgenode/edgenode/tiers"
 	"github.com/edgenode/edgenode/tiers/item"
+	"github.com/edgenode/edgenode/tiers/l3"
 )
 
 func TestPublicName(t *testing.T) {
@@ -113,6 +114,7 @@ func TestDefaults(t *testing.T) {
 	f("tombstone_retention", o.TombstoneRetention, tiers.DefaultTombstoneRetention)
 	f("max_lifetime", o.MaxLifetime, tiers.DefaultMaxLifetime)
 	f("clock_skew_max", o.ClockSkewMax, tiers.DefaultClockSkewMax)
+	f("sql_write_concurrency", o.SQLWriteConcurrency, l3.DefaultWriteConns)
 	f("sql_timeout", o.L3Timeout, tiers.DefaultL3Timeout)
 	f("sql_batch_timeout", o.L3ApplyTimeout, tiers.DefaultL3ApplyTimeout)
 	f("sql_wait_max", o.L3WaitMax, tiers.DefaultL3WaitMax)
