@@ -58,6 +58,16 @@ var errUnsent = errors.New("proxy: the request was not sent")
 // announced, or whose header had two framings.
 var errOverlong = errors.New("proxy: the origin's answer is not framed as announced")
 
+// foreign reports whether the body is in a transfer coding that nobody here knows:
+// it is for the client that asked and not to be stored.
+func (a *originAnswer) foreign() bool {
+	if a.tap == nil {
+		return false
+	}
+	c, ok := a.tap.Conn.(*codingConn)
+	return ok && c.unknownCoding()
+}
+
 // Close ends the exchange; a connection whose answer was not read to its end,
 // or was followed by more, is not used again.
 func (a *originAnswer) Close() {
@@ -229,6 +239,9 @@ func (a *originAnswer) watch(ctx context.Context, f *fetch) context.Context {
 		GotConn: func(info httptrace.GotConnInfo) {
 			if t, ok := info.Conn.(*tap); ok {
 				a.tap = t
+				if c, ok := t.Conn.(*codingConn); ok {
+					c.begin()
+				}
 				if !t.begin() {
 					t.Conn.Close()
 				}

@@ -195,7 +195,7 @@ func (p *Proxy) abort(st *state) {
 // explicit freshness and is the representation of the URL itself (RFC 9110
 // §9.3.3).
 func (p *Proxy) postable(r *request, oa *originAnswer) bool {
-	if r.method != http.MethodPost || oa.ContentLength > r.site.MaxObjectBytes || len(oa.Header["Content-Location"]) != 1 {
+	if r.method != http.MethodPost || oa.foreign() || oa.ContentLength > r.site.MaxObjectBytes || len(oa.Header["Content-Location"]) != 1 {
 		return false
 	}
 	if same := p.sameOrigin(r, oa.Header["Content-Location"][0]); same != r.url {

@@ -96,7 +96,7 @@ func tapped(c net.Conn, err error) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newTap(c), nil
+	return newTap(&codingConn{Conn: c}), nil
 }
 
 // pick chooses an origin for a key, not the one called except if there is
