@@ -206,6 +206,16 @@ func TestA1_KillNineOfRedisAndNode(t *testing.T) {
 // acknowledgements, here, on the goroutine of the test. The last step ends the
 // node.
 func underLoad(p *process, l *ledger, rng *rand.Rand, every int64, steps ...func()) error {
+	return load(p, l, rng, false, every, steps)
+}
+
+// underOutage is underLoad where SQL goes away: what has to ask it is not sent,
+// and 503 says nothing about the fate of a write.
+func underOutage(p *process, l *ledger, rng *rand.Rand, every int64, steps ...func()) error {
+	return load(p, l, rng, true, every, steps)
+}
+
+func load(p *process, l *ledger, rng *rand.Rand, outage bool, every int64, steps []func()) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var acks atomic.Int64
@@ -221,6 +231,9 @@ func underLoad(p *process, l *ledger, rng *rand.Rand, every int64, steps ...func
 		w := &writer{name: fmt.Sprintf("w%d", i), p: p, l: l, acked: acked, rng: rand.New(rand.NewPCG(rng.Uint64(), 0))}
 		if w.shared = i >= 6; w.shared {
 			w.name, w.n = "shared", i*1_000_000_000
+		}
+		if outage {
+			w.shared, w.outage = true, true
 		}
 		wg.Go(func() {
 			if errs[i] = w.run(ctx); errs[i] != nil {

@@ -14,6 +14,7 @@ import (
 type writer struct {
 	name   string
 	shared bool // it shares its ids with others: no conditions, no bulk deletes
+	outage bool // SQL may be away: 503 leaves open what became of a write
 	p      *process
 	l      *ledger
 	rng    *rand.Rand
@@ -80,6 +81,9 @@ func (w *writer) send(ctx context.Context, id string, r record, method, path, bo
 	a, err := w.p.ask(ctx, method, path, body, header...)
 	if err != nil {
 		return true, nil
+	}
+	if w.outage && (a.status == 503 || strings.Contains(a.body, "problem:unknown-fate")) {
+		return false, nil // it stays among what was asked
 	}
 	if a.status >= 400 {
 		for _, s := range refusals {
