@@ -56,7 +56,7 @@ func (s *sim) checkRows() {
 	now := s.now()
 	rows := map[string]item.View{}
 	for _, it := range s.sql.Rows() {
-		if it.Kind == item.KindPut && !it.Expired(now) {
+		if it.Key.Namespace() == item.NamespaceItem && it.Kind == item.KindPut && !it.Expired(now) {
 			rows[it.Key.ID()] = it.AppendTo(nil)
 		}
 	}

@@ -309,6 +309,9 @@ func (s *sim) pause() {
 	rows := xxhash.New()
 	var b []byte
 	for _, it := range s.sql.Rows() {
+		if it.Key.Namespace() == item.NamespaceInternal {
+			continue // the engine's own, which is drawn by chance
+		}
 		b = it.AppendTo(b[:0])
 		rows.Write(b)
 	}
