@@ -71,7 +71,7 @@ func (b *backend) probe(ctx context.Context, ask func(context.Context) error) (r
 }
 
 func (b *backend) health() *BackendHealth {
-	state, cause, since := b.circuit.Status()
+	state, since, cause := b.circuit.Status()
 	h := &BackendHealth{
 		OK: state == breaker.Closed, LatencyMS: math.Float64frombits(b.latencyMS.Load()), Since: since.UnixMilli(), Circuit: state.String(),
 	}

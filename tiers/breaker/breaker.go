@@ -184,16 +184,16 @@ func (b *Breaker) Successes() uint64 { return b.metrics.successes.Get() }
 // State returns the present state.
 func (b *Breaker) State() State { return State(b.state.Load()) }
 
-// Status returns the state, the error of the last failure unless closed, and
-// since when the breaker is closed, or not closed.
-func (b *Breaker) Status() (s State, cause error, since time.Time) {
+// Status returns the state, since when the breaker is closed, or not closed, and
+// the error of the last failure unless it is closed.
+func (b *Breaker) Status() (s State, since time.Time, cause error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s = fromCircuit(b.circuit.State())
 	if s == Closed {
-		return s, nil, b.since
+		return s, b.since, nil
 	}
-	return s, b.cause, b.since
+	return s, b.since, b.cause
 }
 
 // Close takes the breaker's metrics out of their set.
