@@ -8,6 +8,18 @@ import (
 	"testing"
 )
 
+func TestRedisLinesAreDebug(t *testing.T) {
+	var out bytes.Buffer
+	level := new(slog.LevelVar)
+	s := strayLogger{slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: level}))}
+	s.Printf(t.Context(), "unseen %d", 1)
+	level.Set(slog.LevelDebug)
+	s.Printf(t.Context(), "failed to dial after %d attempts", 1)
+	if got := out.String(); !strings.Contains(got, `level=DEBUG msg="failed to dial after 1 attempts"`) || strings.Contains(got, "unseen") {
+		t.Errorf("logged %q", got)
+	}
+}
+
 func TestStrayLinesAreDebug(t *testing.T) {
 	var out, before bytes.Buffer
 	w := stdlog.Writer()
