@@ -43,7 +43,7 @@ func (p place) setting() string {
 	if p.Kind == "sqlite" {
 		return fmt.Sprintf("remove sql_url, and set sqlite_path so that it names %s", p.At)
 	}
-	return "set sql_url to " + p.At + " again"
+	return "set sql_url so that it names " + p.At + " again"
 }
 
 // placeOf returns where cfg has L3.

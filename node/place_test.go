@@ -31,7 +31,7 @@ func TestPlace(t *testing.T) {
 	f("same file", sqlite(""), sqlite(""), "")
 	f("another file", sqlite(""), sqlite("/elsewhere/a.db"), "belongs to the SQLite file edgenode.sqlite")
 	f("to a server", sqlite(""), server("mysql://u@h/d"), "names the SQL server h:3306/d; remove sql_url")
-	f("from a server", server("mysql://u@h/d"), sqlite(""), "set sql_url to h:3306/d again")
+	f("from a server", server("mysql://u@h/d"), sqlite(""), "set sql_url so that it names h:3306/d again")
 	f("another user and port written out", server("mysql://u@H/d?tls=true"), server("mysql://v@h:3306/d"), "")
 	f("another database", server("mysql://u@h/d"), server("mysql://u@h/e"), "h:3306/e")
 	f("another socket", server("mysql://u@/d?socket=/a"), server("mysql://u@/d?socket=/b"), "socket:/a")
