@@ -70,10 +70,10 @@ func (d *mysqlDialect) server() bool             { return true }
 func (d *mysqlDialect) text(st statement) string { return d.texts[st] }
 
 // prepares says that writers, whose statements are big and come again and again,
-// keep them prepared, and so do readers the look-up of one key, the most frequent
-// statement. Other reads have their values written into their text.
+// keep them prepared, and so do readers the look-ups of one key, the most frequent
+// statements. Other reads have their values written into their text.
 func (d *mysqlDialect) prepares(r role, st statement) bool {
-	return st == stmtGet || r == roleWriter && st > stmtGet
+	return st == stmtGetRow || st == stmtGet || r == roleWriter && st > stmtGet
 }
 
 // rows: rows with contents are long, others short.

@@ -3,22 +3,27 @@ package l3
 import (
 	"context"
 	"errors"
+	"sync"
 )
 
-// A pool hands out its sessions, each to one user at a time.
+// A pool hands out its sessions, each to one user at a time: the one that was
+// given back last, whose memory here and whose thread in a server are warm.
 type pool struct {
-	free     chan *session
+	free     chan struct{} // a token for each session in idle
 	sessions []*session
 	closed   <-chan struct{}
+
+	mu   sync.Mutex // leaf
+	idle []*session
 }
 
 // newPool makes the sessions. Each connects when it is first used.
 func newPool(d dialect, r role, size int, closed <-chan struct{}) *pool {
-	p := &pool{free: make(chan *session, size), closed: closed}
+	p := &pool{free: make(chan struct{}, size), closed: closed}
 	for range size {
 		s := &session{dialect: d, role: r}
 		p.sessions = append(p.sessions, s)
-		p.free <- s
+		p.give(s)
 	}
 	return p
 }
@@ -44,9 +49,10 @@ func (p *pool) acquire(ctx context.Context) (*session, error) {
 	default:
 	}
 	select {
-	case s := <-p.free:
+	case <-p.free:
+		s := p.take()
 		if err := s.use(ctx); err != nil {
-			p.free <- s
+			p.give(s)
 			return nil, err
 		}
 		return s, nil
@@ -60,7 +66,24 @@ func (p *pool) acquire(ctx context.Context) (*session, error) {
 // release gives a session back. A transaction must have ended.
 func (p *pool) release(s *session) {
 	s.ctx = nil
-	p.free <- s
+	p.give(s)
+}
+
+// take returns the session that was given back last. The caller has its token.
+func (p *pool) take() *session {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last := len(p.idle) - 1
+	s := p.idle[last]
+	p.idle = p.idle[:last]
+	return s
+}
+
+func (p *pool) give(s *session) {
+	p.mu.Lock()
+	p.idle = append(p.idle, s)
+	p.mu.Unlock()
+	p.free <- struct{}{} // never full
 }
 
 // drain waits until no session is in use and closes them all. closed must be

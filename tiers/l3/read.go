@@ -13,22 +13,30 @@ import (
 // expired items are returned as they are, and so are items that a rule covers
 // which has yet to be swept. The record satisfies item.Parse.
 //
-// Cost: one statement, one to three look-ups; it copies the content twice.
+// Cost: one statement, one to three look-ups; on a server a second one for a key
+// that has no live row. It copies the content twice.
 func (s *Store) Get(ctx context.Context, key item.Key, dst []byte) (record []byte, found bool, err error) {
 	record = dst
 	err = s.read(ctx, func(ses *session) error {
 		stored := key.StorageKey()
-		return ses.query(stmtGet, func(row []driver.Value) error {
+		there := false // a row, of this key or of another with its storage key
+		each := func(row []driver.Value) error {
+			there = true
 			head, err := parseHead(row[0])
 			if err != nil {
 				return err
 			}
-			if string(head.Key()) != string(key) {
-				return errStop // another key of the same storage key
+			if string(head.Key()) == string(key) {
+				record, found = appendRecord(dst, head, bytesOf(row[1])), true
 			}
-			record, found = appendRecord(dst, head, bytesOf(row[1])), true
 			return errStop
-		}, stored, stored)
+		}
+		if ses.dialect.server() {
+			if err := ses.query(stmtGetRow, each, stored); err != nil || there {
+				return err
+			}
+		}
+		return ses.query(stmtGet, each, stored, stored)
 	})
 	if err != nil {
 		return dst, false, s.wrap("get", err)

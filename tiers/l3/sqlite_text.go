@@ -77,6 +77,7 @@ var sqliteTexts = [...]string{
 	stmtCommit:    `COMMIT`,
 	stmtRollback:  `ROLLBACK`,
 
+	stmtGetRow: `SELECT head, content FROM {items} WHERE key = ?`, // never asked: a union costs nothing here
 	stmtGet: `SELECT head, content FROM {items} WHERE key = ?
 		UNION ALL SELECT head, NULL FROM {tombstones} WHERE key = ?`,
 	stmtRuleChange:    `INSERT INTO {changes} (seq, at, op, version, key, rule) VALUES (?,?,?,?,?,?)`,

@@ -9,7 +9,8 @@ const (
 	stmtCommit
 	stmtRollback
 
-	stmtGet
+	stmtGetRow // servers only: the live row
+	stmtGet    // the row or the tombstone, one snapshot
 	stmtRuleChange
 	stmtMeta
 	stmtLockMeta // the same, and until the commit nobody else writes it
@@ -121,7 +122,7 @@ var wideNames = [...]string{
 }
 
 var statementNames = [...]string{
-	stmtBegin: "begin", stmtBeginRead: "begin", stmtCommit: "commit", stmtRollback: "rollback", stmtGet: "get",
+	stmtBegin: "begin", stmtBeginRead: "begin", stmtCommit: "commit", stmtRollback: "rollback", stmtGetRow: "get", stmtGet: "get",
 	stmtRuleChange: "change", stmtMeta: "counters", stmtLockMeta: "lock of counters", stmtSetMeta: "update of counters",
 	stmtAddRule: "rule", stmtRules: "rules", stmtRulePosition: "rule position", stmtMoveRule: "rule progress",
 	stmtDropRules: "removal of rules", stmtSweepKeys: "sweep by key", stmtSweepTags: "sweep by tag",
