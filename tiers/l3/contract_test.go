@@ -320,6 +320,7 @@ func badOps(t *testing.T, s *l3.Store) {
 		}
 	}
 	f(item.View("rubbish"))
+	f(put("", 1, "a key of length 0"))
 	f(put("k", 0, "no version"))
 	f(put("k", 1<<63, "too new"))
 	f(put("k", 5, "wrong", func(it *item.Item) { it.Version = 9 }))

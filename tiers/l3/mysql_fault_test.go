@@ -19,13 +19,16 @@ import (
 )
 
 // A cutter is a proxy before a server that can cut the connection of the next
-// COMMIT: before the server hears of it, or after it has answered.
+// COMMIT, before the server hears of it or after it has answered, or hold it.
 type cutter struct {
 	t      testing.TB
 	listen net.Listener
 	to     string
-	cut    atomic.Int32 // cutBefore, cutAfter
+	cut    atomic.Int32 // cutBefore, cutAfter, hold
 	cuts   atomic.Int32
+	held   chan struct{} // hears of a COMMIT that is held
+	goOn   chan struct{} // lets it through
+	done   chan struct{}
 	group  sync.WaitGroup
 
 	mu    sync.Mutex
@@ -35,6 +38,7 @@ type cutter struct {
 const (
 	cutBefore = 1
 	cutAfter  = 2
+	hold      = 3
 )
 
 func newCutter(t testing.TB, to string) *cutter {
@@ -43,10 +47,11 @@ func newCutter(t testing.TB, to string) *cutter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cutter{t: t, listen: listen, to: to}
+	c := &cutter{t: t, listen: listen, to: to, held: make(chan struct{}), goOn: make(chan struct{}), done: make(chan struct{})}
 	c.group.Go(c.accept)
 	t.Cleanup(func() {
 		listen.Close()
+		close(c.done)
 		c.mu.Lock()
 		for _, conn := range c.conns {
 			conn.Close()
@@ -113,6 +118,14 @@ func (c *cutter) requests(client, server net.Conn, cutting *atomic.Bool) {
 			case cutAfter:
 				c.cuts.Add(1)
 				cutting.Store(true)
+			case hold:
+				for _, step := range [...]chan struct{}{c.held, c.goOn} {
+					select {
+					case step <- struct{}{}:
+					case <-c.done:
+						return
+					}
+				}
 			}
 		}
 		if _, err := server.Write(packet); err != nil {

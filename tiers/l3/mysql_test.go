@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/VictoriaMetrics/metrics"
 	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/l3"
 	"github.com/edgenode/edgenode/tiers/tiertest/mariadbtest"
@@ -102,6 +103,65 @@ func TestA18_ServerSettingsOfEveryConnection(t *testing.T) {
 				t.Errorf("%s: %s is %s, want %s", c.Role, name, got, want)
 			}
 		}
+	}
+}
+
+// The same, step by step: while a transaction that has taken its numbers has not
+// been committed, the next one waits for the counters, whatever it came for, and
+// a reader sees neither. It then goes on from what the first has left there, in
+// its first try.
+func TestNumbersAreCommitOrderHeld(t *testing.T) {
+	server := mariadbtest.Shared(t)
+	name := server.Database(t)
+	proxy := newCutter(t, server.Addr())
+	first := openURL(t, server.URLAt(proxy.listen.Addr().String(), name))
+	o := urlOptions(server.URL(name))
+	o.Metrics = metrics.NewSet()
+	second, reader, c := openWith(t, o), openURL(t, server.URL(name)), beside(t, server.URL(name))
+	rule := item.Rule{Version: 2, Op: item.OpDelete, Match: item.MatchKey, Namespaces: item.InItems, Values: []string{"none"}}
+	applyWith(t, first, []item.Rule{rule}, put("before", 1, "x"))
+	apply(t, second, put("before", 2, "x"))
+	epoch := func() string { return c.rows("SELECT rules_epoch FROM edgenode_meta")[0][0] }
+	f := func(what string, seen uint64, change func() error) {
+		t.Helper()
+		results := make(chan error, 2)
+		proxy.cut.Store(hold)
+		go func() { results <- change() }()
+		<-proxy.held
+		go func() {
+			ops := opsOf([]item.View{put(what, 10, "second"), put(what+"+", 10, "second")})
+			_, err := second.Apply(context.Background(), ops, nil, make([]l3.Outcome, 2))
+			results <- err
+		}()
+		for c.rows("SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'")[0][1] == "0" {
+			if len(results) > 0 {
+				t.Fatalf("%s: the second did not wait: %v", what, <-results)
+			}
+		}
+		if got := changes(t, reader, seen); got != nil {
+			t.Errorf("%s: changes %q are seen before those of the transaction that came first", what, got)
+		}
+		<-proxy.goOn
+		for range 2 {
+			if err := <-results; err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+	}
+	f("a batch", 3, func() error {
+		_, err := first.Apply(context.Background(), opsOf([]item.View{put("k", 5, "first")}), nil, make([]l3.Outcome, 1))
+		return err
+	})
+	if got, want := changes(t, reader, 3), []string{"1 k 5", "1 a batch 10", "1 a batch+ 10"}; !slices.Equal(got, want) {
+		t.Errorf("changes: got %q, want %q", got, want)
+	}
+	if retries := o.Metrics.GetOrCreateCounter("edgenode_l3_retries_total").Get(); retries != 0 {
+		t.Errorf("the second was made %d times", retries+1)
+	}
+	before := epoch()
+	f("the end of a rule", 6, func() error { _, _, err := first.SweepRule(context.Background(), rule, 10); return err })
+	if after := epoch(); after != "2" || before != "1" {
+		t.Errorf("epoch of the rules %s, then %s: what the first has counted is lost", before, after)
 	}
 }
 
