@@ -44,37 +44,48 @@ func (c *codingConn) unknownCoding() bool {
 	return c.foreign
 }
 
-// Read implements net.Conn.
+// Read implements net.Conn. Whether bytes are of a header is decided when they
+// have come: a kept connection is read from before the next request begins.
 func (c *codingConn) Read(b []byte) (int, error) {
-	c.mu.Lock()
-	for len(c.pending) == 0 {
-		if !c.inHead {
-			c.mu.Unlock()
-			return c.Conn.Read(b)
+	for {
+		if n := c.give(b); n > 0 {
+			return n, nil
 		}
-		c.mu.Unlock()
 		n, err := c.Conn.Read(b)
-		c.mu.Lock()
-		if n > 0 {
-			c.take(b[:n])
+		if c.passes(b[:n], err) {
+			return n, err
 		}
 		if err != nil {
-			if len(c.pending) == 0 {
-				c.pending, c.head, c.inHead = c.head, nil, false // what there is of a header
-			}
-			n = copy(b, c.pending)
-			c.pending = c.pending[n:]
-			c.mu.Unlock()
-			if n > 0 {
+			if n := c.give(b); n > 0 {
 				return n, nil // the error comes again
 			}
 			return 0, err
 		}
 	}
+}
+
+// give copies what is pending to b.
+func (c *codingConn) give(b []byte) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	n := copy(b, c.pending)
 	c.pending = c.pending[n:]
-	c.mu.Unlock()
-	return n, nil
+	return n
+}
+
+// passes reports whether what was read goes on as it is. If not, it was taken;
+// at the end of the connection what there is of a header is pending.
+func (c *codingConn) passes(b []byte, err error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.inHead {
+		return true
+	}
+	c.take(b)
+	if err != nil && c.inHead {
+		c.pending, c.head, c.inHead = append(c.pending, c.head...), nil, false
+	}
+	return false
 }
 
 // take gathers the header of an answer; when it is whole, or too long, it becomes

@@ -95,3 +95,65 @@ func TestAfterHeaderBomb(t *testing.T) {
 	}
 	w.expect(w.get("/next"), 200, "next", "fwd=uri-miss")
 }
+
+// An awaited is a connection that tells when it is read from.
+type awaited struct {
+	net.Conn
+	reading chan struct{}
+	bytes   chan string
+}
+
+func (a *awaited) Read(b []byte) (int, error) {
+	a.reading <- struct{}{}
+	return copy(b, <-a.bytes), nil
+}
+
+// TestCodingConnIsReadEarly: net/http reads a kept connection before the next
+// request begins. The answer's header is looked at all the same, and its body is
+// not held back.
+func TestCodingConnIsReadEarly(t *testing.T) {
+	a := &awaited{reading: make(chan struct{}), bytes: make(chan string)}
+	c := &codingConn{Conn: a}
+	got := make(chan string)
+	read := func() {
+		b := make([]byte, 1000)
+		n, _ := c.Read(b)
+		got <- string(b[:n])
+	}
+	for range 3 {
+		go read()
+		<-a.reading
+		c.begin()
+		a.bytes <- "HTTP/1.1 200 OK\r\nTransfer-Encoding: frob\r\n"
+		<-a.reading
+		a.bytes <- "\r\n"
+		if head := <-got; head != "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" || !c.unknownCoding() {
+			t.Errorf("got %q", head)
+		}
+		go read()
+		<-a.reading
+		a.bytes <- "body"
+		if body := <-got; body != "body" {
+			t.Errorf("got %q", body)
+		}
+	}
+}
+
+// TestSecondAnswerOnAConnection: the same with net/http.
+func TestSecondAnswerOnAConnection(t *testing.T) {
+	w := newWorld(t)
+	w.does(func(c net.Conn, r *http.Request) {
+		if r.URL.Path == "/whole" {
+			io.WriteString(c, w.ok("", "whole"))
+			return
+		}
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: frob\r\n\r\nab")
+		c.(*net.TCPConn).CloseWrite()
+	})
+	for range 3 {
+		w.expect(w.get("/whole"), 200, "whole", "fwd=uri-miss")
+		if x := w.get("/coded"); x.status != 200 || x.out.String() != "ab" || !strings.Contains(x.cache(), "fwd=uri-miss") {
+			t.Errorf("%d %q\n%s", x.status, &x.out, &x.head)
+		}
+	}
+}
