@@ -4,3 +4,6 @@ package crash_test
 
 // killCycles is how often TestA1_KillNine kills the node.
 const killCycles = 1000
+
+// slowWrites is how much is written while SQL is slow, 8 KiB each.
+const slowWrites = 20_000
