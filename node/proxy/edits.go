@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"bytes"
 	"io"
+	"slices"
 
 	"github.com/edgenode/edgenode/node/edit"
 )
@@ -17,15 +19,21 @@ type edited struct {
 
 var _ Exchange = (*edited)(nil)
 
-// edit puts the edits of the policy and of the site into force. It is called only if there are
-// any. Authorization that the client sent still counts as sent when it is
-// removed: what it tells may have gone into another field.
-func (p *Proxy) edit(st *state) {
-	all := st.out.Edits
-	if len(st.site.Edits) > 0 { // the operator's word is the last
-		all = append(all[:len(all):len(all)], st.site.Edits...)
+// received returns the exchange below all edits.
+func received(x Exchange) Exchange {
+	for {
+		e, ok := x.(*edited)
+		if !ok {
+			return x
+		}
+		x = e.Exchange
 	}
-	request, response, no := edit.Admit(all, nil)
+}
+
+// edit puts the edits of the policy and of the site into force. It is called only if there are
+// any.
+func (p *Proxy) edit(st *state) {
+	request, response, no := edit.Admit(st.allEdits(), nil)
 	if no.Count > 0 {
 		p.m.refusedEdits.Add(no.Count)
 		p.tell(st.site, &no)
@@ -40,8 +48,25 @@ func (p *Proxy) edit(st *state) {
 		return
 	}
 	x.fields = request.Fields(x.Exchange.Fields)
-	st.cond, st.ranged, st.cacheControl, st.pragma, st.trailers = conditions{}, false, false, false, false
-	x.Fields(st.scanFn)
+	st.rescan()
+}
+
+// allEdits returns the edits in force. The operator's word is the last: for one
+// name it is the only one, and however many others there are, it has its place.
+func (st *state) allEdits() []edit.Edit {
+	own, others := st.site.Edits, st.out.Edits
+	if len(own) == 0 || len(others) == 0 {
+		return append(own[:len(own):len(own)], others...)
+	}
+	all := own[:len(own):len(own)]
+	for i := range others {
+		e := &others[i]
+		same := func(o edit.Edit) bool { return o.Response == e.Response && bytes.EqualFold(o.Name, e.Name) }
+		if !slices.ContainsFunc(own, same) {
+			all = append(all, *e)
+		}
+	}
+	return all
 }
 
 // tellEvery is the shortest time in ms between two warnings of refused edits.

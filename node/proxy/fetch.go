@@ -20,6 +20,7 @@ type originAnswer struct {
 	sent, received int64 // Unix ms
 	ctx            context.Context
 	cancel         context.CancelCauseFunc
+	wanted         context.Context // of whoever asked
 	stall          *time.Timer
 	stallAfter     time.Duration
 	origin         *origin
@@ -126,8 +127,9 @@ func (f *fetch) repeatable(err error) bool {
 func (f *fetch) try(ctx context.Context, o *origin) (*originAnswer, error) {
 	f.p.m.fetches.Inc()
 	f.r.pool.earnRetry()
+	wanted := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
-	a := &originAnswer{ctx: ctx, cancel: cancel, origin: o, stallAfter: f.p.o.StallTimeout}
+	a := &originAnswer{ctx: ctx, cancel: cancel, wanted: wanted, origin: o, stallAfter: f.p.o.StallTimeout}
 	// One limit for waiting in the pool, connecting and waiting for the header.
 	// With a body it begins anew whenever the origin took a part of it.
 	limit := f.r.pool.ConnectTimeout + f.r.pool.FirstByteTimeout
@@ -181,7 +183,7 @@ func (f *fetch) failed(a *originAnswer, err error) error {
 			return fmt.Errorf("%w: %w", errRequestBody, bodyErr)
 		}
 	}
-	if !errors.Is(err, errAbandoned) && !errors.Is(err, errClosed) && !errors.Is(err, context.Canceled) {
+	if a.wanted.Err() == nil { // else nobody gave the origin its time
 		if o.failed(f.p.o.Now()) {
 			f.p.o.Log.Warn("origin rests: it failed several times in a row", "pool", f.r.pool.Name, "origin", o.authority,
 				"failures", f.r.pool.MaxFailures, "error", err)

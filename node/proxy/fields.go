@@ -51,10 +51,8 @@ func cleanNames(h http.Header) {
 func removeHopByHop(h http.Header) {
 	for _, line := range h["Connection"] {
 		for name := range strings.SplitSeq(line, ",") {
-			switch name = textproto.CanonicalMIMEHeaderKey(strings.Trim(name, " \t")); name {
-			case "Cache-Control", "Host", "Content-Length", "Date", "Vary", "Set-Cookie", "Via", "Cdn-Loop":
-			default:
-				delete(h, name)
+			if name = strings.Trim(name, " \t"); !mustStay(strings.ToLower(name)) {
+				delete(h, textproto.CanonicalMIMEHeaderKey(name))
 			}
 		}
 	}

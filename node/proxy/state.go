@@ -29,6 +29,7 @@ type state struct {
 
 	body *guardedBody // the request's, while an origin reads it; nil if there is none
 
+	named    bool // Connection names fields
 	trailers bool // the request has TE: trailers
 	pragma   bool // the request has Pragma: no-cache (RFC 9111 §5.4)
 
@@ -55,7 +56,9 @@ func newState() *state {
 
 func (st *state) begin(x Exchange) {
 	st.x, st.scheme = x, x.Scheme()
-	x.Fields(st.scanFn)
+	if x.Fields(st.scanFn); st.named {
+		st.hide()
+	}
 }
 
 // end forgets the request; buffers that grew large are left to the collector.
@@ -105,6 +108,10 @@ func (st *state) scan(name, value []byte) bool {
 			c.match, c.any = joined(c.match, value), true
 		} else if equalFold(name, "if-range") {
 			c.ifRange = joined(c.ifRange, value)
+		}
+	case 10:
+		if equalFold(name, "connection") && namesFields(value) {
+			st.named = true
 		}
 	case 13:
 		if equalFold(name, "if-none-match") {

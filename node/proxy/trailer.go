@@ -47,11 +47,7 @@ func (st *state) sink() trailing {
 	if !st.trailers || st.x.HTTP10() || st.x.Method() == http.MethodHead {
 		return nil
 	}
-	x := st.x
-	if e, ok := x.(*edited); ok {
-		x = e.Exchange
-	}
-	t, _ := x.(trailing)
+	t, _ := received(st.x).(trailing)
 	return t
 }
 

@@ -63,24 +63,11 @@ func (st *state) connectionHas(option string) (has bool) {
 	return has
 }
 
-// clientOf returns what can hand the client's connection over.
-func clientOf(x Exchange) (upgrader, bool) {
-	for {
-		e, ok := x.(*edited)
-		if !ok {
-			break
-		}
-		x = e.Exchange
-	}
-	u, ok := x.(upgrader)
-	return u, ok
-}
-
 // upgrade passes a request for another protocol on. If the origin agrees, both
 // connections are one from then on; else its answer is passed on like any other.
 func (p *Proxy) upgrade(st *state, protocol string) {
 	h := how{fwd: fwdBypass, detail: "upgrade"}
-	client, ok := clientOf(st.x)
+	client, ok := received(st.x).(upgrader)
 	if !ok || p.loops(st) {
 		p.refuse(st, failLoop, h)
 		return
