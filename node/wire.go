@@ -323,7 +323,7 @@ func noneBelow[T int | time.Duration](v T) T {
 func siteGate(s *config.Site) proxy.Gate {
 	return proxy.Gate{
 		Allow: prefixes(s.Allow), Deny: prefixes(s.Deny), PurgeACL: prefixes(s.PurgeACL), Rate: s.Rate, Burst: s.RateBurst,
-		RedirectHTTPS: s.RedirectHTTPS, RedirectHosts: s.RedirectHosts, Maintenance: s.Maintenance,
+		RedirectHTTPS: s.RedirectHTTPS, HTTPSPort: s.RedirectHTTPSPort, RedirectHosts: s.RedirectHosts, Maintenance: s.Maintenance,
 	}
 }
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -46,6 +47,9 @@ func ParseNetwork(s string) (netip.Prefix, error) {
 		return netip.PrefixFrom(a, a.BitLen()), nil
 	}
 	p, err := netip.ParsePrefix(s)
+	if a := p.Addr(); err == nil && a.Is4In6() && p.Bits() >= 96 { // clients are never in this form
+		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+	}
 	return p.Masked(), err
 }
 
@@ -66,13 +70,21 @@ func (k *checker) redirects(path string, s *Site) {
 		}
 	}
 	for from, to := range hosts {
-		if _, again := hosts[to]; again {
+		if _, again := hosts[hostOf(to)]; again {
 			k.add(path, fmt.Sprintf("%s is sent to %s, which is sent on", from, to), "name the last of them")
 		}
 	}
 	if len(hosts) > 0 {
 		s.RedirectHosts = hosts
 	}
+}
+
+// hostOf returns an authority without its port.
+func hostOf(authority string) string {
+	if host, _, err := net.SplitHostPort(authority); err == nil {
+		return host
+	}
+	return authority
 }
 
 // claims reports whether one of the site's hosts is name.

@@ -94,6 +94,7 @@ const (
 	DefaultVariantsMax    = 64
 	DefaultWaitersMax     = 50_000
 	DefaultUpgradesMax    = 1000
+	DefaultHTTPSPort      = 443
 	DefaultUpgradesIdle   = Duration(10 * time.Minute)
 )
 
@@ -223,6 +224,7 @@ func (s *Site) setDefaults() {
 	s.VariantsMax = DefaultVariantsMax
 	s.WaitersMax = DefaultWaitersMax
 	s.UpgradesMax = DefaultUpgradesMax
+	s.RedirectHTTPSPort = DefaultHTTPSPort
 	s.UpgradesIdle = DefaultUpgradesIdle
 }
 

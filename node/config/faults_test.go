@@ -47,6 +47,7 @@ func TestFaults(t *testing.T) {
 	f(site+"rate_burst = 3", "9: site[0].rate_burst", "there is no limit")
 	f(site+"redirect_hosts = { \"elsewhere.example\" = \"shop.example\" }", "9: site[0].redirect_hosts.\"elsewhere.example\"", "no host of this site")
 	f(site+"redirect_hosts = { \"shop.example\" = \"http://a\" }", "9: site[0].redirect_hosts.\"shop.example\"", "not a host to be sent to")
+	f(site+"redirect_hosts = { \"shop.example\" = \"shop.example:8443\" }", "9: site[0].redirect_hosts", "which is sent on")
 	f(site+"redirect_hosts = { \"shop.example\" = \"shop.example\" }", "9: site[0].redirect_hosts", "which is sent on")
 	f(site+"error_pages = { \"200\" = \"a.html\" }", "9: site[0].error_pages.200", "not a status of errors")
 	f(site+"error_pages = { \"404\" = \"a.exe\" }", "9: site[0].error_pages.404", "does not tell what it is")

@@ -103,3 +103,17 @@ func TestNearest(t *testing.T) {
 	f("x", "")
 	f("completely_other", "")
 }
+
+// TestParseNetwork: IPv4 networks in the form of IPv6 hold for the clients that
+// they name, whose addresses are IPv4 everywhere here.
+func TestParseNetwork(t *testing.T) {
+	for in, want := range map[string]string{
+		"10.1.2.3/8": "10.0.0.0/8", "192.0.2.7": "192.0.2.7/32", "2001:db8::1/32": "2001:db8::/32", "2001:db8::1": "2001:db8::1/128",
+		"::ffff:192.0.2.7": "192.0.2.7/32", "::ffff:10.1.2.3/104": "10.0.0.0/8", "::ffff:0:0/96": "0.0.0.0/0", "::/0": "::/0",
+		"x": "invalid Prefix", "10.0.0.0/33": "invalid Prefix",
+	} {
+		if got, err := ParseNetwork(in); got.String() != want || (err != nil) != (want == "invalid Prefix") {
+			t.Errorf("%s: %v, %v, want %s", in, got, err, want)
+		}
+	}
+}

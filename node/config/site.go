@@ -158,6 +158,8 @@ type Site struct {
 	Headers Headers `toml:"headers"`
 	// RedirectHTTPS sends http to https on the same host.
 	RedirectHTTPS bool `toml:"redirect_https" reload:"yes"`
+	// RedirectHTTPSPort is the port that clients reach https on.
+	RedirectHTTPSPort int `toml:"redirect_https_port" reload:"yes" range:"1..65535"`
 	// RedirectHosts sends hosts of the site to others.
 	RedirectHosts map[string]string `toml:"redirect_hosts" reload:"yes"`
 	// Allow are the client networks that are let in; empty is all.

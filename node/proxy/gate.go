@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"hash/maphash"
+	"math"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -26,6 +27,7 @@ type Gate struct {
 	Burst int     // requests at once; 0 is Rate rounded up
 
 	RedirectHTTPS bool              // http is sent to https on the same host
+	HTTPSPort     int               // to this port of it; 0 is 443
 	RedirectHosts map[string]string // hosts of the site that are sent to another one
 
 	Maintenance bool           // nothing but 503
@@ -121,6 +123,9 @@ func (p *Proxy) redirected(st *state) bool {
 	if g.RedirectHTTPS {
 		if scheme != "https" && host == "" {
 			host = string(st.name) // another port speaks TLS
+			if g.HTTPSPort != 0 && g.HTTPSPort != 443 {
+				host += ":" + strconv.Itoa(g.HTTPSPort)
+			}
 		}
 		scheme = "https"
 	}
@@ -198,7 +203,7 @@ func newLimits(g *Gate, old *limits) *limits {
 	}
 	burst := max(g.Burst, 1)
 	if g.Burst == 0 {
-		burst = int(g.Rate + 0.999)
+		burst = int(math.Ceil(g.Rate))
 	}
 	if old != nil && old.rate == rate.Limit(g.Rate) && old.burst == burst {
 		return old

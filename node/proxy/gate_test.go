@@ -104,8 +104,10 @@ func TestLimitsAreBounded(t *testing.T) {
 	if l.take(greedy, startMilli) == 0 {
 		t.Error("many other clients have washed it clean")
 	}
-	if got := newLimits(&Gate{Rate: 0.5}, nil).burst; got != 1 {
-		t.Errorf("burst %d", got)
+	for rate, want := range map[float64]int{0.00001: 1, 0.5: 1, 1: 1, 1.0001: 2, 7: 7} {
+		if got := newLimits(&Gate{Rate: rate}, nil).burst; got != want {
+			t.Errorf("rate %v: burst %d, want %d", rate, got, want)
+		}
 	}
 }
 
@@ -134,6 +136,13 @@ func TestRedirects(t *testing.T) {
 	f("GET", "https", "other.shop.example", "/a", 200, "")
 	f("GET", "https", "shop.example", "//evil.example/a", 200, "")
 	f("GET", "http", "shop.example", "//evil.example/a", 301, "https://shop.example//evil.example/a")
+	w.options.Sites[0].HTTPSPort = 8443
+	if err := w.p.Configure(w.options.Sites, w.options.Pools); err != nil {
+		t.Fatal(err)
+	}
+	f("GET", "http", "shop.example:8080", "/a", 301, "https://shop.example:8443/a")
+	f("GET", "https", "shop.example:8443", "/a", 200, "")
+	f("GET", "http", "www.shop.example", "/a", 301, "https://shop.example/a") // it says its port itself
 }
 
 // TestErrorPages: the site's page stands for short text, by status before class;
