@@ -59,9 +59,12 @@ func (m *many) fetched(key item.Key, o ReadOptions, f fetchedRow) (Hit, bool, er
 	case !f.wanted || m.e.pending.epoch(hash).Load() != f.epoch:
 		return Hit{}, false, errNotFetched
 	}
-	h, ok := m.e.useFetched(hash, key, f)
-	if !ok {
-		return Hit{}, false, nil
+	h, ok, err := m.e.useFetched(hash, key, f)
+	switch {
+	case errors.Is(err, errHidden):
+		return Hit{}, false, errNotFetched
+	case !ok:
+		return Hit{}, false, err
 	}
 	if f.source == FromL2 && !m.e.satisfies(hash, &h, o) {
 		return Hit{}, false, errNotFetched
@@ -83,7 +86,7 @@ type fetchedRow struct {
 	source Source    // that was asked last: L2 has said something, or L3 was asked
 	record item.View // nil if there is no row
 	epoch  uint32
-	mark   item.Version
+	asked  moment // before L3 was
 }
 
 // prefetchBytes is how much prefetch keeps; rows beyond it are read when it is
@@ -95,7 +98,7 @@ func (e *Engine) prefetch(ctx context.Context, keys []item.Key, o ReadOptions) *
 	m := &many{e: e, rows: make([]fetchedRow, len(keys))}
 	var wanted []item.Key
 	var at []int
-	mark := item.Version(e.rules.newest.Load())
+	asked := e.rules.now()
 	for i, key := range keys {
 		hash := e.hash(key)
 		if h, ok := e.fromL1(hash, key); ok {
@@ -103,7 +106,7 @@ func (e *Engine) prefetch(ctx context.Context, keys []item.Key, o ReadOptions) *
 			continue
 		}
 		if c, pending := e.copyPending(hash, key); !pending && (readsL3(key, o) || e.l2 != nil) {
-			m.rows[i] = fetchedRow{epoch: c.epoch, mark: mark}
+			m.rows[i] = fetchedRow{epoch: c.epoch, asked: asked}
 			wanted, at = append(wanted, key), append(at, i)
 		}
 	}
@@ -146,23 +149,24 @@ func (m *many) notIn(keys []item.Key, at []int, o ReadOptions) (rest []item.Key,
 }
 
 // useFetched turns a row into a hit, unless there is none, it is over or hidden.
-// Nothing was published for its hash since it was asked for.
-func (e *Engine) useFetched(hash uint64, key item.Key, f fetchedRow) (Hit, bool) {
+// The error is errHidden if it is to be read again. Nothing was published for its
+// hash since it was asked for.
+func (e *Engine) useFetched(hash uint64, key item.Key, f fetchedRow) (h Hit, ok bool, err error) {
 	if f.record == nil {
-		return Hit{}, false
+		return Hit{}, false, nil
 	}
-	relevant := sinceRead(f.mark)
 	if f.source == FromL2 {
-		relevant = everyRule
+		h, ok = e.answer(f.record, FromL2, everyRule)
+	} else {
+		h, ok, err = e.answerL3(f.record, f.asked)
 	}
-	h, ok := e.answer(f.record, f.source, relevant)
 	if ok {
 		e.promote(hash, key, h.View, f.epoch)
 		if f.source == FromL3 && !h.Stale {
 			e.fillL2(hash, h.View, f.epoch)
 		}
 	}
-	return h, ok
+	return h, ok, err
 }
 
 // SubmitMany stores every item of ws and fills out, which has their length, in

@@ -132,8 +132,21 @@ func (e *Engine) demand(hash uint64, h Hit, o ReadOptions) (Hit, bool, error) {
 	return h, true, nil
 }
 
-// below reads pending, then L2, then L3.
+// below reads pending, then L2, then L3; and once more for every rule that hides
+// what it has read and came meanwhile.
 func (e *Engine) below(ctx context.Context, hash uint64, key item.Key, o ReadOptions) (Hit, bool, error) {
+	for {
+		h, found, err := e.tryBelow(ctx, hash, key, o)
+		switch {
+		case !errors.Is(err, errHidden):
+			return h, found, err
+		case ctx.Err() != nil:
+			return Hit{}, false, context.Cause(ctx)
+		}
+	}
+}
+
+func (e *Engine) tryBelow(ctx context.Context, hash uint64, key item.Key, o ReadOptions) (Hit, bool, error) {
 	// Noted before the look at pending: what is published after that look must
 	// count as published since.
 	epoch := e.pending.epoch(hash).Load()
@@ -178,6 +191,11 @@ func (e *Engine) satisfies(hash uint64, h *Hit, o ReadOptions) bool {
 func readsL3(key item.Key, o ReadOptions) bool {
 	return key.Namespace() == item.NamespaceItem || o.Tiers&item.L3 != 0
 }
+
+// errHidden says that a rule which came during the read covers what was read.
+// Something newer may have come before that rule: who reads again finds it, or
+// that there is nothing.
+var errHidden = errors.New("tiers: a bulk delete came while it was read")
 
 // errMoved says that a record left pending while it was read.
 var errMoved = errors.New("tiers: flushed while it was read")
@@ -238,8 +256,11 @@ func (e *Engine) tryPending(ctx context.Context, hash uint64, key item.Key) (h H
 		v = e.newerOf(ctx, key, v)
 	}
 	h, found = e.answer(v, FromPending, everyRule)
-	if found {
+	switch {
+	case found:
 		e.promote(hash, key, h.View, c.epoch)
+	case v.Kind() != item.KindTombstone && e.pending.epoch(hash).Load() != c.epoch:
+		return Hit{}, false, true, errMoved // a rule may hide it, and not what came since
 	}
 	return h, found, true, nil
 }
@@ -337,6 +358,19 @@ func (e *Engine) answer(v item.View, from Source, relevant func(*liveRule) bool)
 	return h, true
 }
 
+// answerL3 is answer for a row of L3 that was asked for at m. The error is
+// errHidden if only a rule that came since covers it.
+func (e *Engine) answerL3(v item.View, m moment) (Hit, bool, error) {
+	h, found := e.answer(v, FromL3, sinceRead(m))
+	if found {
+		return h, true, nil
+	}
+	if _, before := e.answer(v, FromL3, knownAt(m)); before {
+		return Hit{}, false, errHidden
+	}
+	return Hit{}, false, nil
+}
+
 // refetchable reports whether v is a copy of something held elsewhere: a stored
 // answer. An item with L3 is ground truth, which a purge never removes.
 func refetchable(v item.View) bool {
@@ -388,14 +422,15 @@ func (e *Engine) fill(hash uint64, k flightKey, f *flight) {
 	if !k.inL3 {
 		return
 	}
-	mark := item.Version(e.rules.newest.Load())
+	m := e.rules.now()
 	v, ok, err := e.readL3(context.Background(), key)
 	if err != nil || !ok {
 		f.err = err
 		return
 	}
-	h, found := e.answer(v, FromL3, sinceRead(mark))
+	h, found, err := e.answerL3(v, m)
 	if !found {
+		f.err = err
 		return
 	}
 	f.record, f.stale, f.source = h.View, h.Stale, FromL3

@@ -27,6 +27,8 @@ type liveRule struct {
 	sweptL2 bool // or there is no L2, or the walk that makes it trusted will see to it
 	sweptL3 bool
 	inL3    bool        // the rules table holds it
+	order   uint64      // it was the order-th to be added
+	sweptAt uint64      // sweptL3 was set as the sweptAt-th; 0 before
 	pos     journal.Pos // its record, to be released once inL3
 	logged  bool        // pos is set
 
@@ -44,6 +46,8 @@ type ruleSet struct {
 	// installed counts the rules that were added: two may come in another order
 	// than that of their versions.
 	installed atomic.Uint64
+	// swept counts those that have been applied to L3's rows.
+	swept atomic.Uint64
 
 	// stamping orders the versions of rules and of conditional writes: a rule
 	// takes its version under it, a conditional write looks for rules and takes
@@ -115,8 +119,16 @@ func (s *ruleSet) add(r *liveRule) {
 	copy(s.rules[i+1:], s.rules[i:])
 	s.rules[i] = r
 	s.newest.Store(max(s.newest.Load(), uint64(r.Version)))
-	s.installed.Add(1)
+	r.order = s.installed.Add(1)
+	s.noteSweptLocked(r)
 	s.refreshLocked()
+}
+
+// noteSweptLocked remembers when r had been applied to L3's rows.
+func (s *ruleSet) noteSweptLocked(r *liveRule) {
+	if r.sweptL3 && r.sweptAt == 0 {
+		r.sweptAt = s.swept.Add(1)
+	}
 }
 
 func (s *ruleSet) refreshLocked() {
@@ -180,11 +192,23 @@ func notSweptInL2(r *liveRule) bool  { return !r.sweptL2 }
 func notSweptInL3(r *liveRule) bool  { return !r.sweptL3 }
 func deleteNotInL3(r *liveRule) bool { return r.Op == item.OpDelete && !r.sweptL3 }
 
-// sinceRead returns what matters to an answer of L3 that was asked for when
-// mark was the newest rule: rules that came meanwhile, those that L3 has not
-// applied to all its rows, and soft purges, which L3 does not apply.
-func sinceRead(mark item.Version) func(*liveRule) bool {
-	return func(r *liveRule) bool { return r.Version > mark || !r.sweptL3 || r.Op == item.OpPurgeSoft }
+// A moment says which rules there were, and which of them had been applied to
+// L3's rows. It is taken before a read of L3 begins.
+type moment struct{ installed, swept uint64 }
+
+func (s *ruleSet) now() moment { return moment{installed: s.installed.Load(), swept: s.swept.Load()} }
+
+// sinceRead returns what matters to an answer of L3 that was asked for at m:
+// rules that L3 had not applied to all its rows then, whether or not it has
+// meanwhile, rules that came since, and soft purges, which L3 does not apply.
+func sinceRead(m moment) func(*liveRule) bool {
+	return func(r *liveRule) bool { return r.sweptAt == 0 || r.sweptAt > m.swept || r.Op == item.OpPurgeSoft }
+}
+
+// knownAt is sinceRead without the rules that came after m.
+func knownAt(m moment) func(*liveRule) bool {
+	since := sinceRead(m)
+	return func(r *liveRule) bool { return r.order <= m.installed && since(r) }
 }
 
 func (c *coverage) note(r *item.Rule) {
@@ -261,6 +285,7 @@ func (s *ruleSet) update(r *liveRule, f func(*liveRule)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f(r)
+	s.noteSweptLocked(r)
 	s.refreshLocked()
 }
 
