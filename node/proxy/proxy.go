@@ -222,7 +222,8 @@ func (p *Proxy) arrive(st *state) bool {
 	x := st.x
 	st.target = x.Target()
 	st.host, st.name = splitHost(st.host[:0], x.Host(), st.scheme)
-	if st.site = p.table.Load().find(st.name, st.target); st.site == nil {
+	t := p.table.Load()
+	if st.site = t.find(st.name, st.target); st.site == nil {
 		p.refuse(st, failMisdirected, how{neither: true})
 		return false
 	}
@@ -234,7 +235,7 @@ func (p *Proxy) arrive(st *state) bool {
 	case method == http.MethodTrace, len(st.site.Methods) > 0 && !slices.Contains(st.site.Methods, method):
 		p.refuse(st, failMethod, how{neither: true})
 		return false
-	case !validTarget(text(st.target)), !validHost(st.host):
+	case !validTarget(text(st.target)), !validHost(st.host), t.misspelt(st.site, st.name, st.target):
 		p.refuse(st, failTarget, how{neither: true})
 		return false
 	}
