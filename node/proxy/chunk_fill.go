@@ -235,7 +235,7 @@ func (fl *flight) complete(man manifest, gaps []run) bool {
 	}
 	pt, ok := partOf(oa, strongTag(fl.old.meta))
 	h := updated(fl.old.meta, oa.Header)
-	v := fl.p.verdictOf(fl.r, http.StatusOK, h, oa.sent, oa.received, man.size)
+	v := fl.p.updateVerdict(fl.r, http.StatusOK, oa, h, man.size)
 	if !ok || pt.first != gaps[0].first || pt.last < gaps[0].end-1 || pt.size >= 0 && pt.size != man.size || !v.share {
 		oa.Close()
 		return false

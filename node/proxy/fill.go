@@ -100,7 +100,7 @@ func (fl *flight) judge(oa *originAnswer) {
 	fl.mark(!v.freshOnArrival())
 	err := fl.readAll(oa, &v.freshness)
 	if err == nil {
-		fl.trailer = oa.Trailer
+		fl.trailer = withoutNamed(oa.Trailer, v.withhold)
 	}
 	if fl.pack != nil {
 		fl.concludeParts(&v.freshness, err)

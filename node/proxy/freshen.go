@@ -53,7 +53,7 @@ func (fl *flight) validated(oa *originAnswer) {
 	v, stored := fl.renew(oa)
 	left := v.lifetime - v.age(fl.p.o.Now())
 	fl.turn(phaseDone, func() {
-		fl.body, fl.block = fl.old.hit.View.Content(), nil
+		fl.body = fl.old.hit.View.Content()
 		fl.how = how{fwd: fwdStale, fwdStatus: oa.StatusCode, stored: stored, refused: v.refused, hasTTL: true, ttl: left, detail: v.reason}
 		if fl.fwd == fwdRequest {
 			fl.how.fwd = fwdRequest
@@ -61,12 +61,13 @@ func (fl *flight) validated(oa *originAnswer) {
 	})
 }
 
-// renew stores the old content with the fields of an answer that speaks of it.
+// renew stores the old content with the fields of an answer that speaks of it,
+// unless that one is for its client alone (see updateVerdict).
 func (fl *flight) renew(oa *originAnswer) (v verdict, stored bool) {
 	p, m := fl.p, fl.old.meta
 	h := updated(m, oa.Header)
 	size := sizeOf(m, fl.old.hit.View.Content())
-	v = p.verdictOf(fl.asGet(), m.status(), h, oa.sent, oa.received, size)
+	v = p.updateVerdict(fl.asGet(), m.status(), oa, h, size)
 	v.flags |= m.flags() & metaParted
 	old := fl.oldTags()
 	if !carriesTags(oa.Header) {
@@ -75,6 +76,10 @@ func (fl *flight) renew(oa *originAnswer) (v verdict, stored bool) {
 	covered := p.o.Engine.CoveredSince(fl.r.key, old, fl.stamp)
 	fl.turn(phaseWait, func() {
 		fl.present(&v, m.status(), h)
+		if fl.block = nil; len(v.withhold) > 0 { // which the client that asked gets
+			fl.block, _, _ = appendBlock(nil, h, append([]string{"Age"}, notSent...)...)
+			fl.block = p.appendAge(fl.block, fl.meta)
+		}
 		fl.private = covered || !v.freshOnArrival()
 		fl.length = size
 	})

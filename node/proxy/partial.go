@@ -149,7 +149,7 @@ func (k *keeper) done() {
 			h = updated(now.meta, k.oa.Header)
 		}
 	}
-	v := p.verdictOf(fl.r, http.StatusOK, h, k.oa.sent, k.oa.received, mine.size)
+	v := p.updateVerdict(fl.r, http.StatusOK, k.oa, h, mine.size)
 	if !v.share {
 		return
 	}
