@@ -87,6 +87,9 @@
 // record too, so that a purge frees its room, and outlives the record it was
 // stored with, so that a 304 renews the record alone.
 //
+// What the origin took back has in its place, until it would have left, a record
+// of u8 format = 1, u8 kind = 4, two zeros and without content. It is a miss.
+//
 // A variant's hash is the first half of SHA-256 over its spec and, for each
 // name, u8 1 and u32 length and the normalised value, or five zeros if the
 // request has no such field. The language hash has, in place of Accept-Language,

@@ -70,6 +70,7 @@ func (fl *flight) judge(oa *originAnswer) {
 	}
 	fl.how = how{fwd: fl.fwd, fwdStatus: oa.StatusCode, refused: v.refused, detail: v.reason}
 	if !v.share {
+		fl.retire(oa.StatusCode, v.reason)
 		fl.handOver(oa)
 		return
 	}
@@ -80,6 +81,7 @@ func (fl *flight) judge(oa *originAnswer) {
 	}
 	if !parted && oa.ContentLength > r.site.MaxObjectBytes || !fl.reserve(need) {
 		fl.how.detail = "too-large"
+		fl.retire(oa.StatusCode, fl.how.detail)
 		fl.handOver(oa)
 		return
 	}
@@ -113,6 +115,9 @@ func (fl *flight) judge(oa *originAnswer) {
 		return
 	}
 	stored := !fl.spilled && fl.store(&v.freshness, fl.body)
+	if !stored {
+		fl.retire(oa.StatusCode, "")
+	}
 	fl.turn(phaseDone, func() { fl.how.stored = stored })
 }
 

@@ -87,6 +87,8 @@ func (fl *flight) renew(oa *originAnswer) (v verdict, stored bool) {
 		p.m.purgedMeanwhile.Inc()
 	} else if v.share {
 		stored = fl.store(&v.freshness, fl.old.hit.View.Content())
+	} else {
+		fl.retire(http.StatusNotModified, v.reason)
 	}
 	fl.mark(!v.freshOnArrival())
 	p.m.validated.Inc()

@@ -13,8 +13,9 @@ const Format = 1
 
 // Kinds of stored records.
 const (
-	kindAnswer = 1
-	kindIndex  = 3 // 2 was one without languages
+	kindAnswer  = 1
+	kindIndex   = 3 // 2 was one without languages
+	kindRetired = 4
 )
 
 // metaFlags are the flags of a stored answer.
