@@ -1,0 +1,56 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/edgenode/edgenode/tiers"
+	"github.com/edgenode/edgenode/tiers/item"
+)
+
+// retiredRecord stands in place of a stored answer that the origin has taken
+// back. It is of no kind that is read, and so a miss.
+var retiredRecord = []byte{Format, kindRetired, 0, 0}
+
+// refutes reports whether an answer of the origin that is not stored, for a reason
+// that judge gave, still shows that what was stored is out of date: a whole answer
+// says that it is not suitable (RFC 9111 §4.3.3), and a 304 may take it back.
+//
+// What speaks of the one who asks (Authorization, cookies) says nothing about
+// others. Errors leave what is there: 5xx may be overruled by it, and other 4xx
+// than 404 and 410 refuse a request.
+func refutes(status int, reason string) bool {
+	switch {
+	case reason == "authorization" || reason == "set-cookie":
+		return false
+	case status == http.StatusNotModified:
+		return reason == "private" || reason == "no-store" || reason == "vary-star"
+	case status == http.StatusPartialContent:
+		return false
+	}
+	return status >= 200 && status < 400 || status == http.StatusNotFound || status == http.StatusGone
+}
+
+// retire makes the old answer unusable, also as one that stands in, if an answer
+// that was not stored refutes it. It comes before anybody is given that answer. A
+// newer one that somebody has stored meanwhile stays.
+func (fl *flight) retire(status int, reason string) {
+	if !fl.old.ok || !refutes(status, reason) {
+		return
+	}
+	p, v := fl.p, fl.old.hit.View
+	left := time.Duration(v.ExpiresAt()-p.o.Now()) * time.Millisecond
+	if left <= 0 {
+		return
+	}
+	w := tiers.Write{
+		Key: append(item.Key(nil), v.Key()...), Tags: tagsOf(v), Response: retiredRecord, MIME: "application/octet-stream",
+		Tiers: v.Tiers() | fl.r.writeTiers, TTL: left, Durability: item.DurabilityMemory, Version: fl.stamp,
+	}
+	_, err := p.o.Engine.Submit(context.WithoutCancel(fl.ctx), &w)
+	if err != nil && !errors.Is(err, tiers.ErrSuperseded) && !errors.Is(err, tiers.ErrPurged) {
+		p.o.Log.Warn("what the origin took back is still stored", "site", fl.r.site.Name, "error", err)
+	}
+}
