@@ -96,7 +96,8 @@ type batch struct {
 // A slot is one row: before the batch, and as the ops have made it.
 type slot struct {
 	key     []byte // storage key
-	id      int64  // of the row in items, 0 if there is none
+	table   string // where the row is, or is to be
+	id      int64  // of the row there, 0 if there is none
 	row     item.View
 	grave   bool // there is a tombstone
 	before  item.View
@@ -172,9 +173,11 @@ func (b *batch) run(ctx context.Context, w *work) error {
 	for i := range b.slots {
 		b.slots[i] = slot{key: b.slots[i].key}
 	}
-	w.byRules = true
 	b.active = &w.ses.rules
 	if err := b.active.load(w.ses, w.seen.rulesEpoch); err != nil {
+		return err
+	}
+	if err := w.learnTables(); err != nil {
 		return err
 	}
 	if err := b.addRules(w); err != nil {
@@ -216,19 +219,26 @@ func all(*slot) bool { return true }
 func (b *batch) slot(row []driver.Value) *slot { return &b.slots[b.byKey[string(bytesOf(row[0]))]] }
 
 // readRows fetches the rows and tombstones that are there. A server locks them,
-// rows before tombstones and each by key.
+// rows before tombstones and each table's by key.
 func (b *batch) readRows(ses *session) error {
 	server := ses.dialect.server()
-	err := eachList(ses, stmtRowsIn, 1, b.keys(server, all), func(row []driver.Value) (err error) {
-		sl := b.slot(row)
-		sl.id = intOf(row[1])
-		sl.row, err = parseHead(row[2])
-		return err
-	})
-	if err != nil {
-		return err
+	if len(ses.tables.segments) > 1 {
+		for i := range b.slots {
+			b.slots[i].table = ses.tables.find(b.slots[i].key).home
+		}
 	}
-	return eachList(ses, stmtDeadIn, 1, b.keys(server, func(sl *slot) bool { return sl.id == 0 }), func(row []driver.Value) (err error) {
+	for _, g := range ses.tables.groups(b.keys(server, all)) {
+		err := eachList(ses, g.table, stmtRowsIn, 1, g.keys, func(row []driver.Value) (err error) {
+			sl := b.slot(row)
+			sl.table, sl.id = g.table, intOf(row[1])
+			sl.row, err = parseHead(row[2])
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return eachList(ses, baseTable, stmtDeadIn, 1, b.keys(server, func(sl *slot) bool { return sl.id == 0 }), func(row []driver.Value) (err error) {
 		sl := b.slot(row)
 		sl.grave = true
 		sl.row, err = parseHead(row[1])
@@ -301,21 +311,26 @@ func (b *batch) readBack(w *work) error {
 	if w.ses.dialect.server() {
 		return b.readBackLocked(w, live, dead)
 	}
-	if w.lastID != 0 { // the new rows by the stretch of their ids
-		if err := w.ses.query(stmtReadBackRange, live, w.firstID, w.lastID); err != nil {
+	for i := range w.parts {
+		p := &w.parts[i]
+		if p.lastID != 0 { // the new rows by the stretch of their ids
+			if err := w.ses.queryIn(p.table, stmtReadBackRange, live, p.firstID, p.lastID); err != nil {
+				return err
+			}
+		}
+	}
+	for _, table := range w.ses.tables.tables {
+		var ids []int64
+		for i := range b.slots {
+			if sl := &b.slots[i]; sl.id != 0 && sl.table == table && !sl.dropped() {
+				ids = append(ids, sl.id)
+			}
+		}
+		if err := eachList(w.ses, table, stmtReadBackIn, 1, ids, live); err != nil {
 			return err
 		}
 	}
-	var ids []int64
-	for i := range b.slots {
-		if b.slots[i].id != 0 && !b.slots[i].dropped() {
-			ids = append(ids, b.slots[i].id)
-		}
-	}
-	if err := eachList(w.ses, stmtReadBackIn, 1, ids, live); err != nil {
-		return err
-	}
-	return eachList(w.ses, stmtReadDeadIn, 1, b.keys(false, (*slot).buried), dead)
+	return eachList(w.ses, baseTable, stmtReadDeadIn, 1, b.keys(false, (*slot).buried), dead)
 }
 
 // seenAs notes a row of one of the tables.
@@ -332,16 +347,18 @@ func (b *batch) seenAs(live bool) func(row []driver.Value) error {
 	}
 }
 
-// readBackLocked looks for every key in both tables, with locks. A look-up locks
+// readBackLocked looks for every key in all tables that it may be in, with locks. A look-up locks
 // nothing where no row is, so another transaction may have made a row out of the
 // same nothing, in the other table: no index forbids that. Of the two, each
 // writes before it looks, so one at least sees the other here, and gives way.
 func (b *batch) readBackLocked(w *work, live, dead func(row []driver.Value) error) error {
 	keys := b.keys(true, all)
-	if err := eachList(w.ses, stmtReadBackIn, 1, keys, live); err != nil {
-		return err
+	for _, g := range w.ses.tables.groups(keys) {
+		if err := eachList(w.ses, g.table, stmtReadBackIn, 1, g.keys, live); err != nil {
+			return err
+		}
 	}
-	if err := eachList(w.ses, stmtReadDeadIn, 1, keys, dead); err != nil {
+	if err := eachList(w.ses, baseTable, stmtReadDeadIn, 1, keys, dead); err != nil {
 		return err
 	}
 	for i := range b.slots {

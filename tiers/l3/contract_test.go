@@ -17,6 +17,8 @@ import (
 func TestContract(t *testing.T) {
 	t.Run("sqlite", func(t *testing.T) { contract(t, openSQLite) })
 	t.Run("mariadb", func(t *testing.T) { contract(t, openMariaDB) })
+	t.Run("sqlite, mapped", func(t *testing.T) { contract(t, mappedOpener(openSQLite)) })
+	t.Run("mariadb, mapped", func(t *testing.T) { contract(t, mappedOpener(openMariaDB)) })
 }
 
 func contract(t *testing.T, open opener) {

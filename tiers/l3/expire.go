@@ -12,7 +12,7 @@ import (
 // each. It returns how many; fewer than limit means that none is left.
 func (s *Store) Expire(ctx context.Context, now int64, limit int) (n int, err error) {
 	_, err = s.write(ctx, func(w *work) error {
-		page, err := expiredPage(w.ses, now, max(limit, 1))
+		page, err := expiredPage(w, now, max(limit, 1))
 		if err != nil {
 			return err
 		}
@@ -29,13 +29,25 @@ func (s *Store) Expire(ctx context.Context, now int64, limit int) (n int, err er
 	return n, nil
 }
 
-func expiredPage(ses *session, now int64, limit int) (page []slot, err error) {
-	err = ses.query(stmtExpired, func(row []driver.Value) error {
-		head, err := parseHead(row[2])
-		page = append(page, slot{id: intOf(row[0]), key: bytesOf(row[1]), row: head})
-		return err
-	}, now, int64(limit))
-	return page, err
+// expiredPage goes through the tables in turn.
+func expiredPage(w *work, now int64, limit int) (page []slot, err error) {
+	if err := w.learnTables(); err != nil {
+		return nil, err
+	}
+	for _, table := range w.ses.tables.tables {
+		if len(page) >= limit {
+			break
+		}
+		err := w.ses.queryIn(table, stmtExpired, func(row []driver.Value) error {
+			head, err := parseHead(row[2])
+			page = append(page, slot{table: table, id: intOf(row[0]), key: bytesOf(row[1]), row: head})
+			return err
+		}, now, int64(limit-len(page)))
+		if err != nil {
+			return nil, err
+		}
+	}
+	return page, nil
 }
 
 // PurgeTombstones forgets up to limit tombstones whose version is less than

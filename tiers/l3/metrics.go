@@ -17,7 +17,7 @@ type storeMetrics struct {
 	unavailable, corrupt, rejected   *metrics.Counter
 	passives, restarts               *metrics.Counter
 	expired, swept, purged, rereadNo *metrics.Counter
-	retries                          *metrics.Counter
+	retries, moved                   *metrics.Counter
 }
 
 func newMetrics(set *metrics.Set, s *Store) *storeMetrics {
@@ -39,6 +39,7 @@ func newMetrics(set *metrics.Set, s *Store) *storeMetrics {
 	m.purged = m.counter(`edgenode_l3_tombstones_purged_total`)
 	m.rereadNo = m.counter(`edgenode_l3_unverified_rows_total`)
 	m.retries = m.counter(`edgenode_l3_retries_total`)
+	m.moved = m.counter(`edgenode_l3_moved_total`)
 	m.set.NewGauge(m.name(`edgenode_l3_wal_bytes`), s.walBytes)
 	m.set.NewGauge(m.name(`edgenode_l3_wal_max_bytes`), func() float64 { return float64(s.opts.WALMax) })
 	m.set.NewGauge(m.name(`edgenode_l3_change_sequence`), func() float64 { return float64(s.LastSeq()) })

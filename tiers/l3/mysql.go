@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +39,7 @@ type mysqlDialect struct {
 	plain *mysql.Config
 	links driver.Connector
 	texts [statementCount]string
+	more  sync.Map // tableStatement to string: texts for mappings
 	info  atomic.Pointer[serverInfo]
 	steps []migration
 	log   func(msg string, args ...any) // at level warn
@@ -60,14 +62,26 @@ func newMySQL(o *Options) (*mysqlDialect, error) {
 	}
 	d := &mysqlDialect{title: title, plain: c, links: links, steps: mysqlMigrations, log: o.Logger.Warn}
 	for st := range d.texts {
-		d.texts[st] = mysqlText(statement(st))
+		d.texts[st] = mysqlText(statement(st), mysqlNames)
 	}
 	return d, nil
 }
 
-func (d *mysqlDialect) name() string             { return d.title }
-func (d *mysqlDialect) server() bool             { return true }
-func (d *mysqlDialect) text(st statement) string { return d.texts[st] }
+func (d *mysqlDialect) name() string { return d.title }
+func (d *mysqlDialect) server() bool { return true }
+
+func (d *mysqlDialect) text(st statement, table string) string {
+	if table == baseTable {
+		return d.texts[st]
+	}
+	key := tableStatement{table, st}
+	if text, known := d.more.Load(key); known {
+		return text.(string)
+	}
+	text := mysqlText(st, tables(mysqlPrefix, table))
+	d.more.Store(key, text)
+	return text
+}
 
 // prepares says that writers, whose statements are big and come again and again,
 // keep them prepared, and so do readers the look-ups of one key, the most frequent
@@ -255,7 +269,14 @@ func (d *mysqlDialect) verify(ctx context.Context) (err error) {
 		return d.openFault(ctx, err)
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	text := mysqlNames.Replace("CHECK TABLE {meta}, {items}, {tombstones}, {tags}, {changes}, {rules}, {nodes}, {leases}")
+	text := mysqlNames.Replace("CHECK TABLE {meta}, {items}, {tombstones}, {tags}, {changes}, {rules}, {nodes}, {leases}, {mappings}")
+	mapped, err := d.mappedTables(ctx, conn)
+	if err != nil {
+		return d.openFault(ctx, err)
+	}
+	for _, name := range mapped {
+		text += ", " + d.tableName(name)
+	}
 	rows, err := conn.(driver.QueryerContext).QueryContext(ctx, text, nil)
 	if err != nil {
 		return d.openFault(ctx, err)
@@ -274,6 +295,19 @@ func (d *mysqlDialect) verify(ctx context.Context) (err error) {
 		return nil
 	}
 	return fmt.Errorf("%w: %v says %v; restore the database from a copy", ErrCorrupt, slices.Sorted(maps.Keys(findings)), findings)
+}
+
+// mappedTables returns the tables of all mappings that there ever were.
+func (d *mysqlDialect) mappedTables(ctx context.Context, conn driver.Conn) (list []string, err error) {
+	rows, err := conn.(driver.QueryerContext).QueryContext(ctx, d.text(stmtMappings, baseTable), nil)
+	if err != nil {
+		return nil, err
+	}
+	row := make([]driver.Value, len(rows.Columns()))
+	for err = rows.Next(row); err == nil; err = rows.Next(row) {
+		list = append(list, string(bytesOf(row[0])))
+	}
+	return list, errors.Join(rows.Close(), ignoreEOF(err))
 }
 
 func ignoreEOF(err error) error {

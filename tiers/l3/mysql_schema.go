@@ -10,7 +10,9 @@ import (
 )
 
 // mysqlNames are the tables in a server's database.
-var mysqlNames = tables("edgenode_")
+var mysqlNames = tables(mysqlPrefix, baseTable)
+
+const mysqlPrefix = "edgenode_"
 
 // mysqlMigrations are as sqliteMigrations, and count in the same numbers. A
 // server commits each statement by itself, so a step must be one that can be
@@ -26,24 +28,7 @@ CREATE TABLE IF NOT EXISTS {meta} (
 	max_version BIGINT NOT NULL,
 	rules_epoch BIGINT NOT NULL
 ) OPTIONS;
-CREATE TABLE IF NOT EXISTS {items} (
-	id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
-	item_key VARBINARY(1025) NOT NULL,
-	version BIGINT NOT NULL,
-	content_version BIGINT NOT NULL,
-	metadata_version BIGINT NOT NULL,
-	updated_at BIGINT NOT NULL,
-	expires_at BIGINT,
-	is_json TINYINT NOT NULL,
-	state VARBINARY(255),
-	head LONGBLOB NOT NULL,
-	content LONGBLOB NOT NULL,
-	json LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin GENERATED ALWAYS AS
-		(CASE WHEN is_json = 1 AND JSON_VALID(CONVERT(content USING utf8mb4)) THEN CONVERT(content USING utf8mb4) END) VIRTUAL,
-	UNIQUE KEY items_key (item_key),
-	KEY items_state (state, item_key),
-	KEY items_expiry (expires_at, item_key)
-) OPTIONS;
+` + mysqlItems + `;
 CREATE TABLE IF NOT EXISTS {tombstones} (
 	item_key VARBINARY(1025) NOT NULL PRIMARY KEY,
 	version BIGINT NOT NULL,
@@ -89,7 +74,36 @@ CREATE TABLE IF NOT EXISTS {leases} (
 	lease_until BIGINT NOT NULL
 ) OPTIONS;
 INSERT INTO {meta} VALUES (1, 0, 0, 0, 0) ON DUPLICATE KEY UPDATE id = 1;
+`}, {version: 3, minBinary: 2, needs: "edgenode 0.1", sql: `
+CREATE TABLE IF NOT EXISTS {mappings} (
+	name VARBINARY(64) NOT NULL PRIMARY KEY,
+	version BIGINT NOT NULL,
+	prefix VARBINARY(1025) NOT NULL,
+	state TINYINT NOT NULL,
+	position VARBINARY(1026),
+	KEY mappings_version (version)
+) OPTIONS;
 `}}
+
+// mysqlItems is the table of items, and that of a mapping.
+const mysqlItems = `CREATE TABLE IF NOT EXISTS {items} (
+	id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+	item_key VARBINARY(1025) NOT NULL,
+	version BIGINT NOT NULL,
+	content_version BIGINT NOT NULL,
+	metadata_version BIGINT NOT NULL,
+	updated_at BIGINT NOT NULL,
+	expires_at BIGINT,
+	is_json TINYINT NOT NULL,
+	state VARBINARY(255),
+	head LONGBLOB NOT NULL,
+	content LONGBLOB NOT NULL,
+	json LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin GENERATED ALWAYS AS
+		(CASE WHEN is_json = 1 AND JSON_VALID(CONVERT(content USING utf8mb4)) THEN CONVERT(content USING utf8mb4) END) VIRTUAL,
+	UNIQUE KEY items_key (item_key),
+	KEY items_state (state, item_key),
+	KEY items_expiry (expires_at, item_key)
+) OPTIONS`
 
 const (
 	mysqlOptions    = `ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARACTER SET binary`
@@ -165,6 +179,14 @@ func (d *mysqlDialect) step(ctx context.Context, conn driver.Conn, m migration) 
 	}
 	return d.run(ctx, conn, fmt.Sprintf(`INSERT INTO {schema_info} VALUES (1, %d, %d, '%s')
 		ON DUPLICATE KEY UPDATE version = VALUES(version), min_binary = VALUES(min_binary), needs = VALUES(needs)`, m.version, m.minBinary, m.needs))
+}
+
+func (d *mysqlDialect) tableName(table string) string {
+	return tables(mysqlPrefix, table).Replace("{items}")
+}
+
+func (d *mysqlDialect) createTable(ctx context.Context, conn driver.Conn, table string) error {
+	return d.run(ctx, conn, tables(mysqlPrefix, table).Replace(mysqlItems))
 }
 
 func (d *mysqlDialect) run(ctx context.Context, conn driver.Conn, text string) error {

@@ -1,13 +1,15 @@
 package l3
 
+import "strings"
+
 // mysqlText returns the SQL of st for MySQL and MariaDB. Indexes are named: the
 // optimizer's figures of a young or busy table lie, and a look-up that went
 // through the table would wait for the rows of others.
-func mysqlText(st statement) string {
+func mysqlText(st statement, names *strings.Replacer) string {
 	if st < firstWide {
-		return mysqlNames.Replace(mysqlTexts[st])
+		return names.Replace(mysqlTexts[st])
 	}
-	return mysqlNames.Replace(widen(mysqlWide[:], st))
+	return names.Replace(widen(mysqlWide[:], st))
 }
 
 // mysqlWide are the statements of several widths, see sqliteWide. What wins has
@@ -55,7 +57,8 @@ var mysqlTexts = [...]string{
 	// calls need; what has no row is asked for a second time, in both tables.
 	stmtGetRow: `SELECT head, content FROM {items} FORCE INDEX (items_key) WHERE item_key = ?`,
 	stmtGet: `SELECT head, content FROM {items} FORCE INDEX (items_key) WHERE item_key = ?
-		UNION ALL SELECT head, NULL FROM {tombstones} WHERE item_key = ?`,
+		UNION ALL SELECT head, NULL FROM {tombstones} WHERE item_key = ?
+		UNION ALL SELECT NULL, CAST(ifnull(max(version), 0) AS CHAR) FROM {mappings}`,
 	stmtRuleChange: `INSERT INTO {changes} (seq, at, op, version, item_key, rule) VALUES (?,?,?,?,?,?)`,
 	stmtMeta:       `SELECT last_seq, trimmed_seq, max_version, rules_epoch FROM {meta}`,
 	stmtLockMeta:   `SELECT last_seq, trimmed_seq, max_version, rules_epoch FROM {meta} WHERE id = 1 FOR UPDATE`,
@@ -70,9 +73,8 @@ var mysqlTexts = [...]string{
 
 	stmtSweepKeys: `SELECT id, item_key, head FROM {items} FORCE INDEX (items_key)
 		WHERE item_key >= ? AND item_key < ? ORDER BY item_key LIMIT ? FOR UPDATE`,
-	stmtSweepTags: `SELECT t.tag, t.item_key, i.id, i.head FROM {tags} AS t FORCE INDEX (PRIMARY)
-		STRAIGHT_JOIN {items} AS i FORCE INDEX (items_key) ON i.item_key = t.item_key
-		WHERE (t.tag > ? OR t.tag = ? AND t.item_key > ?) AND t.tag < ? ORDER BY t.tag, t.item_key LIMIT ? FOR UPDATE`,
+	stmtSweepTags: `SELECT tag, item_key FROM {tags} FORCE INDEX (PRIMARY)
+		WHERE (tag > ? OR tag = ? AND item_key > ?) AND tag < ? ORDER BY tag, item_key LIMIT ?`,
 	stmtExpired: `SELECT id, item_key, head FROM {items} FORCE INDEX (items_expiry)
 		WHERE expires_at <= ? ORDER BY expires_at, item_key LIMIT ? FOR UPDATE`,
 	stmtPurgeTombstones: `DELETE FROM {tombstones} WHERE version < ? AND stored_at < ? ORDER BY version LIMIT ?`,
@@ -121,5 +123,19 @@ var mysqlTexts = [...]string{
 	stmtLeaseSet:   `UPDATE {leases} SET holder=?, lease_until=? WHERE name=?`,
 	stmtLeaseDrop:  `DELETE FROM {leases} WHERE name=? AND holder=?`,
 
-	stmtServerTime: `SELECT CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)`,
+	stmtMappings:   `SELECT name, version, prefix, state, position FROM {mappings} ORDER BY name`,
+	stmtMapVersion: `SELECT ifnull(max(version), 0) FROM {mappings}`,
+	stmtMapSet: `INSERT INTO {mappings} (name, version, prefix, state, position) VALUES (?,?,?,?,NULL)
+		ON DUPLICATE KEY UPDATE version=VALUES(version), prefix=VALUES(prefix), state=VALUES(state), position=NULL`,
+	stmtMapLock:      `SELECT version, position FROM {mappings} WHERE name=? FOR UPDATE`,
+	stmtMapPosition:  `UPDATE {mappings} SET position=? WHERE name=?`,
+	stmtMapMinBinary: `UPDATE {schema_info} SET min_binary=GREATEST(min_binary, 3), needs='edgenode 0.1'`,
+	stmtMovePage: `SELECT item_key, length(content) FROM {items} FORCE INDEX (items_key)
+		WHERE item_key >= ? AND item_key < ? ORDER BY item_key LIMIT ? FOR UPDATE`,
+	stmtMoveRows: `SELECT id, item_key, head, content FROM {items} FORCE INDEX (items_key)
+		WHERE item_key >= ? AND item_key <= ? ORDER BY item_key FOR UPDATE`,
+
+	stmtSnapshotLevel: `SET TRANSACTION ISOLATION LEVEL REPEATABLE READ`,
+	stmtSnapshot:      `START TRANSACTION WITH CONSISTENT SNAPSHOT`,
+	stmtServerTime:    `SELECT CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)`,
 }

@@ -19,13 +19,14 @@ func TestQueryPlans(t *testing.T) {
 	whole := map[statement]string{ // one row, or all that there is by design
 		stmtMeta: "SCAN meta", stmtLockMeta: "SCAN meta", stmtNodes: "SCAN nodes", stmtRules: "SCAN rules", stmtSetMeta: "SCAN meta", stmtSetTrimmed: "SCAN meta",
 		stmtCountTag: "SCAN e", // a bounded part of items_expiry
+		stmtMappings: "SCAN mappings", stmtMapMinBinary: "SCAN schema_info",
 	}
 	covering := map[statement]string{
-		stmtCountKey: "items_key", stmtCountState: "items_state", stmtScanTag: "items_key", stmtScanState: "items_state",
+		stmtCountKey: "items_key", stmtCountState: "items_state", stmtScanTag: "items_key", stmtSweepKeys: "items_key", stmtMovePage: "items_key", stmtScanState: "items_state",
 		stmtExpired: "items_expiry", stmtPurgeTombstones: "tombstones_version",
 	}
 	for st := stmtGet; st < stmtWALState; st++ {
-		plan := planOf(t, s.writers.sessions[0].conn, s.dialect.text(st))
+		plan := planOf(t, s.writers.sessions[0].conn, s.dialect.text(st, baseTable))
 		for _, line := range plan {
 			bad := strings.HasPrefix(line, "SCAN ") && !strings.Contains(line, "CONSTANT") && !strings.HasPrefix(line, "SCAN (subquery") ||
 				strings.Contains(line, "TEMP B-TREE")
@@ -38,7 +39,7 @@ func TestQueryPlans(t *testing.T) {
 		}
 	}
 	for _, st := range []statement{stmtRowsIn, stmtDeadIn, stmtReadBackIn, stmtReadDeadIn, stmtGetManyIn} {
-		for _, line := range planOf(t, s.writers.sessions[0].conn, s.dialect.text(st)) {
+		for _, line := range planOf(t, s.writers.sessions[0].conn, s.dialect.text(st, baseTable)) {
 			if strings.HasPrefix(line, "SCAN i") || strings.HasPrefix(line, "SCAN d") || strings.HasPrefix(line, "SCAN tombstones") {
 				t.Errorf("%s: %s", st, line)
 			}

@@ -3,6 +3,8 @@ package l3
 import (
 	"context"
 	"database/sql/driver"
+	"slices"
+	"strconv"
 
 	"github.com/edgenode/edgenode/tiers/item"
 )
@@ -16,27 +18,9 @@ import (
 // Cost: one statement, one to three look-ups; on a server a second one for a key
 // that has no live row. It copies the content twice.
 func (s *Store) Get(ctx context.Context, key item.Key, dst []byte) (record []byte, found bool, err error) {
-	record = dst
 	err = s.read(ctx, func(ses *session) error {
-		stored := key.StorageKey()
-		there := false // a row, of this key or of another with its storage key
-		each := func(row []driver.Value) error {
-			there = true
-			head, err := parseHead(row[0])
-			if err != nil {
-				return err
-			}
-			if string(head.Key()) == string(key) {
-				record, found = appendRecord(dst, head, bytesOf(row[1])), true
-			}
-			return errStop
-		}
-		if ses.dialect.server() {
-			if err := ses.query(stmtGetRow, each, stored); err != nil || there {
-				return err
-			}
-		}
-		return ses.query(stmtGet, each, stored, stored)
+		record, found, err = getOne(ses, key, dst)
+		return err
 	})
 	if err != nil {
 		return dst, false, s.wrap("get", err)
@@ -44,12 +28,67 @@ func (s *Store) Get(ctx context.Context, key item.Key, dst []byte) (record []byt
 	return record, found, nil
 }
 
+// getOne looks where the row must be. A row or tombstone that is found is right
+// whatever has become of the mappings; one that is not is looked for again if
+// they are others now, which the last statement tells too.
+func getOne(ses *session, key item.Key, dst []byte) (record []byte, found bool, err error) {
+	record = dst
+	stored := key.StorageKey()
+	there, version := false, int64(0) // a row, of this key or of another with its storage key
+	each := func(row []driver.Value) error {
+		if row[0] == nil {
+			version = numberOf(row[1])
+			return nil
+		}
+		there = true
+		head, err := parseHead(row[0])
+		if err != nil {
+			return err
+		}
+		if string(head.Key()) == string(key) {
+			record, found = appendRecord(dst, head, bytesOf(row[1])), true
+		}
+		return errStop
+	}
+	for {
+		if !ses.tables.loaded {
+			if err := ses.tables.load(ses); err != nil {
+				return dst, false, err
+			}
+		}
+		seg := ses.tables.find(stored)
+		if !seg.moving && ses.dialect.server() {
+			if err := ses.queryIn(seg.home, stmtGetRow, each, stored); err != nil || there {
+				return record, found, err
+			}
+		}
+		if seg.moving {
+			if err := ses.queryIn(seg.source, stmtGet, each, stored, stored); err != nil || there {
+				return record, found, err
+			}
+		}
+		if err := ses.queryIn(seg.home, stmtGet, each, stored, stored); err != nil || there || version == ses.tables.version {
+			return record, found, err
+		}
+		ses.tables.forget()
+	}
+}
+
+// numberOf reads a number that a union gives as text.
+func numberOf(v driver.Value) int64 {
+	if b := bytesOf(v); b != nil {
+		n, _ := strconv.ParseInt(string(b), 10, 64) // what is none equals no version
+		return n
+	}
+	return intOf(v)
+}
+
 // GetMany calls fn for each of the keys that has a row or a tombstone, with its
 // index in keys; the order is not that of keys. What is returned is as for Get.
 // v is valid during the call only. An error of fn ends GetMany and is returned.
 // A key given twice is reported twice.
 //
-// Cost: one statement, which is one snapshot, for every 500 keys. A connection
+// Cost: one statement, which is one snapshot, for every 500 keys of each table. A connection
 // is in use while fn runs, so fn must not call the store.
 func (s *Store) GetMany(ctx context.Context, keys []item.Key, fn func(i int, v item.View) error) error {
 	if len(keys) == 0 {
@@ -60,7 +99,7 @@ func (s *Store) GetMany(ctx context.Context, keys []item.Key, fn func(i int, v i
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			if err := getPart(ses, keys, from, min(from+maxWidth, len(keys)), fn); err != nil {
+			if err := getPart(ses, keys[from:min(from+maxWidth, len(keys))], from, fn); err != nil {
 				return err
 			}
 		}
@@ -69,9 +108,11 @@ func (s *Store) GetMany(ctx context.Context, keys []item.Key, fn func(i int, v i
 	return s.wrap("get many", err)
 }
 
-func getPart(ses *session, keys []item.Key, from, to int, fn func(i int, v item.View) error) error {
-	stored, indexes := make([][]byte, 0, to-from), make(map[string][]int, to-from)
-	for i := from; i < to; i++ {
+// getPart reads keys, the first of which has the index first. What is missing is
+// looked for again if the mappings have changed.
+func getPart(ses *session, keys []item.Key, first int, fn func(i int, v item.View) error) error {
+	stored, indexes := make([][]byte, 0, len(keys)), make(map[string][]int, len(keys))
+	for i := range keys {
 		key := keys[i].StorageKey()
 		if len(indexes[string(key)]) == 0 {
 			stored = append(stored, key)
@@ -79,20 +120,32 @@ func getPart(ses *session, keys []item.Key, from, to int, fn func(i int, v item.
 		indexes[string(key)] = append(indexes[string(key)], i)
 	}
 	var record []byte
-	return eachList(ses, stmtGetManyIn, 2, stored, func(row []driver.Value) error {
+	each := func(row []driver.Value) error {
+		key := string(bytesOf(row[0]))
+		list := indexes[key]
+		delete(indexes, key) // in a table that rows are moved from and in the other, it comes once
 		head, err := parseHead(row[1])
 		if err != nil {
 			return err
 		}
 		record = appendRecord(record[:0], head, bytesOf(row[2]))
-		for _, i := range indexes[string(bytesOf(row[0]))] {
+		for _, i := range list {
 			if string(head.Key()) != string(keys[i]) {
 				continue // another key of the same storage key
 			}
-			if err := fn(i, item.View(record)); err != nil {
+			if err := fn(first+i, item.View(record)); err != nil {
 				return err
 			}
 		}
 		return nil
+	}
+	return consistently(ses, func(ts *tableSet) (sure bool, err error) {
+		stored = slices.DeleteFunc(stored, func(key []byte) bool { return indexes[string(key)] == nil })
+		for _, g := range ts.groups(stored) {
+			if err := eachList(ses, g.table, stmtGetManyIn, 2, g.keys, each); err != nil {
+				return false, err
+			}
+		}
+		return len(indexes) == 0, nil
 	})
 }

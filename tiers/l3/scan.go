@@ -86,41 +86,133 @@ func newScan(q *ScanQuery) *scan {
 	return sc
 }
 
-// page reads the next page into records.
+// page reads the next page into records, from as many segments as it takes.
 func (sc *scan) page(ses *session) error {
-	sc.records = sc.records[:0]
+	from, rows := sc.from, sc.rows
+	return consistently(ses, func(ts *tableSet) (bool, error) {
+		sc.from, sc.rows, sc.records, sc.ended = from, rows, sc.records[:0], false
+		n, size := 0, 0
+		for n < sc.rows && size <= pageBytes && !sc.ended {
+			seg := ts.at(sc.from, sc.to)
+			list, ended, err := sc.segment(ses, &seg)
+			if err != nil {
+				return false, err
+			}
+			for _, row := range list {
+				n++
+				if row.record != nil {
+					sc.records = append(sc.records, row.record)
+					size += len(row.record)
+				}
+			}
+			switch {
+			case ended:
+				sc.from = seg.to
+				sc.ended = bytes.Compare(seg.to, sc.to) >= 0
+			case len(list) > 0:
+				sc.from = append(list[len(list)-1].key, 0) // the least key after this one
+			}
+		}
+		if size > pageBytes {
+			sc.rows = max(n, 1) // the next page is hardly cut short
+		}
+		return false, nil
+	})
+}
+
+// A scanned is a row of a page; record is nil unless the query visits it.
+type scanned struct {
+	key    []byte
+	record item.View
+}
+
+// segment reads up to sc.rows rows of a segment, and reports whether there are
+// no more. Of one that is moving it reads both tables, the source first: a row
+// that is moved meanwhile is then found twice, and given once, but never missed.
+func (sc *scan) segment(ses *session, seg *segment) (list []scanned, ended bool, err error) {
+	if !seg.moving {
+		return sc.table(ses, seg.home, seg)
+	}
+	source, ended, err := sc.table(ses, seg.source, seg)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := ses.reopen(); err != nil {
+		return nil, false, err
+	}
+	home, homeEnded, err := sc.table(ses, seg.home, seg)
+	if err != nil {
+		return nil, false, err
+	}
+	var known []byte // what is behind the last row of either is not known yet
+	if !ended {
+		known = source[len(source)-1].key
+	}
+	if last := len(home) - 1; !homeEnded && (known == nil || bytes.Compare(home[last].key, known) < 0) {
+		known = home[last].key
+	}
+	if known == nil {
+		return mergeRows(source, home), true, nil
+	}
+	return mergeRows(upTo(source, known), upTo(home, known)), false, nil
+}
+
+// upTo cuts list behind the key.
+func upTo(list []scanned, key []byte) []scanned {
+	n, found := slices.BinarySearchFunc(list, key, func(r scanned, key []byte) int { return bytes.Compare(r.key, key) })
+	if found {
+		n++
+	}
+	return list[:n]
+}
+
+// mergeRows merges two lists in the order of keys. A key in both comes once, as b
+// has it.
+func mergeRows(a, b []scanned) (list []scanned) {
+	for len(a) > 0 && len(b) > 0 {
+		switch c := bytes.Compare(a[0].key, b[0].key); {
+		case c < 0:
+			list, a = append(list, a[0]), a[1:]
+		case c == 0:
+			a = a[1:]
+		default:
+			list, b = append(list, b[0]), b[1:]
+		}
+	}
+	return append(append(list, a...), b...)
+}
+
+// table reads up to sc.rows rows, and not much more than a page may have, of one
+// table.
+func (sc *scan) table(ses *session, table string, seg *segment) (list []scanned, ended bool, err error) {
 	rows, size, full := 0, 0, false
-	st, args := sc.statement()
-	err := ses.query(st, func(row []driver.Value) error {
+	st, args := sc.statement(seg)
+	err = ses.queryIn(table, st, func(row []driver.Value) error {
 		head, err := parseHead(row[1])
 		if err != nil {
 			return err
 		}
 		rows++
-		sc.from = append(bytesOf(row[0]), 0) // the least key after this one
+		list = append(list, scanned{key: bytesOf(row[0])})
 		if !sc.visits(head) {
 			return nil
 		}
 		if sc.q.WithContent {
 			head = appendRecord(make([]byte, 0, len(head)+len(bytesOf(row[2]))), head, bytesOf(row[2]))
 		}
-		sc.records = append(sc.records, head)
+		list[rows-1].record = head
 		if size += len(head); size > pageBytes {
 			full = true
 			return errFull
 		}
 		return nil
 	}, args...)
-	sc.ended = rows < sc.rows && !full
-	if full {
-		sc.rows = rows // the next page is hardly cut short
-	}
-	return err
+	return list, rows < sc.rows && !full, err
 }
 
 // statement returns the statement with the narrowest index.
-func (sc *scan) statement() (statement, []driver.Value) {
-	st, args := stmtScanKey, []driver.Value{sc.from, sc.to}
+func (sc *scan) statement(seg *segment) (statement, []driver.Value) {
+	st, args := stmtScanKey, []driver.Value{seg.from, seg.to}
 	switch {
 	case sc.q.Tag != "":
 		st, args = stmtScanTag, append(args, sc.q.Tag)
@@ -163,25 +255,66 @@ func (s *Store) Count(ctx context.Context, q ScanQuery, limit int) (n int64, exa
 		err = s.Scan(ctx, q, func(item.View) error { n++; return nil })
 		return min(n, int64(limit)), n <= int64(limit), err
 	}
-	var all, looked, expired int64
-	st, args := countStatement(&q, int64(limit))
 	err = s.read(ctx, func(ses *session) error {
-		return ses.query(st, func(row []driver.Value) error {
-			all, looked, expired = intOf(row[0]), intOf(row[1]), intOf(row[2])
-			return nil
-		}, args...)
+		return consistently(ses, func(ts *tableSet) (bool, error) {
+			n, exact, err = countIn(ses, ts, &q, int64(limit))
+			return false, err
+		})
 	})
 	if err != nil {
 		return 0, false, s.wrap("count", err)
 	}
-	n = max(0, all-expired)
-	return min(n, int64(limit)), n <= int64(limit) && looked < expiredBound, nil
+	return min(n, int64(limit)), n <= int64(limit) && exact, nil
+}
+
+// countIn counts in all segments of the query. While rows are moved it does so in
+// one snapshot, in which each row is in one table.
+func countIn(ses *session, ts *tableSet, q *ScanQuery, limit int64) (n int64, exact bool, err error) {
+	if ts.isMoving {
+		if err := ses.snapshot(); err != nil {
+			return 0, false, err
+		}
+		defer ses.rollback() // it wrote nothing
+	}
+	exact = true
+	for sp := keySpan(q.Prefix); n <= limit; {
+		seg := ts.at(notNil(sp.from), sp.to)
+		for i, table := range seg.places() {
+			st, args := countStatement(q, &seg, limit)
+			err := ses.queryIn(table, st, func(row []driver.Value) error {
+				all, looked, expired := intOf(row[0]), intOf(row[1]), intOf(row[2])
+				if q.Tag != "" && i > 0 {
+					all = 0 // the tags of both tables were counted
+				}
+				n += all - expired
+				exact = exact && looked < expiredBound
+				return nil
+			}, args...)
+			if err != nil {
+				return 0, false, err
+			}
+		}
+		if sp.from = seg.to; bytes.Compare(seg.to, sp.to) >= 0 {
+			break
+		}
+	}
+	return max(0, n), exact, nil
+}
+
+// snapshot begins a transaction that sees one state of all tables.
+func (s *session) snapshot() error {
+	if s.dialect.server() {
+		if _, err := s.exec(stmtSnapshotLevel); err != nil {
+			return err
+		}
+	}
+	_, err := s.exec(stmtSnapshot)
+	return err
 }
 
 // countStatement asks for one item more than limit and all that may be expired.
-func countStatement(q *ScanQuery, limit int64) (statement, []driver.Value) {
-	sp := keySpan(q.Prefix)
-	st, which := stmtCountKey, []driver.Value{notNil(sp.from), sp.to}
+func countStatement(q *ScanQuery, seg *segment, limit int64) (statement, []driver.Value) {
+	st, which := stmtCountKey, []driver.Value{seg.from, seg.to}
 	switch {
 	case q.Tag != "":
 		st, which = stmtCountTag, append(which, q.Tag)

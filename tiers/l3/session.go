@@ -25,8 +25,13 @@ type dialect interface {
 	connect(ctx context.Context, r role) (driver.Conn, error)
 	// readSettings asks a connection for its settings.
 	readSettings(conn driver.Conn, r role) (map[string]string, error)
-	// text returns the SQL of a statement.
-	text(st statement) string
+	// text returns the SQL of a statement, with the table of a mapping or
+	// baseTable for {items}.
+	text(st statement, table string) string
+	// tableName returns the name of that table, and createTable creates it, with
+	// its indexes, unless it is there.
+	tableName(table string) string
+	createTable(ctx context.Context, conn driver.Conn, table string) error
 	// prepares reports whether connections of the role keep the statement
 	// prepared; else its text is sent each time.
 	prepares(r role, st statement) bool
@@ -76,11 +81,23 @@ type session struct {
 	conn    driver.Conn     // nil: broken, to be opened again
 	ctx     context.Context // of statements, set for each user
 	stmts   [statementCount]driver.Stmt
-	lastID  int64   // of the last row inserted
-	rules   ruleSet // what the rules table held when this session last looked
+	mapped  map[tableStatement]driver.Stmt // for tables of mappings
+	lastID  int64                          // of the last row inserted
+	rules   ruleSet                        // what the rules table held when this session last looked
+	tables  tableSet                       // the same of the mappings
 	args    []driver.NamedValue
 	row     []driver.Value
 }
+
+// A tableStatement is a statement on the table of a mapping.
+type tableStatement struct {
+	table string
+	st    statement
+}
+
+// maxMapped is how many of them a connection keeps prepared: servers have a
+// limit for all connections together. What is above begins anew.
+const maxMapped = 128
 
 // use prepares the session for a call: its statements run with the context that
 // they shall have, on a connection that is there as far as one can tell.
@@ -96,6 +113,7 @@ func (s *session) use(ctx context.Context) error {
 		return nil
 	}
 	s.rules.forget()
+	s.tables.forget()
 	conn, err := s.dialect.connect(ctx, s.role)
 	if err != nil {
 		return err
@@ -122,6 +140,7 @@ func (s *session) close() error {
 		}
 		s.stmts[i] = nil
 	}
+	errs = append(errs, s.forgetMapped())
 	if s.conn != nil {
 		errs = append(errs, s.conn.Close())
 	}
@@ -129,16 +148,42 @@ func (s *session) close() error {
 	return errors.Join(errs...)
 }
 
-func (s *session) prepared(st statement) (driver.Stmt, error) {
-	if p := s.stmts[st]; p != nil {
+func (s *session) prepared(table string, st statement) (driver.Stmt, error) {
+	p := s.stmts[st]
+	if table != baseTable {
+		p = s.mapped[tableStatement{table, st}]
+	}
+	if p != nil {
 		return p, nil
 	}
-	p, err := s.conn.(driver.ConnPrepareContext).PrepareContext(s.ctx, s.dialect.text(st))
+	p, err := s.conn.(driver.ConnPrepareContext).PrepareContext(s.ctx, s.dialect.text(st, table))
 	if err != nil {
 		return nil, err
 	}
-	s.stmts[st] = p
+	if table == baseTable {
+		s.stmts[st] = p
+		return p, nil
+	}
+	if len(s.mapped) >= maxMapped {
+		_ = s.forgetMapped() // the connection says more with its next statement
+	}
+	if s.mapped == nil {
+		s.mapped = make(map[tableStatement]driver.Stmt)
+	}
+	s.mapped[tableStatement{table, st}] = p
 	return p, nil
+}
+
+// forgetMapped closes the statements on tables of mappings.
+func (s *session) forgetMapped() error {
+	var errs []error
+	for key, p := range s.mapped {
+		if s.conn != nil {
+			errs = append(errs, p.Close())
+		}
+		delete(s.mapped, key)
+	}
+	return errors.Join(errs...)
 }
 
 func (s *session) bind(args []driver.Value) []driver.NamedValue {
@@ -161,7 +206,12 @@ func (s *session) unbind() {
 // exec runs a statement that returns no rows and reports the number of rows
 // changed.
 func (s *session) exec(st statement, args ...driver.Value) (changed int64, err error) {
-	result, err := s.run(st, args)
+	return s.execIn(baseTable, st, args...)
+}
+
+// execIn is exec with the table of a mapping.
+func (s *session) execIn(table string, st statement, args ...driver.Value) (changed int64, err error) {
+	result, err := s.run(table, st, args)
 	s.unbind()
 	if err != nil {
 		return 0, s.fault("execute", st, err)
@@ -171,15 +221,15 @@ func (s *session) exec(st statement, args ...driver.Value) (changed int64, err e
 	return changed, nil
 }
 
-func (s *session) run(st statement, args []driver.Value) (driver.Result, error) {
+func (s *session) run(table string, st statement, args []driver.Value) (driver.Result, error) {
 	named := s.bind(args)
 	if !s.dialect.prepares(s.role, st) {
-		result, err := s.conn.(driver.ExecerContext).ExecContext(s.ctx, s.dialect.text(st), named)
+		result, err := s.conn.(driver.ExecerContext).ExecContext(s.ctx, s.dialect.text(st, table), named)
 		if !errors.Is(err, driver.ErrSkip) {
 			return result, err
 		}
 	}
-	p, err := s.prepared(st)
+	p, err := s.prepared(table, st)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +240,12 @@ func (s *session) run(st statement, args []driver.Value) (driver.Result, error) 
 // returns, errStop as nil. The row is valid during the call only; the byte
 // slices in it are each's to keep.
 func (s *session) query(st statement, each func(row []driver.Value) error, args ...driver.Value) (err error) {
-	rows, err := s.ask(st, args)
+	return s.queryIn(baseTable, st, each, args...)
+}
+
+// queryIn is query with the table of a mapping.
+func (s *session) queryIn(table string, st statement, each func(row []driver.Value) error, args ...driver.Value) (err error) {
+	rows, err := s.ask(table, st, args)
 	s.unbind()
 	if err != nil {
 		return s.fault("query", st, err)
@@ -208,15 +263,15 @@ func (s *session) query(st statement, each func(row []driver.Value) error, args 
 	return err
 }
 
-func (s *session) ask(st statement, args []driver.Value) (driver.Rows, error) {
+func (s *session) ask(table string, st statement, args []driver.Value) (driver.Rows, error) {
 	named := s.bind(args)
 	if !s.dialect.prepares(s.role, st) {
-		rows, err := s.conn.(driver.QueryerContext).QueryContext(s.ctx, s.dialect.text(st), named)
+		rows, err := s.conn.(driver.QueryerContext).QueryContext(s.ctx, s.dialect.text(st, table), named)
 		if !errors.Is(err, driver.ErrSkip) {
 			return rows, err
 		}
 	}
-	p, err := s.prepared(st)
+	p, err := s.prepared(table, st)
 	if err != nil {
 		return nil, err
 	}

@@ -33,23 +33,7 @@ CREATE TABLE {meta} (
 	max_version INTEGER NOT NULL,
 	rules_epoch INTEGER NOT NULL
 );
-CREATE TABLE {items} (
-	id INTEGER PRIMARY KEY,
-	key BLOB NOT NULL,
-	version INTEGER NOT NULL,
-	content_version INTEGER NOT NULL,
-	metadata_version INTEGER NOT NULL,
-	updated_at INTEGER NOT NULL,
-	expires_at INTEGER,
-	is_json INTEGER NOT NULL,
-	state TEXT,
-	head BLOB NOT NULL,
-	content BLOB NOT NULL
-);
-CREATE UNIQUE INDEX items_key ON {items} (key);
-CREATE INDEX items_state ON {items} (state, key) WHERE state IS NOT NULL;
-CREATE INDEX items_expiry ON {items} (expires_at, key) WHERE expires_at IS NOT NULL;
-CREATE TABLE {tombstones} (
+` + sqliteItems + `CREATE TABLE {tombstones} (
 	key BLOB PRIMARY KEY NOT NULL,
 	version INTEGER NOT NULL,
 	content_version INTEGER NOT NULL,
@@ -96,7 +80,45 @@ CREATE TABLE {leases} (
 	holder TEXT NOT NULL,
 	lease_until INTEGER NOT NULL
 ) WITHOUT ROWID;
+`}, {version: 3, minBinary: 1, needs: "edgenode 0.1", sql: `
+CREATE TABLE {mappings} (
+	name TEXT PRIMARY KEY NOT NULL,
+	version INTEGER NOT NULL,
+	prefix BLOB NOT NULL,
+	state INTEGER NOT NULL,
+	position BLOB
+) WITHOUT ROWID;
+CREATE INDEX mappings_version ON {mappings} (version);
 `}}
+
+// sqliteItems is the table of items, and that of a mapping.
+const sqliteItems = `CREATE TABLE IF NOT EXISTS {items} (
+	id INTEGER PRIMARY KEY,
+	key BLOB NOT NULL,
+	version INTEGER NOT NULL,
+	content_version INTEGER NOT NULL,
+	metadata_version INTEGER NOT NULL,
+	updated_at INTEGER NOT NULL,
+	expires_at INTEGER,
+	is_json INTEGER NOT NULL,
+	state TEXT,
+	head BLOB NOT NULL,
+	content BLOB NOT NULL
+);
+CREATE UNIQUE INDEX IF NOT EXISTS {index}_key ON {items} (key);
+CREATE INDEX IF NOT EXISTS {index}_state ON {items} (state, key) WHERE state IS NOT NULL;
+CREATE INDEX IF NOT EXISTS {index}_expiry ON {items} (expires_at, key) WHERE expires_at IS NOT NULL;
+`
+
+func (*sqliteDialect) tableName(table string) string { return tables("", table).Replace("{items}") }
+
+func (d *sqliteDialect) createTable(_ context.Context, conn driver.Conn, table string) error {
+	err := execAll(conn, "BEGIN IMMEDIATE", tables("", table).Replace(sqliteItems), "COMMIT")
+	if err != nil {
+		_ = execAll(conn, "ROLLBACK") // the first error counts
+	}
+	return err
+}
 
 // migrate brings the database of conn to the newest of the migrations, each
 // step in a transaction of its own, or refuses it.

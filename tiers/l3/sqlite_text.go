@@ -3,14 +3,18 @@ package l3
 import "strings"
 
 // sqliteNames are the tables in an SQLite file.
-var sqliteNames = tables("")
+var sqliteNames = tables("", baseTable)
 
 // text returns the SQL of st for SQLite.
-func (*sqliteDialect) text(st statement) string {
-	if st < firstWide {
-		return sqliteNames.Replace(sqliteTexts[st])
+func (*sqliteDialect) text(st statement, table string) string {
+	names := sqliteNames
+	if table != baseTable {
+		names = tables("", table)
 	}
-	return sqliteNames.Replace(widen(sqliteWide[:], st))
+	if st < firstWide {
+		return names.Replace(sqliteTexts[st])
+	}
+	return names.Replace(widen(sqliteWide[:], st))
 }
 
 // widen writes out a statement of several widths, see sqliteWide.
@@ -79,7 +83,8 @@ var sqliteTexts = [...]string{
 
 	stmtGetRow: `SELECT head, content FROM {items} WHERE key = ?`, // never asked: a union costs nothing here
 	stmtGet: `SELECT head, content FROM {items} WHERE key = ?
-		UNION ALL SELECT head, NULL FROM {tombstones} WHERE key = ?`,
+		UNION ALL SELECT head, NULL FROM {tombstones} WHERE key = ?
+		UNION ALL SELECT NULL, ifnull(max(version), 0) FROM {mappings}`,
 	stmtRuleChange:    `INSERT INTO {changes} (seq, at, op, version, key, rule) VALUES (?,?,?,?,?,?)`,
 	stmtReadBackRange: `SELECT key, version, content_version FROM {items} WHERE id >= ? AND id <= ?`,
 	stmtMeta:          `SELECT last_seq, trimmed_seq, max_version, rules_epoch FROM {meta}`,
@@ -94,9 +99,8 @@ var sqliteTexts = [...]string{
 	stmtDropRules:    `DELETE FROM {rules} WHERE version < ? AND stored_at < ? AND swept = 1`,
 
 	stmtSweepKeys: `SELECT id, key, head FROM {items} WHERE key >= ? AND key < ? ORDER BY key LIMIT ?`,
-	stmtSweepTags: `SELECT t.tag, t.key, i.id, i.head FROM {tags} AS t JOIN {items} AS i ON i.key = t.key
-		WHERE (t.tag, t.key) > (?, ?) AND t.tag < ? ORDER BY t.tag, t.key LIMIT ?`,
-	stmtExpired: `SELECT id, key, head FROM {items} WHERE expires_at <= ? ORDER BY expires_at, key LIMIT ?`,
+	stmtSweepTags: `SELECT tag, key FROM {tags} WHERE (tag, key) > (?, ?) AND tag < ? ORDER BY tag, key LIMIT ?`,
+	stmtExpired:   `SELECT id, key, head FROM {items} WHERE expires_at <= ? ORDER BY expires_at, key LIMIT ?`,
 	stmtPurgeTombstones: `DELETE FROM {tombstones} WHERE key IN
 		(SELECT key FROM {tombstones} WHERE version < ? AND stored_at < ? ORDER BY version LIMIT ?)`,
 	stmtTombstoneList: `SELECT key, head FROM {tombstones} WHERE key >= ? AND key < ? ORDER BY key LIMIT ?`,
@@ -114,17 +118,17 @@ var sqliteTexts = [...]string{
 	// All in range; and of the first expired ones anywhere, how many were looked
 	// at and how many of them are in range: one snapshot.
 	stmtCountKey: `SELECT
-		(SELECT count(*) FROM (SELECT 1 FROM {items} INDEXED BY items_key WHERE key >= ? AND key < ? LIMIT ?)),
+		(SELECT count(*) FROM (SELECT 1 FROM {items} INDEXED BY {index}_key WHERE key >= ? AND key < ? LIMIT ?)),
 		count(*), ifnull(sum(key >= ? AND key < ?), 0) FROM
-		(SELECT key FROM {items} INDEXED BY items_expiry WHERE expires_at <= ? LIMIT ?)`,
+		(SELECT key FROM {items} INDEXED BY {index}_expiry WHERE expires_at <= ? LIMIT ?)`,
 	stmtCountState: `SELECT
-		(SELECT count(*) FROM (SELECT 1 FROM {items} INDEXED BY items_state WHERE key >= ? AND key < ? AND state = ? LIMIT ?)),
+		(SELECT count(*) FROM (SELECT 1 FROM {items} INDEXED BY {index}_state WHERE key >= ? AND key < ? AND state = ? LIMIT ?)),
 		count(*), ifnull(sum(key >= ? AND key < ? AND state IS ?), 0) FROM
-		(SELECT key, state FROM {items} INDEXED BY items_expiry WHERE expires_at <= ? LIMIT ?)`,
+		(SELECT key, state FROM {items} INDEXED BY {index}_expiry WHERE expires_at <= ? LIMIT ?)`,
 	stmtCountTag: `SELECT
 		(SELECT count(*) FROM (SELECT 1 FROM {tags} WHERE key >= ? AND key < ? AND tag = ? LIMIT ?)),
 		count(*), ifnull(sum(e.key >= ? AND e.key < ? AND EXISTS (SELECT 1 FROM {tags} AS t WHERE t.tag = ? AND t.key = e.key)), 0) FROM
-		(SELECT key FROM {items} INDEXED BY items_expiry WHERE expires_at <= ? LIMIT ?) AS e`,
+		(SELECT key FROM {items} INDEXED BY {index}_expiry WHERE expires_at <= ? LIMIT ?) AS e`,
 
 	stmtChanges:     `SELECT seq, at, op, version, key, rule FROM {changes} WHERE seq > ? ORDER BY seq LIMIT ?`,
 	stmtTrimChanges: `DELETE FROM {changes} WHERE seq <= ?`,
@@ -140,9 +144,22 @@ var sqliteTexts = [...]string{
 	stmtLeaseSet:   `UPDATE {leases} SET holder=?, lease_until=? WHERE name=?`,
 	stmtLeaseDrop:  `DELETE FROM {leases} WHERE name=? AND holder=?`,
 
-	stmtWALState:    `PRAGMA wal_checkpoint(NOOP)`,
-	stmtWALPassive:  `PRAGMA wal_checkpoint(PASSIVE)`,
-	stmtWALRestart:  `PRAGMA wal_checkpoint(RESTART)`,
-	stmtWALTruncate: `PRAGMA wal_checkpoint(TRUNCATE)`,
-	stmtServerTime:  `SELECT 0`, // never asked: the store's clock is the only one
+	stmtMappings: `SELECT name, version, prefix, state, position FROM {mappings} ORDER BY name`,
+	// The greatest version of the mappings, without going through them.
+	stmtMapVersion: `SELECT ifnull(max(version), 0) FROM {mappings}`,
+	stmtMapSet: `INSERT INTO {mappings} (name, version, prefix, state, position) VALUES (?,?,?,?,NULL)
+		ON CONFLICT (name) DO UPDATE SET version=excluded.version, prefix=excluded.prefix, state=excluded.state, position=NULL`,
+	stmtMapLock:      `SELECT version, position FROM {mappings} WHERE name=?`,
+	stmtMapPosition:  `UPDATE {mappings} SET position=? WHERE name=?`,
+	stmtMapMinBinary: `UPDATE {schema_info} SET min_binary=max(min_binary, 3), needs='edgenode 0.1'`,
+	stmtMovePage:     `SELECT key, length(content) FROM {items} WHERE key >= ? AND key < ? ORDER BY key LIMIT ?`,
+	stmtMoveRows:     `SELECT id, key, head, content FROM {items} WHERE key >= ? AND key <= ? ORDER BY key`,
+
+	stmtWALState:      `PRAGMA wal_checkpoint(NOOP)`,
+	stmtWALPassive:    `PRAGMA wal_checkpoint(PASSIVE)`,
+	stmtWALRestart:    `PRAGMA wal_checkpoint(RESTART)`,
+	stmtWALTruncate:   `PRAGMA wal_checkpoint(TRUNCATE)`,
+	stmtSnapshotLevel: `SELECT 0`, // never asked either: a transaction is a snapshot
+	stmtSnapshot:      `BEGIN`,
+	stmtServerTime:    `SELECT 0`, // never asked: the store's clock is the only one
 }

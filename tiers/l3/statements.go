@@ -52,6 +52,15 @@ const (
 	stmtLeaseSet
 	stmtLeaseDrop
 
+	stmtMappings
+	stmtMapVersion
+	stmtMapSet // a new mapping or a new state of one
+	stmtMapLock
+	stmtMapPosition
+	stmtMapMinBinary
+	stmtMovePage
+	stmtMoveRows
+
 	stmtReadBackRange // SQLite only, as is the state of its log
 	stmtWALState
 	stmtWALPassive
@@ -59,9 +68,11 @@ const (
 	stmtWALTruncate
 
 	stmtServerTime // servers only
+	stmtSnapshotLevel
+	stmtSnapshot
 
 	// Those of several widths come last, each followed by its others.
-	firstWide      = stmtServerTime + 1
+	firstWide      = stmtSnapshot + 1
 	stmtRowsIn     = firstWide + 0*wide // rows to decide on: key, id, head
 	stmtDeadIn     = firstWide + 1*wide
 	stmtReadBackIn = firstWide + 2*wide // by id; on a server by key
@@ -135,4 +146,7 @@ var statementNames = [...]string{
 	stmtLease: "lease", stmtLeaseNew: "lease", stmtLeaseSet: "lease", stmtLeaseDrop: "release of a lease",
 	stmtReadBackRange: "read back", stmtWALState: "state of the log", stmtWALPassive: "checkpoint",
 	stmtWALRestart: "checkpoint", stmtWALTruncate: "checkpoint", stmtServerTime: "time of the server",
+	stmtMappings: "mappings", stmtMapVersion: "version of the mappings", stmtMapSet: "mapping", stmtMapLock: "mapping",
+	stmtMapPosition: "progress of a mapping", stmtMapMinBinary: "least binary", stmtMovePage: "rows to move", stmtMoveRows: "rows to move",
+	stmtSnapshotLevel: "snapshot", stmtSnapshot: "snapshot",
 }

@@ -1,6 +1,7 @@
 package l3
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"database/sql/driver"
@@ -124,12 +125,15 @@ func sweep(ctx context.Context, w *work, rule *item.Rule, limit int) (deleted in
 	if err != nil || done {
 		return 0, false, err
 	}
+	if err := w.learnTables(); err != nil {
+		return 0, true, err
+	}
 	spans := spansOf(rule)
 	for limit > 0 && pos.span < len(spans) {
 		if ctx.Err() != nil {
 			return 0, true, context.Cause(ctx)
 		}
-		page, next, err := sweepPage(w.ses, spans[pos.span], pos, limit)
+		page, read, next, err := sweepPage(w.ses, spans[pos.span], pos, limit)
 		if err != nil {
 			return 0, true, err
 		}
@@ -138,10 +142,10 @@ func sweep(ctx context.Context, w *work, rule *item.Rule, limit int) (deleted in
 			return 0, true, err
 		}
 		deleted, pos = deleted+n, next
-		if len(page) < limit {
+		if read < limit {
 			pos = position{span: pos.span + 1}
 		}
-		limit -= len(page)
+		limit -= read
 	}
 	more = pos.span < len(spans)
 	if !more {
@@ -171,49 +175,94 @@ func rulePosition(ses *session, rule *item.Rule) (id int64, swept bool, pos posi
 	return id, swept, pos, err
 }
 
-// sweepPage reads up to limit rows of the span after pos.
-func sweepPage(ses *session, sp span, pos position, limit int) (page []slot, next position, err error) {
-	next = pos
-	add := func(id int64, key []byte, head driver.Value) error {
-		h, err := parseHead(head)
-		page = append(page, slot{id: id, key: key, row: h})
-		return err
-	}
+// sweepPage reads, and on a server locks, rows of the span after pos. It looked at
+// read rows of an index; fewer than limit means that the span is done.
+func sweepPage(ses *session, sp span, pos position, limit int) (page []slot, read int, next position, err error) {
 	if sp.byTag {
-		tag := sp.from
-		if pos.tag != nil {
-			tag = pos.tag
-		}
-		args := []driver.Value{string(tag), notNil(pos.key), string(sp.to), int64(limit)}
-		if ses.dialect.server() { // which has no range of pairs
-			args = slices.Insert(args, 0, args[0])
-		}
-		err = ses.query(stmtSweepTags, func(row []driver.Value) error {
-			next.tag, next.key = bytesOf(row[0]), bytesOf(row[1])
-			return add(intOf(row[2]), next.key, row[3])
-		}, args...)
-		return page, next, err
+		return sweepTags(ses, sp, pos, limit)
 	}
+	next = pos
 	from := sp.from
 	if pos.key != nil {
 		from = append(append([]byte(nil), pos.key...), 0)
 	}
-	err = ses.query(stmtSweepKeys, func(row []driver.Value) error {
-		next.key = bytesOf(row[1])
-		return add(intOf(row[0]), next.key, row[2])
-	}, from, sp.to, int64(limit))
-	return page, next, err
+	for read < limit && bytes.Compare(from, sp.to) < 0 {
+		seg := ses.tables.at(from, sp.to)
+		rows, err := sweepSegment(ses, &seg, limit-read)
+		if err != nil {
+			return nil, 0, next, err
+		}
+		page, read = append(page, rows...), read+len(rows)
+		if from = seg.to; len(rows) > 0 {
+			next.key = rows[len(rows)-1].key
+		}
+	}
+	return page, read, next, nil
+}
+
+// sweepSegment reads up to limit rows of a segment in the order of keys, from
+// both tables if it is moving; what is moved meanwhile has been locked in the
+// source or is found at home.
+func sweepSegment(ses *session, seg *segment, limit int) (rows []slot, err error) {
+	for _, table := range seg.places() {
+		err := ses.queryIn(table, stmtSweepKeys, func(row []driver.Value) error {
+			head, err := parseHead(row[2])
+			rows = append(rows, slot{table: table, id: intOf(row[0]), key: bytesOf(row[1]), row: head})
+			return err
+		}, seg.from, seg.to, int64(limit))
+		if err != nil {
+			return nil, err
+		}
+	}
+	if seg.moving {
+		slices.SortFunc(rows, func(a, b slot) int { return bytes.Compare(a.key, b.key) })
+	}
+	return rows[:min(len(rows), limit)], nil
+}
+
+// sweepTags reads tags, and then the rows that have them.
+func sweepTags(ses *session, sp span, pos position, limit int) (page []slot, read int, next position, err error) {
+	next = pos
+	tag := sp.from
+	if pos.tag != nil {
+		tag = pos.tag
+	}
+	args := []driver.Value{string(tag), notNil(pos.key), string(sp.to), int64(limit)}
+	if ses.dialect.server() { // which has no range of pairs
+		args = slices.Insert(args, 0, args[0])
+	}
+	var keys [][]byte
+	err = ses.query(stmtSweepTags, func(row []driver.Value) error {
+		read++
+		next.tag, next.key = bytesOf(row[0]), bytesOf(row[1])
+		keys = append(keys, next.key)
+		return nil
+	}, args...)
+	if err != nil {
+		return nil, 0, next, err
+	}
+	slices.SortFunc(keys, bytes.Compare)
+	keys = slices.CompactFunc(keys, bytes.Equal) // a row of two tags comes twice
+	for _, g := range ses.tables.groups(keys) {
+		err := eachList(ses, g.table, stmtRowsIn, 1, g.keys, func(row []driver.Value) error {
+			head, err := parseHead(row[2])
+			page = append(page, slot{table: g.table, id: intOf(row[1]), key: bytesOf(row[0]), row: head})
+			return err
+		})
+		if err != nil {
+			return nil, 0, next, err
+		}
+	}
+	return page, read, next, nil
 }
 
 // remove turns those rows of the page that the rule covers into tombstones.
 func (w *work) remove(rule *item.Rule, page []slot) (n int, err error) {
-	seen := make(map[int64]bool)
 	for i := range page {
 		sl := &page[i]
-		if seen[sl.id] || !removes(rule, sl.row.Key()) || !rule.Covers(sl.row) {
+		if !removes(rule, sl.row.Key()) || !rule.Covers(sl.row) {
 			continue
 		}
-		seen[sl.id] = true // a row of two tags comes twice
 		sl.now, sl.won = merge(sl.row, tombstoneOf(sl.row, rule))
 		w.replace(sl, ChangeDelete)
 		n++

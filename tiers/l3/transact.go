@@ -92,6 +92,7 @@ func (s *Store) writeOnce(ctx context.Context, fn func(w *work) error) (meta, er
 	if err != nil {
 		ses.rollback()
 		ses.rules.forget()
+		ses.tables.forget()
 		return meta{}, err
 	}
 	s.publish(m)
@@ -122,7 +123,7 @@ func (s *Store) transact(ctx context.Context, ses *session, fn func(*work) error
 		return err
 	})
 	if err == nil && w.newRules > 0 && w.newEpochs == 0 {
-		ses.rules.epoch = m.rulesEpoch // it has them
+		ses.rules.epoch, ses.tables.epoch = m.rulesEpoch, m.rulesEpoch // it has them
 	}
 	return m, err
 }

@@ -18,18 +18,37 @@ type work struct {
 	now  int64
 	seen meta // the counters when the transaction began
 
-	inserts, overs, heads []*slot  // rows: new, with other content, with other metadata only
-	buries, buryOvers     []*slot  // tombstones: where none was, over another
-	drops                 []int64  // rows to delete, by id
-	unburies              [][]byte // tombstones to delete, by key
-	tags, untags          []tagRow
-	firstID, lastID       int64 // of the rows inserted (SQLite)
+	parts             []tablePart
+	buries, buryOvers []*slot  // tombstones: where none was, over another
+	unburies          [][]byte // tombstones to delete, by key
+	tags, untags      []tagRow
 
 	changes   []changeRow
 	locked    *meta // the counters, once nobody else can write them
-	byRules   bool  // the transaction rests on the rules as of seen
+	byRules   bool  // the transaction rests on the rules and mappings as of seen
 	newRules  int64 // rules stored; each begins an epoch
 	newEpochs int64 // epochs begun for other reasons
+
+	movedBytes int64 // contents that this transaction takes to another table
+}
+
+// A tablePart is what is written to one of the tables of items.
+type tablePart struct {
+	table                 string
+	inserts, overs, heads []*slot // rows: new, with other content, with other metadata only
+	drops                 []int64 // rows to delete, by id
+	firstID, lastID       int64   // of the rows inserted (SQLite)
+}
+
+// part returns that of a table. It is valid until the next call.
+func (w *work) part(table string) *tablePart {
+	for i := range w.parts {
+		if w.parts[i].table == table {
+			return &w.parts[i]
+		}
+	}
+	w.parts = append(w.parts, tablePart{table: table})
+	return &w.parts[len(w.parts)-1]
 }
 
 type tagRow struct {
@@ -60,7 +79,7 @@ func (w *work) replace(sl *slot, op ChangeOp) {
 func (w *work) drop(sl *slot, op ChangeOp) {
 	w.retag(sl)
 	w.change(op, sl.row)
-	w.drops = append(w.drops, sl.id)
+	w.part(sl.table).drop(sl)
 }
 
 func (w *work) change(op ChangeOp, head item.View) {
@@ -69,7 +88,7 @@ func (w *work) change(op ChangeOp, head item.View) {
 
 func (w *work) bury(sl *slot) {
 	if sl.id != 0 {
-		w.drops = append(w.drops, sl.id)
+		w.part(sl.table).drop(sl)
 	}
 	if sl.grave {
 		w.buryOvers = append(w.buryOvers, sl)
@@ -82,14 +101,24 @@ func (w *work) put(sl *slot) {
 	if sl.grave {
 		w.unburies = append(w.unburies, sl.key)
 	}
+	p := w.part(sl.table)
 	switch {
 	case sl.id == 0:
-		w.inserts = append(w.inserts, sl)
+		p.inserts = append(p.inserts, sl)
 	case sl.won&partContent == 0:
-		w.heads = append(w.heads, sl)
+		p.heads = append(p.heads, sl)
 	default:
-		w.overs = append(w.overs, sl)
+		p.overs = append(p.overs, sl)
 	}
+}
+
+func (p *tablePart) drop(sl *slot) { p.drops = append(p.drops, sl.id) }
+
+// learnTables makes sure that the session knows the mappings as of the
+// transaction; its commit fails with errAgain if they have changed by then.
+func (w *work) learnTables() error {
+	w.byRules = true
+	return w.ses.tables.loadAt(w.ses, w.seen.rulesEpoch)
 }
 
 func nullInt(n int64) driver.Value {
@@ -135,20 +164,26 @@ func (w *work) retag(sl *slot) {
 }
 
 // flushRows writes the rows, tombstones and tags that were noted since the last
-// call. What is deleted goes first, so that a key is never in both tables.
+// call. What is deleted goes first, so that a key is never in two tables.
 // Numbers of changes are taken later, by number.
 func (w *work) flushRows() error {
-	for _, list := range [...][]*slot{w.inserts, w.overs, w.heads, w.buries, w.buryOvers} {
-		slices.SortFunc(list, func(a, b *slot) int { return bytes.Compare(a.key, b.key) })
+	sortSlots(w.buries, w.buryOvers)
+	for i := range w.parts {
+		if err := writeList(w.ses, w.parts[i].table, stmtDropIn, w.parts[i].drops); err != nil {
+			return err
+		}
+	}
+	if err := writeList(w.ses, baseTable, stmtUnburyIn, w.unburies); err != nil {
+		return err
+	}
+	for i := range w.parts {
+		if err := w.parts[i].flush(w.ses); err != nil {
+			return err
+		}
 	}
 	for _, write := range [...]func() error{
-		func() error { return writeList(w.ses, stmtDropIn, w.drops) },
-		func() error { return writeList(w.ses, stmtUnburyIn, w.unburies) },
-		func() error { return writeRows(w.ses, stmtPutOverIn, w.overs, appendOver) },
-		func() error { return writeRows(w.ses, stmtPutHeadIn, w.heads, appendHead) },
-		w.insert,
-		func() error { return writeRows(w.ses, stmtBuryIn, w.buries, w.appendGrave) },
-		func() error { return writeRows(w.ses, stmtBuryOverIn, w.buryOvers, w.appendGrave) },
+		func() error { return writeRows(w.ses, baseTable, stmtBuryIn, w.buries, w.appendGrave) },
+		func() error { return writeRows(w.ses, baseTable, stmtBuryOverIn, w.buryOvers, w.appendGrave) },
 		func() error { return w.flushTags(stmtUntagIn, w.untags) },
 		func() error { return w.flushTags(stmtTagIn, w.tags) },
 	} {
@@ -156,22 +191,45 @@ func (w *work) flushRows() error {
 			return err
 		}
 	}
-	w.inserts, w.overs, w.heads, w.buries, w.buryOvers = w.inserts[:0], w.overs[:0], w.heads[:0], w.buries[:0], w.buryOvers[:0]
-	w.drops, w.unburies, w.tags, w.untags = w.drops[:0], w.unburies[:0], w.tags[:0], w.untags[:0]
+	w.buries, w.buryOvers = w.buries[:0], w.buryOvers[:0]
+	w.unburies, w.tags, w.untags = w.unburies[:0], w.tags[:0], w.untags[:0]
+	return nil
+}
+
+// sortSlots puts each of the lists in the order of keys.
+func sortSlots(lists ...[]*slot) {
+	for _, list := range lists {
+		slices.SortFunc(list, func(a, b *slot) int { return bytes.Compare(a.key, b.key) })
+	}
+}
+
+// flush writes the rows of one table, but what is deleted.
+func (p *tablePart) flush(ses *session) error {
+	sortSlots(p.inserts, p.overs, p.heads)
+	for _, write := range [...]func() error{
+		func() error { return writeRows(ses, p.table, stmtPutOverIn, p.overs, appendOver) },
+		func() error { return writeRows(ses, p.table, stmtPutHeadIn, p.heads, appendHead) },
+		func() error { return p.insert(ses) },
+	} {
+		if err := write(); err != nil {
+			return err
+		}
+	}
+	p.inserts, p.overs, p.heads, p.drops = p.inserts[:0], p.overs[:0], p.heads[:0], p.drops[:0]
 	return nil
 }
 
 // insert adds the new rows by key. SQLite numbers them one after the other;
 // readBack finds out if it did not.
-func (w *work) insert() error {
-	if len(w.inserts) == 0 {
+func (p *tablePart) insert(ses *session) error {
+	if len(p.inserts) == 0 {
 		return nil
 	}
-	err := writeRows(w.ses, stmtPutIn, w.inserts, func(args []driver.Value, sl *slot) []driver.Value {
+	err := writeRows(ses, p.table, stmtPutIn, p.inserts, func(args []driver.Value, sl *slot) []driver.Value {
 		return append(appendColumns(append(args, sl.key), sl), notNil(sl.content))
 	})
-	w.lastID = w.ses.lastID
-	w.firstID = w.lastID - int64(len(w.inserts)) + 1
+	p.lastID = ses.lastID
+	p.firstID = p.lastID - int64(len(p.inserts)) + 1
 	return err
 }
 
@@ -196,7 +254,7 @@ func (w *work) appendGrave(args []driver.Value, sl *slot) []driver.Value {
 
 func (w *work) flushTags(first statement, list []tagRow) error {
 	slices.SortFunc(list, func(a, b tagRow) int { return cmp.Or(cmp.Compare(a.tag, b.tag), bytes.Compare(a.key, b.key)) })
-	return writeRows(w.ses, first, list, func(args []driver.Value, t tagRow) []driver.Value { return append(args, t.tag, t.key) })
+	return writeRows(w.ses, baseTable, first, list, func(args []driver.Value, t tagRow) []driver.Value { return append(args, t.tag, t.key) })
 }
 
 // lock returns the counters, which from now on nobody else can write until the
@@ -250,7 +308,7 @@ func (w *work) flushChanges(m *meta) error {
 			return err
 		}
 	}
-	return writeRows(w.ses, stmtChangeIn, list, func(args []driver.Value, c changeRow) []driver.Value {
+	return writeRows(w.ses, baseTable, stmtChangeIn, list, func(args []driver.Value, c changeRow) []driver.Value {
 		m.count(c.version)
 		return append(args, int64(m.lastSeq), w.now, int64(c.op), int64(c.version), c.key)
 	})
@@ -258,7 +316,7 @@ func (w *work) flushChanges(m *meta) error {
 
 // writeRows writes the rows of list by the widest statements that fit. values
 // appends the values of one.
-func writeRows[T any](ses *session, first statement, list []T, values func([]driver.Value, T) []driver.Value) error {
+func writeRows[T any](ses *session, table string, first statement, list []T, values func([]driver.Value, T) []driver.Value) error {
 	var args []driver.Value
 	limit := ses.dialect.rows(first)
 	for len(list) > 0 {
@@ -267,7 +325,7 @@ func writeRows[T any](ses *session, first statement, list []T, values func([]dri
 		for _, row := range list[:width] {
 			args = values(args, row)
 		}
-		if _, err := ses.exec(st, args...); err != nil {
+		if _, err := ses.execIn(table, st, args...); err != nil {
 			return err
 		}
 		list = list[width:]
@@ -276,18 +334,18 @@ func writeRows[T any](ses *session, first statement, list []T, values func([]dri
 }
 
 // writeList runs a statement that changes the rows of a list of keys.
-func writeList[T any](ses *session, first statement, keys []T) error {
+func writeList[T any](ses *session, table string, first statement, keys []T) error {
 	return lists(ses.dialect.rows(first), first, 1, keys, func(st statement, args []driver.Value) error {
-		_, err := ses.exec(st, args...)
+		_, err := ses.execIn(table, st, args...)
 		return err
 	})
 }
 
 // eachList runs a statement with a list of keys over keys, maxWidth at a time,
 // and calls each for every row. The statement has the list repeat times.
-func eachList[T any](ses *session, first statement, repeat int, keys []T, each func(row []driver.Value) error) error {
+func eachList[T any](ses *session, table string, first statement, repeat int, keys []T, each func(row []driver.Value) error) error {
 	return lists(maxWidth, first, repeat, keys, func(st statement, args []driver.Value) error {
-		return ses.query(st, each, args...)
+		return ses.queryIn(table, st, each, args...)
 	})
 }
 
