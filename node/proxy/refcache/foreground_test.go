@@ -112,6 +112,7 @@ func (m *model) judgeFault(e *event, a *asked) string {
 		return "" // it has all it asked for
 	}
 	if a.plan.fault == cuts && (e.x.aborted || e.x.status == 502) {
+		m.ref.Drop(e.r.URL) // its header may have shown that what is stored is out of date
 		return ""
 	}
 	if e.x.status == 502 || e.x.status == 504 {
