@@ -46,7 +46,7 @@ func (n *Node) record(x *front.Exchange, begin time.Time, out *proxy.Outcome) {
 		Time: now, Took: now.Sub(begin), Client: x.Client(), Method: x.Method(), Scheme: x.Scheme(), Host: x.Host(), Target: x.Target(),
 		HTTP10: x.HTTP10(), Agent: x.Header("User-Agent"), Referer: x.Header("Referer"), Status: status, Bytes: body, Cut: cut,
 		Site: out.Site, Cache: out.Cache, Detail: out.Detail, Origin: out.FwdStatus, Stored: out.Stored, Waited: out.Collapsed,
-		HasTTL: out.HasTTL, TTL: out.TTL,
+		HasTTL: out.HasTTL, TTL: out.TTL, Upgraded: status == 101,
 	})
 }
 

@@ -6,6 +6,7 @@
 package accesslog
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -26,7 +27,12 @@ const (
 	maxBuffered = 4 << 20
 	keepBuffer  = 256 << 10
 	gather      = 200 * time.Millisecond
+	patience    = 2 * time.Second // with an output that takes no lines
 )
+
+// ErrStuck is returned by Configure, Reopen and Close while the output takes no
+// lines: a pipe that nobody reads. What is pending is lost with Close.
+var ErrStuck = errors.New("accesslog: the output takes no lines; end or mend what reads them")
 
 // Options say where a Log writes.
 type Options struct {
@@ -52,14 +58,15 @@ type Log struct {
 	stop chan struct{}
 	done chan struct{}
 
-	// out guards the fields below, and is held while lines are written. It is
-	// taken before mu.
-	out   sync.Mutex
+	// out guards the fields below, and is held while lines are written: it holds
+	// one when it is taken. It is taken before mu.
+	out   chan struct{}
 	path  string
 	file  *os.File // nil for standard output
 	to    io.Writer
 	spare []byte
 	told  bool // that lines are lost
+	torn  bool // the last line is not whole
 }
 
 // Open returns a Log that is off until Configure, and starts its goroutine, which
@@ -71,7 +78,7 @@ func Open(o Options) *Log {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	l := &Log{o: o, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	l := &Log{o: o, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}), out: make(chan struct{}, 1)}
 	l.m = newMetrics(o.Metrics)
 	go l.run()
 	return l
@@ -94,7 +101,9 @@ func (l *Log) Configure(path string, share float64) error {
 		}
 		to = file
 	}
-	l.swap(path, file, to)
+	if err := l.swap(path, file, to); err != nil {
+		return err
+	}
 	l.share.Store(0)
 	if path != "" {
 		l.share.Store(max(uint64(share*(1<<32)), 1)) // a share of nothing still has the errors
@@ -110,25 +119,58 @@ func openFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// swap writes what is pending to the old output and changes to the new.
-func (l *Log) swap(path string, file *os.File, to io.Writer) {
-	l.out.Lock()
-	defer l.out.Unlock()
-	l.flushLocked()
+// takeOut takes the output once what is pending was written, or fails with
+// ErrStuck. Then a goroutine is left to its write.
+func (l *Log) takeOut() error {
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		l.Flush()
+	}()
+	select {
+	case <-written:
+	case <-t.C:
+		return ErrStuck
+	}
+	select {
+	case l.out <- struct{}{}:
+		return nil
+	case <-t.C:
+		return ErrStuck
+	}
+}
+
+func (l *Log) giveOut() { <-l.out }
+
+// swap writes what is pending to the old output and changes to the new, or fails
+// and closes the new.
+func (l *Log) swap(path string, file *os.File, to io.Writer) error {
+	if err := l.takeOut(); err != nil {
+		if file != nil {
+			err = errors.Join(err, file.Close())
+		}
+		return err
+	}
+	defer l.giveOut()
 	if l.file != nil {
 		if err := l.file.Close(); err != nil {
 			l.o.Log.Warn("access log was not closed well", "error", err)
 		}
 	}
-	l.path, l.file, l.to, l.told = path, file, to, false
+	l.path, l.file, l.to, l.told, l.torn = path, file, to, false, false
+	return nil
 }
 
 // Reopen opens the file anew, after it was renamed. What is pending goes to the
 // old one.
 func (l *Log) Reopen() error {
-	l.out.Lock()
+	if err := l.takeOut(); err != nil {
+		return err
+	}
 	path, isFile := l.path, l.file != nil
-	l.out.Unlock()
+	l.giveOut()
 	if !isFile {
 		return nil
 	}
@@ -136,8 +178,7 @@ func (l *Log) Reopen() error {
 	if err != nil {
 		return err
 	}
-	l.swap(path, file, file)
-	return nil
+	return l.swap(path, file, file)
 }
 
 // On reports whether anything is recorded. It is one atomic load.
@@ -192,8 +233,8 @@ func (l *Log) run() {
 
 // Flush writes what is pending.
 func (l *Log) Flush() {
-	l.out.Lock()
-	defer l.out.Unlock()
+	l.out <- struct{}{}
+	defer l.giveOut()
 	l.flushLocked()
 }
 
@@ -209,7 +250,7 @@ func (l *Log) flushLocked() {
 	if len(lines) == 0 || l.to == nil {
 		return
 	}
-	n, err := l.to.Write(lines)
+	n, err := l.write(lines)
 	l.m.bytes.Add(n)
 	if err == nil {
 		l.told = false
@@ -222,24 +263,40 @@ func (l *Log) flushLocked() {
 	}
 }
 
+// write begins a new line if the last one was torn.
+func (l *Log) write(lines []byte) (n int, err error) {
+	if l.torn {
+		if _, err = l.to.Write([]byte{'\n'}); err != nil {
+			return 0, err
+		}
+		l.torn = false
+	}
+	n, err = l.to.Write(lines)
+	l.torn = n > 0 && lines[n-1] != '\n'
+	return n, err
+}
+
 // Close writes what is pending and ends the goroutine. Records that come later
-// are dropped. It may be called more than once.
+// are dropped. It may be called more than once. It fails with ErrStuck after two
+// seconds.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	again := l.closed
 	l.closed = true
 	l.mu.Unlock()
 	if again {
-		<-l.done
 		return nil
 	}
 	close(l.stop)
-	<-l.done
 	l.share.Store(0)
-	l.out.Lock()
-	defer l.out.Unlock()
-	l.flushLocked()
-	var err error
+	err := l.takeOut()
+	if err != nil {
+		return err
+	}
+	l.giveOut()
+	<-l.done // nothing is left to be written, so it is not held up
+	l.out <- struct{}{}
+	defer l.giveOut()
 	if l.file != nil {
 		err = l.file.Close()
 		l.file = nil

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -201,5 +202,77 @@ func BenchmarkRecord(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		buf = r.appendTo(buf[:0])
+	}
+}
+
+// A pipe is an output that takes lines when it is read.
+type pipe chan string
+
+func (p pipe) Write(b []byte) (int, error) {
+	p <- string(b)
+	return len(b), nil
+}
+
+// TestStuckOutput: an output that takes nothing holds up neither a reload nor the
+// end of the node.
+func TestStuckOutput(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := make(pipe)
+		l := Open(Options{Stdout: out})
+		if err := l.Configure(Stdout, 1); err != nil {
+			t.Fatal(err)
+		}
+		l.Write(&Record{Status: 200})
+		time.Sleep(gather + 1) // in the bubble: until the goroutine writes
+		l.Write(&Record{Status: 201})
+		if err := l.Configure("", 0); !errors.Is(err, ErrStuck) {
+			t.Errorf("Configure: %v", err)
+		}
+		if err := l.Reopen(); !errors.Is(err, ErrStuck) {
+			t.Errorf("Reopen: %v", err)
+		}
+		if !l.On() {
+			t.Error("the failed change has switched it off")
+		}
+		if err := l.Close(); !errors.Is(err, ErrStuck) {
+			t.Errorf("Close: %v", err)
+		}
+		for _, want := range []string{`"status":200`, `"status":201`} {
+			if line := <-out; !strings.Contains(line, want) {
+				t.Errorf("got %q", line)
+			}
+		}
+	})
+}
+
+// A tearing output fails in the middle of its first line.
+type tearing struct {
+	bytes.Buffer
+	torn bool
+}
+
+func (w *tearing) Write(b []byte) (int, error) {
+	if !w.torn {
+		w.torn = true
+		n, _ := w.Buffer.Write(b[:10])
+		return n, errors.New("full")
+	}
+	return w.Buffer.Write(b)
+}
+
+// TestTornLine: after a line that was written in part the next one is whole.
+func TestTornLine(t *testing.T) {
+	out := &tearing{}
+	l := open(t, Options{Stdout: out})
+	if err := l.Configure(Stdout, 1); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		l.Write(&Record{Status: 200})
+		l.Flush()
+	}
+	lines := strings.Split(out.String(), "\n")
+	if len(lines) != 3 || json.Valid([]byte(lines[0])) || !json.Valid([]byte(lines[1])) {
+		t.Errorf("%q", lines)
 	}
 }
