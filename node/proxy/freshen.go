@@ -88,7 +88,7 @@ func (fl *flight) renew(oa *originAnswer) (v verdict, stored bool) {
 	} else if v.share {
 		stored = fl.store(&v.freshness, fl.old.hit.View.Content())
 	} else {
-		fl.retire(http.StatusNotModified, v.reason)
+		fl.retire(http.StatusNotModified, fl.r.site.takenBack(h))
 	}
 	fl.mark(!v.freshOnArrival())
 	p.m.validated.Inc()

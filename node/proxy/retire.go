@@ -26,11 +26,27 @@ func refutes(status int, reason string) bool {
 	case reason == "authorization" || reason == "set-cookie":
 		return false
 	case status == http.StatusNotModified:
-		return reason == "private" || reason == "no-store" || reason == "vary-star"
+		return reason != ""
 	case status == http.StatusPartialContent:
 		return false
 	}
 	return status >= 200 && status < 400 || status == http.StatusNotFound || status == http.StatusGone
+}
+
+// takenBack says why the fields of a stored answer, merged with those of a 304 that
+// was not stored, forbid others to have it; "" if they do not.
+func (s *site) takenBack(merged http.Header) string {
+	cc, _ := s.control(merged)
+	_, star := varySpec(merged["Vary"])
+	switch {
+	case cc.flags&ccPrivate != 0:
+		return "private"
+	case cc.flags&(ccNoStore|ccMustUnderstand) == ccNoStore:
+		return "no-store"
+	case star:
+		return "vary-star"
+	}
+	return ""
 }
 
 // retire makes the old answer unusable, also as one that stands in, if an answer

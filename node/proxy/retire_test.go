@@ -43,6 +43,7 @@ func testRFC9111Section433Retired(t *testing.T) {
 	f("304 private", "X: y", 304, tag+"Cache-Control: private", "gone")
 	f("304 no-store", "X: y", 304, tag+"Cache-Control: no-store", "gone")
 	f("304 of another visitor", "X: y", 304, tag+"Set-Cookie: a=b", "200 old")
+	f("304 for browsers", "CDN-Cache-Control: max-age=1", 304, tag+"Cache-Control: private", "200 old")
 	f("for this visitor", "X: y", 200, "Cache-Control: max-age=60\nSet-Cookie: a=b", "200 old")
 	f("refused", "X: y", 403, "X: y", "200 old")
 	f("500", "X: y", 500, "X: y", "200 old")
