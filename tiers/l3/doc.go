@@ -13,7 +13,7 @@
 // after ErrUnavailable, merges answers with what is pending, and knows live rules
 // before they are swept.
 //
-// # Schema, version 2
+// # Schema, version 3
 //
 //	schema_info  version, min_binary (the oldest schema a binary must know to
 //	             use this file), needs (that binary in words)
@@ -40,6 +40,11 @@
 //	nodes        id, name, addr, incarnation, applied_seq, lease_until (Unix ms,
 //	             by the database's clock); since version 2
 //	leases       name, holder, lease_until; since version 2
+//	mappings     name (of the table), version (the epoch of the rules that its
+//	             last change began), prefix, state (1 rows move in, 2 settled,
+//	             3 rows move out, 4 gone), position (the next key to move);
+//	             since version 3
+//	items__NAME  as items: the rows of a mapping
 //
 // On a server the tables are called edgenode_items and so on (tables.go), key is
 // called item_key, and items has one column more: json is the content as text,
