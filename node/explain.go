@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"unicode"
 
 	"github.com/edgenode/edgenode/hooks"
 	"github.com/edgenode/edgenode/node/admin"
@@ -246,7 +247,7 @@ func appendTree(b []byte, v any, depth int) []byte {
 				}
 				b = appendTree(b, value, depth+1)
 			default:
-				b = fmt.Appendf(b, "%s %v\n", name, value)
+				b = fmt.Appendf(b, "%s %s\n", name, printable(value))
 			}
 		}
 	case []any:
@@ -256,10 +257,21 @@ func appendTree(b []byte, v any, depth int) []byte {
 				b = appendTree(b, object, depth+1)
 				continue
 			}
-			b = fmt.Appendf(b, "%s- %v\n", indent, e)
+			b = fmt.Appendf(b, "%s- %s\n", indent, printable(e))
 		}
 	}
 	return b
+}
+
+// printable renders a value without what a terminal would obey: origins choose
+// media types and tags, clients the paths.
+func printable(v any) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, fmt.Sprint(v))
 }
 
 var verdictNames = map[hooks.Verdict]string{hooks.Continue: "continue", hooks.Pass: "pass", hooks.Deny: "deny", hooks.Answer: "answer"}

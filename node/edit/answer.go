@@ -42,8 +42,8 @@ func (a *Answer) Own(block []byte) {
 }
 
 func (a *Answer) overrule(name []byte) {
-	if at := a.Edits.find(name); at >= 0 && !a.Edits[at].Add {
-		a.ruled |= 1 << at
+	if a.Replaces(name) {
+		a.ruled |= 1 << a.Edits.find(name)
 	}
 }
 
@@ -51,11 +51,17 @@ func (a *Answer) overrule(name []byte) {
 func (a *Answer) AddBlock(block []byte) {
 	a.buf = a.buf[:0]
 	eachLine(block, func(name, line []byte) {
-		if at := a.Edits.find(name); at < 0 || a.Edits[at].Add {
+		if !a.Replaces(name) {
 			a.buf = append(a.buf, line...)
 		}
 	})
 	a.To.AddBlock(a.buf)
+}
+
+// Replaces reports whether lines of a name are set or removed.
+func (a *Answer) Replaces(name []byte) bool {
+	at := a.Edits.find(name)
+	return at >= 0 && !a.Edits[at].Add
 }
 
 // End adds the lines that are set. What describes content is not, where there is

@@ -29,8 +29,9 @@ var notTrailing = []string{
 	"Vary", "Via", "Max-Forwards", "Expect", "Te", "Pragma", "Warning", "Surrogate-Key", "Cache-Tag",
 }
 
-// trailerOf returns what of an origin's trailer goes to a client.
-func trailerOf(h http.Header) http.Header {
+// trailerOf returns what of an origin's trailer goes to the client. Fields that are
+// set or removed in its answer are not: they would come back this way.
+func (st *state) trailerOf(h http.Header) http.Header {
 	if len(h) == 0 {
 		return nil
 	}
@@ -38,6 +39,13 @@ func trailerOf(h http.Header) http.Header {
 	cleanNames(h)
 	for _, name := range append(slices.Clone(hopByHop), notTrailing...) {
 		delete(h, name)
+	}
+	if x, ok := st.x.(*edited); ok {
+		for name := range h {
+			if x.answer.Replaces([]byte(name)) {
+				delete(h, name)
+			}
+		}
 	}
 	return h
 }
@@ -57,7 +65,7 @@ func (p *Proxy) announce(st *state, h http.Header) {
 		return
 	}
 	var names []string
-	for name := range trailerOf(h) {
+	for name := range st.trailerOf(h) {
 		names = append(names, wireName(name))
 	}
 	slices.Sort(names)
@@ -72,7 +80,7 @@ func (p *Proxy) trail(st *state, h http.Header) {
 	if t == nil || len(h) == 0 {
 		return
 	}
-	if block, _, _ := appendBlock(nil, trailerOf(h)); len(block) > 0 {
+	if block, _, _ := appendBlock(nil, st.trailerOf(h)); len(block) > 0 {
 		st.take()
 		t.Trailer(block)
 		st.give()

@@ -52,3 +52,16 @@ func TestRFC9110Section65Trailers(t *testing.T) {
 	f("other codings", announces, body, "GET", "gzip", "")
 	f("none", chunked, "2\r\nab\r\n0\r\n\r\n", "GET", "trailers", "")
 }
+
+// TestTrailersAndEdits: what the operator removes or sets does not come by the
+// trailer.
+func TestTrailersAndEdits(t *testing.T) {
+	w := newWorld(t, site1(func(s *Site) { s.Edits = edits("-response x-secret\nresponse X-Set mine") }))
+	w.does(func(c net.Conn, r *http.Request) {
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Secret, X-Set, X-T\r\n\r\n2\r\nab\r\n0\r\nX-Secret: s\r\nX-Set: theirs\r\nX-T: v\r\n\r\n")
+	})
+	x := w.get("/a", "TE: trailers")
+	if want := []string{"trailer X-T: v\r\n"}; !slices.Equal(x.infos, want) || x.line("Trailer") != "X-T" || x.line("X-Set") != "mine" {
+		t.Errorf("%q\n%s", x.infos, &x.head)
+	}
+}
