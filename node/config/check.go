@@ -28,6 +28,7 @@ func (k *checker) check() {
 	k.engine()
 	k.redis()
 	k.sql()
+	k.l3Tables()
 	k.pressure()
 	k.listener("listen.data", &k.c.Listen.Data)
 	k.listener("listen.admin", &k.c.Listen.Admin)

@@ -182,3 +182,40 @@ func sqlProblem(text string) string {
 	}
 	return ""
 }
+
+// Limits of [[l3_table]], as package l3 has them.
+const (
+	maxL3Tables  = 64
+	maxL3Table   = 48
+	maxL3Prefix  = 512
+	l3TableForm  = "write 1 to 48 of a-z 0-9 _, as in \"shop\", or \"\" to take the items back"
+	l3PrefixForm = "write 1 to 512 bytes, as in \"shop/\""
+)
+
+// l3Tables checks the tables of prefixes.
+func (k *checker) l3Tables() {
+	prefixes, tables := map[string]bool{}, map[string]bool{}
+	for i, t := range k.c.L3Tables {
+		path := elemKey("l3_table", i)
+		if t.Prefix == "" || len(t.Prefix) > maxL3Prefix {
+			k.add(path+".prefix", "missing or not a prefix", l3PrefixForm)
+		} else if prefixes[t.Prefix] {
+			k.add(path+".prefix", "has a table already", "remove one of the two")
+		}
+		if !isTable(t.Table) || !k.isSet(path+".table") {
+			k.add(path+".table", "missing or not a name of a table", l3TableForm)
+		} else if tables[t.Table] && t.Table != "" {
+			k.add(path+".table", "is the table of another prefix", "choose another")
+		}
+		prefixes[t.Prefix], tables[t.Table] = true, true
+	}
+	if len(k.c.L3Tables) > maxL3Tables {
+		k.add(elemKey("l3_table", maxL3Tables), fmt.Sprintf("more than %d tables", maxL3Tables), "remove some")
+	}
+}
+
+func isTable(name string) bool {
+	return len(name) <= maxL3Table && !strings.ContainsFunc(name, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '_'
+	})
+}

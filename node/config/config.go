@@ -113,6 +113,8 @@ type Config struct {
 	// AccessLog is the log of requests.
 	AccessLog AccessLog `toml:"access_log"`
 
+	// L3Tables give prefixes of ids tables of their own in SQL.
+	L3Tables []L3Table `toml:"l3_table" reload:"no"`
 	// Pools are groups of origins. Reloads.
 	Pools []Pool `toml:"pool" reload:"yes"`
 	// Sites are what the node caches. Reloads.
@@ -121,6 +123,16 @@ type Config struct {
 	Hooks []Hook `toml:"hook" reload:"yes"`
 	// Tokens open the items API and the admin listener. Reloads.
 	Tokens []Token `toml:"token" reload:"yes"`
+}
+
+// L3Table is the table of the items whose ids begin with a prefix. It is stored in
+// the database, for all nodes, and stays when the entry is removed here.
+type L3Table struct {
+	// Prefix begins the ids, 1 to 512 bytes; of two prefixes the longer wins.
+	Prefix string `toml:"prefix" reload:"no"`
+	// Table is its name, 1 to 48 of a-z 0-9 _. Empty: the items go back to where
+	// they were.
+	Table string `toml:"table" reload:"no"`
 }
 
 // Pressure holds the thresholds of the levels, as shares of the memory budget

@@ -63,6 +63,12 @@ func TestTierFaults(t *testing.T) {
 	f(redis+"redis_password_file = \""+open+"\"", "2: redis_password_file", "open to every user", "chmod")
 	f(sql+"sql_password_file = \""+empty+"\"", "2: sql_password_file", "does not hold a password")
 	f(redis+"redis_sentinel_password_file = \""+writeFile(t, dir, "s", "s", 0o600)+"\"", "2: redis_sentinel_password_file", "no sentinels")
+	const entry = "[[l3_table]]\nprefix = \"a/\"\ntable = \"a\"\n"
+	f("[[l3_table]]\ntable = \"a\"", "1: l3_table[0].prefix", "missing")
+	f("[[l3_table]]\nprefix = \"a/\"", "1: l3_table[0].table", "missing")
+	f("[[l3_table]]\nprefix = \"a/\"\ntable = \"A-b\"", "3: l3_table[0].table", "not a name of a table")
+	f(entry+"[[l3_table]]\nprefix = \"a/\"\ntable = \"b\"", "5: l3_table[1].prefix", "has a table already")
+	f(entry+"[[l3_table]]\nprefix = \"b/\"\ntable = \"a\"", "6: l3_table[1].table", "the table of another prefix")
 	f("redis_prefix = \"a{b}\"", "1: redis_prefix", "not a prefix")
 	f("redis_prefix = \"\"", "1: redis_prefix", "not a prefix")
 	f("redis_eviction_target = 0.8", "1: redis_eviction_target", "not below redis_eviction_start (0.75)")
