@@ -239,6 +239,9 @@ func (e *Engine) ruleToL3(ctx context.Context, r *liveRule) error {
 		if err := e.flushOlder(ctx, r.Version); err != nil {
 			return fmt.Errorf("tiers: rule %s to L3: %w", r.Version, err)
 		}
+		if err := e.shieldBuried(ctx, &r.Rule); err != nil {
+			return fmt.Errorf("tiers: rule %s to L3: %w", r.Version, err)
+		}
 	}
 	if _, err := e.l3.Apply(ctx, nil, []item.Rule{r.Rule}, nil); err != nil {
 		if ctx.Err() == nil {

@@ -29,12 +29,16 @@ func (e *Engine) openDeadLetters() error {
 	var err error
 	e.dead, err = journal.Open(journal.Options{
 		Dir: filepath.Join(e.options.DataDir, "dead-letters"), FS: e.options.JournalFS,
-		MaxBytes: e.options.deadLetterQuota(), SegmentBytes: 1 << 20, ReserveBytes: -1, Logger: e.logger,
+		MaxBytes: e.options.deadLetterQuota(), SegmentBytes: 1 << 20, Logger: e.logger, // the reserve is for releases
 	})
 	if err != nil {
 		return err
 	}
 	return e.dead.Replay(func(pos journal.Pos, record []byte) error {
+		if key, version, ok := parseRelease(record); ok {
+			e.replayRelease(pos, key, version)
+			return nil
+		}
 		return e.replayItem(pos, record, true)
 	})
 }
@@ -79,9 +83,9 @@ func (e *Engine) bury(it *flushItem, cause error) error {
 	}
 	e.flusher.gone = e.flusher.gone[:0]
 	if !e.buryLocking(it, pos, moves, cause) && moves {
-		e.flusher.gone = append(e.flusher.gone, pendingRecord{pos: pos, dead: true}) // it left meanwhile
+		e.flusher.gone = append(e.flusher.gone, pendingRecord{version: it.upTo, pos: pos, dead: true}) // it left meanwhile
 	}
-	e.releaseAll(e.flusher.gone)
+	e.releaseAll(it.p.key, e.flusher.gone)
 	return nil
 }
 
@@ -151,20 +155,6 @@ func (e *Engine) wakeBuried() {
 			}
 		}
 		s.mu.Unlock()
-	}
-}
-
-// forgetBuried releases dead letters at once and durably: they must not come back
-// by a crash when the first journal has let go of what replaced them.
-func (e *Engine) forgetBuried(records ...pendingRecord) {
-	if len(records) == 0 {
-		return
-	}
-	for _, r := range records {
-		e.dead.Release(r.pos)
-	}
-	if err := e.dead.Mark(); err != nil {
-		e.logger.Warn("dead letters that are over may come back by a crash", "letters", len(records), "version", records[0].version, "err", err)
 	}
 }
 

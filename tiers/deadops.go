@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/edgenode/edgenode/tiers/item"
-	"github.com/edgenode/edgenode/tiers/journal"
 )
 
 // A DeadLetter is a write that L3 refuses for what is in it.
@@ -151,66 +150,6 @@ func (e *Engine) deadFate(p *pendingID) (still, buried bool) {
 	return still, still && p.tries >= e.triesNow()
 }
 
-// rewriteDead writes all dead letters but that of key anew and returns the old
-// ones, to be released: only a beginning of a journal is ever forgotten for good,
-// and what lies before the letter of key would keep it. The letters have a quota,
-// so that this is bounded. flusherState.mu is held.
-func (e *Engine) rewriteDead(key item.Key) (old []pendingRecord, err error) {
-	var last journal.Pos
-	for i := range e.pending.stripes {
-		s := &e.pending.stripes[i]
-		for _, p := range s.otherLetters(key) {
-			s.mu.Lock()
-			r := p.deadLocked()
-			var before pendingRecord
-			if r != nil {
-				before = *r
-			}
-			s.mu.Unlock()
-			if r == nil {
-				continue
-			}
-			if last, err = e.rewriteLetter(s, p, before); err != nil {
-				return nil, err
-			}
-			old = append(old, before)
-		}
-	}
-	if len(old) == 0 {
-		return nil, nil
-	}
-	return old, e.dead.Sync(last)
-}
-
-func (s *stripe) otherLetters(key item.Key) (list []*pendingID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range s.ids {
-		if p.key != string(key) && p.deadLocked() != nil {
-			list = append(list, p)
-		}
-	}
-	return list
-}
-
-// rewriteLetter writes the letter before of p once more, and lets p point there.
-func (e *Engine) rewriteLetter(s *stripe, p *pendingID, before pendingRecord) (journal.Pos, error) {
-	record, err := e.recordBytes(nil, before, nil)
-	if err != nil {
-		return journal.Pos{}, err
-	}
-	pos, err := e.dead.Append(record)
-	if err != nil {
-		return pos, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if r := p.findLocked(before.version); r != nil && r.dead {
-		r.pos = pos
-	}
-	return pos, nil
-}
-
 // DropDeadLetter gives up the dead letter of key for good: what L3 has of the id
 // is served again, if anything. It returns ErrNoItem if there is none.
 func (e *Engine) DropDeadLetter(_ context.Context, key item.Key) error {
@@ -220,34 +159,51 @@ func (e *Engine) DropDeadLetter(_ context.Context, key item.Key) error {
 	defer e.leave()
 	e.flusher.mu.Lock() // no letter moves meanwhile
 	defer e.flusher.mu.Unlock()
-	moved, err := e.rewriteDead(key)
-	if err != nil {
-		return fmt.Errorf("tiers: drop of a dead letter: %w", journalError(err))
-	}
-	dropped, err := e.dropDead(key)
+	version, err := e.deadVersion(key)
 	if err != nil {
 		return err
 	}
-	e.releaseAll(append(moved, dropped...))
+	if err := e.logRelease(string(key), version); err != nil {
+		return fmt.Errorf("tiers: drop of a dead letter: %w", journalError(err))
+	}
+	e.dropDead(key, version)
 	e.forgetReason(string(key))
-	e.logger.Warn("dead letter dropped", "id", key.ID(), "version", dropped[0].version)
+	e.logger.Warn("dead letter dropped", "id", key.ID(), "version", version)
 	return nil
 }
 
-func (e *Engine) dropDead(key item.Key) (dropped []pendingRecord, err error) {
+// deadVersion returns the version of the dead letter of key.
+func (e *Engine) deadVersion(key item.Key) (item.Version, error) {
+	s := e.pending.stripe(e.hash(key))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.ids[string(key)]
+	if p == nil || p.deadLocked() == nil {
+		return 0, fmt.Errorf("%w: %w", ErrNoItem, errNotDead)
+	}
+	return p.deadLocked().version, nil
+}
+
+// dropDead lets go of the dead letter of key, whose release is on disk, and of
+// what is older.
+func (e *Engine) dropDead(key item.Key, version item.Version) {
 	hash := e.hash(key)
 	s := e.pending.stripe(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.ids[string(key)]
-	if p == nil || p.deadLocked() == nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoItem, errNotDead)
+	if p == nil {
+		return
 	}
-	version := p.deadLocked().version
 	e.unstickLocked(p)
 	e.pending.epoch(hash).Add(1)
 	e.l1.Delete(hash, key, uint64(version))
-	e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version <= version }, func(r pendingRecord) { dropped = append(dropped, r) })
+	e.pending.dropLocked(s, p, func(r *pendingRecord) bool { return r.version <= version }, func(r pendingRecord) {
+		if r.dead {
+			e.dead.Release(r.pos)
+			return
+		}
+		e.release(r)
+	})
 	s.settled.Broadcast()
-	return dropped, nil
 }

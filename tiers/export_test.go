@@ -81,3 +81,8 @@ func (e *Engine) L2Trusted() bool {
 	_, ok := e.l2.trusted()
 	return ok
 }
+
+// AppendRelease appends the record that ends the dead letters of key.
+func AppendRelease(dst []byte, key string, version item.Version) []byte {
+	return appendRelease(dst, key, version)
+}

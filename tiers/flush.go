@@ -41,6 +41,7 @@ type flusherState struct {
 	damaged []flushItem     // items of the batch whose rows L3 calls damaged
 	damage  error           // what it said last
 	gone    []pendingRecord // of one id, to be let go
+	owed    []owedRelease   // what could not be let go yet
 
 	reasonMu sync.Mutex
 	reasons  map[string]string // why L3 refuses rows, by key; not all of them
@@ -152,6 +153,7 @@ func (e *Engine) flushBatch(ctx context.Context) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.items, f.arena, f.unseen, f.damaged = f.items[:0], f.arena[:0], 0, f.damaged[:0]
+	e.payReleases()
 	unread := e.collect()
 	defer func() {
 		for i := range unread {
@@ -418,7 +420,7 @@ func (e *Engine) settleFlushed(it *flushItem, row item.Version) {
 	f := &e.flusher
 	f.gone = f.gone[:0]
 	e.settleFlushedLocking(it, row)
-	e.releaseAll(f.gone) // not under the stripe's lock: it may wait for the disk
+	e.releaseAll(it.p.key, f.gone) // not under the stripe's lock: it may wait for the disk
 }
 
 func (e *Engine) settleFlushedLocking(it *flushItem, row item.Version) {

@@ -487,30 +487,10 @@ func (e *Engine) publishLocked(hash uint64, it *item.Item, record []byte) {
 	e.l1PutLocked(hash, it.Key, item.View(record))
 }
 
-// releaseAll releases dead letters before the rest: by a crash in between they
-// must not come back when what replaced them is gone.
-func (e *Engine) releaseAll(records []pendingRecord) {
-	var dead []pendingRecord
-	for _, r := range records {
-		if r.dead {
-			dead = append(dead, r)
-		}
-	}
-	e.forgetBuried(dead...)
-	for _, r := range records {
-		if !r.dead {
-			e.release(r)
-		}
-	}
-}
-
-// release lets go of what a journal holds of a record that left pending.
+// release lets go of what a journal holds of a record that left pending before
+// it was visible: no dead letter is one.
 func (e *Engine) release(r pendingRecord) {
-	switch {
-	case r.memory:
-	case r.dead:
-		e.forgetBuried(r)
-	default:
+	if !r.memory && !r.dead {
 		e.journal.Release(r.pos)
 	}
 }
