@@ -171,6 +171,10 @@ func (p *Proxy) would(ctx context.Context, st *state) (Would, item.Key) {
 	switch {
 	case method == "PURGE" && len(st.site.PurgeACL) > 0:
 		return Would{Do: "answer", Status: http.StatusOK, Why: "the client may purge: what is stored for the URL would be gone"}, nil
+	case st.upgradeOf() != "":
+		return Would{Do: "pass", Fwd: fwdBypass, Why: "the connection is handed through if the origin agrees to " + st.upgradeOf()}, nil
+	case st.lastHop():
+		return Would{Do: "answer", Status: http.StatusNoContent, Why: "Max-Forwards is 0"}, nil
 	case method != http.MethodGet && method != http.MethodHead:
 		return Would{Do: "pass", Fwd: fwdMethod, Why: "the method is never answered from the store; an answer without error makes what is stored unusable unless the method is safe"}, nil
 	case st.out.Pass:

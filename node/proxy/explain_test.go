@@ -242,3 +242,23 @@ func TestExplainRequest(t *testing.T) {
 		}
 	}
 }
+
+// TestExplainSpecialRequests: what never comes to the cache is told as such.
+func TestExplainSpecialRequests(t *testing.T) {
+	w := newWorld(t, func(o *Options) {
+		o.Sites[0].Upgrades.Protocols = []string{"websocket"}
+		other := o.Sites[0]
+		other.Name, other.PathPrefix = "admin", "/admin"
+		o.Sites = append(o.Sites, other)
+	})
+	f := func(q Question, do string, status int, why string) {
+		t.Helper()
+		if x := w.explain(q); x.Would.Do != do || x.Would.Status != status || !strings.Contains(x.Would.Why, why) {
+			t.Errorf("%+v: %+v", q, x.Would)
+		}
+	}
+	f(Question{URL: "http://shop.example/a", Header: [][2]string{{"Connection", "x, Upgrade"}, {"Upgrade", "WebSocket"}}}, "pass", 0, "agrees to websocket")
+	f(Question{URL: "http://shop.example/a", Header: [][2]string{{"Upgrade", "websocket"}}}, "fetch", 0, "nothing is stored")
+	f(Question{URL: "http://shop.example/a", Method: "OPTIONS", Header: [][2]string{{"Max-Forwards", "0"}}}, "answer", 204, "Max-Forwards")
+	f(Question{URL: "http://shop.example/%61dmin"}, "answer", 400, "another site of this host")
+}

@@ -25,6 +25,7 @@ type failure struct {
 var (
 	failMisdirected = failure{kind: problem.Misdirected, text: "no site is configured for this host and path"}
 	failTarget      = failure{kind: problem.BadRequest, text: "the request target is not in origin form, or Host is no host"}
+	failSpelling    = failure{kind: problem.BadRequest, text: "the path may be read as one of another site of this host"}
 	failMethod      = failure{kind: problem.MethodNotAllowed, text: "this method is not passed on"}
 	failConnect     = failure{kind: problem.NotImplemented, text: "CONNECT is not implemented"}
 	failNotCached   = failure{kind: problem.NotCached, text: "only-if-cached, and there is no answer that may be used"}

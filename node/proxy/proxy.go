@@ -235,8 +235,11 @@ func (p *Proxy) arrive(st *state) bool {
 	case method == http.MethodTrace, len(st.site.Methods) > 0 && !slices.Contains(st.site.Methods, method):
 		p.refuse(st, failMethod, how{neither: true})
 		return false
-	case !validTarget(text(st.target)), !validHost(st.host), t.misspelt(st.site, st.name, st.target):
+	case !validTarget(text(st.target)), !validHost(st.host):
 		p.refuse(st, failTarget, how{neither: true})
+		return false
+	case t.misspelt(st.site, st.name, st.target):
+		p.refuse(st, failSpelling, how{neither: true})
 		return false
 	}
 	if !p.enter(st) {
