@@ -253,6 +253,9 @@ func (c *client) request() string {
 	case 2:
 		b.WriteString("Cache-Control: no-cache\r\n")
 	}
+	if c.rand.IntN(3) == 0 {
+		b.WriteString("TE: trailers\r\n")
+	}
 	if method == "POST" {
 		b.WriteString("Content-Length: 0\r\n")
 	}

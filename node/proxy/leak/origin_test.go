@@ -13,9 +13,10 @@ import (
 
 // A kind is one way to answer. Its lines say who may have the answer.
 type kind struct {
-	lines string // header lines, "|" between them; $ is the client's mark
-	body  bool   // the body has the mark
-	loose bool   // a site that lets hooks override may share it
+	lines   string // header lines, "|" between them; $ is the client's mark
+	body    bool   // the body and what is behind it have the mark
+	trailer bool   // what is behind the body has the mark
+	loose   bool   // a site that lets hooks override may share it
 }
 
 // kinds are those whose marked parts nobody else may get.
@@ -36,6 +37,7 @@ var kinds = []kind{
 	{lines: "Cache-Control: max-age=60, public, private=\"x-for, x-more\"|X-For: $|X-More: $"},
 	{lines: "Cache-Control: max-age=60, public, no-cache=\"Set-Cookie\"|Set-Cookie: session=$"},
 	{lines: "Cache-Control: max-age=60, public|Connection: X-For|X-For: $"},
+	{lines: "Cache-Control: max-age=60, public, private=\"x-last\"", trailer: true},
 	{lines: "Cache-Control: must-understand, private, no-store, max-age=60", body: true},
 	{lines: "Cache-Control: private, max-age=60|Content-Location: /u0", body: true},
 }
@@ -59,12 +61,33 @@ var shared = []kind{
 	{lines: "Cache-Control: public, no-cache|ETag: \"e\""},
 }
 
-// bareUpdates has the origin put marked fields in a 304, or the answer to a HEAD,
-// that has no Cache-Control of its own, and so renews an answer for everybody under
-// the directives of that one (RFC 9111 §4.3.4, §4.3.5). It is off because the
-// proxy judges the two merged: the mark then goes to all. Turn it on with the
-// change that judges the update by itself.
-const bareUpdates = false
+// updates are what a 304 or the answer to a HEAD may look like besides: it says
+// less than the stored answer for everybody that it renews, or says it in a field
+// that the stored answer has a stronger one for (RFC 9111 §4.3.4, §4.3.5, RFC
+// 9213). It is for the client that asked all the same.
+var updates = []kind{
+	{lines: "Set-Cookie: session=$"},
+	{lines: "ETag: \"e\"|Set-Cookie: session=$"},
+	{lines: "ETag: \"e\"|Cache-Control: max-age=5|Set-Cookie: session=$"},
+	{lines: "ETag: \"e\"|Cache-Control: private, max-age=5|X-For: $"},
+	{lines: "ETag: \"e\"|Cache-Control: no-store|X-For: $", loose: true},
+	{lines: "ETag: \"e\"|CDN-Cache-Control: private, max-age=5|X-For: $"},
+	{lines: "ETag: \"e\"|CDN-Cache-Control: max-age=5, private=\"x-for\"|X-For: $"},
+	{lines: "ETag: \"e\"|Cache-Control: max-age=5, private=\"x-for\"|X-For: $"},
+	{lines: "ETag: \"e\"|Cache-Control: max-age=5, public, no-cache=\"Set-Cookie, x-for\"|Set-Cookie: session=$|X-For: $"},
+	{lines: "ETag: \"e\"|Cache-Control: max-age=5, public|Connection: X-For|X-For: $"},
+	{lines: "ETag: \"e\"|Vary: *|X-For: $"},
+	{lines: "ETag: \"e\"|Cache-Control: max-age=5, public|Vary: Cookie, Authorization|X-For: $"},
+}
+
+// tokenUpdates are those that only Authorization keeps from being shared.
+var tokenUpdates = []kind{
+	{lines: "X-For: $"},
+	{lines: "ETag: \"e\"|X-For: $"},
+	{lines: "ETag: \"e\"|Cache-Control: max-age=5|X-For: $"},
+	{lines: "ETag: \"e\"|CDN-Cache-Control: max-age=5|X-For: $"},
+	{lines: "ETag: \"e\"|Expires: Sun, 06 Nov 2144 08:49:37 GMT|X-For: $"},
+}
 
 // A crowd lets an origin wait until more clients have come, so that requests
 // meet, without ever waiting in vain.
@@ -180,8 +203,13 @@ func (o *origin) one(c *net.TCPConn, r *bufio.Reader) bool {
 func (o *origin) choose(q *http.Request) (answer []byte, hold, fault int) {
 	name, token := who(q)
 	loose := strings.HasPrefix(q.Host, "loose")
+	status := o.status(q)
 	k := shared[o.rand.IntN(len(shared))]
-	switch n := o.rand.IntN(10); {
+	switch n, update := o.rand.IntN(10), status == 304 || q.Method == "HEAD"; {
+	case n < 3 && update && token:
+		k = tokenUpdates[o.rand.IntN(len(tokenUpdates))]
+	case n < 6 && update:
+		k = updates[o.rand.IntN(len(updates))]
 	case n < 3 && token:
 		k = tokens[o.rand.IntN(len(tokens))]
 	case n < 6:
@@ -191,7 +219,7 @@ func (o *origin) choose(q *http.Request) (answer []byte, hold, fault int) {
 	if name != "" && !(loose && k.loose) {
 		mark = "MEANT-FOR(" + name + ")"
 	}
-	if mark != "" && (k.body || strings.Contains(k.lines, "$")) {
+	if mark != "" && (k.body || k.trailer || strings.Contains(k.lines, "$")) {
 		o.personal++
 	}
 	if o.rand.IntN(3) == 0 {
@@ -201,24 +229,23 @@ func (o *origin) choose(q *http.Request) (answer []byte, hold, fault int) {
 		fault = 1 + o.rand.IntN(3)
 		o.faults++
 	}
-	return o.render(q, k, mark), hold, fault
+	return o.render(q, k, status, mark), hold, fault
 }
 
-func (o *origin) render(q *http.Request, k kind, mark string) []byte {
-	o.n++
-	status := 200
-	switch o.rand.IntN(12) {
-	case 0:
-		status = []int{500, 503, 404, 302, 403, 599}[o.rand.IntN(6)]
-	}
+func (o *origin) status(q *http.Request) int {
 	conditional := q.Header.Get("If-None-Match") != "" || q.Header.Get("If-Modified-Since") != ""
-	if conditional && o.rand.IntN(2) == 0 {
-		status = 304
+	switch {
+	case conditional && o.rand.IntN(2) == 0:
 		o.agree++
+		return 304
+	case o.rand.IntN(12) == 0:
+		return []int{500, 503, 404, 302, 403, 599}[o.rand.IntN(6)]
 	}
-	if !bareUpdates && (status == 304 || q.Method == "HEAD") && !strings.Contains(k.lines, "Cache-Control") {
-		mark = ""
-	}
+	return 200
+}
+
+func (o *origin) render(q *http.Request, k kind, status int, mark string) []byte {
+	o.n++
 	body := strings.Repeat(fmt.Sprintf("%d %s\n", o.n, map[bool]string{true: mark}[k.body]), []int{1, 1, 1, 1, 40, 40, 40, 6_000}[o.rand.IntN(8)])
 	var b strings.Builder
 	if o.rand.IntN(10) == 0 {
@@ -232,7 +259,7 @@ func (o *origin) render(q *http.Request, k kind, mark string) []byte {
 	case status == 304 || q.Method == "HEAD":
 		b.WriteString("\r\n")
 	case o.rand.IntN(3) == 0:
-		fmt.Fprintf(&b, "Transfer-Encoding: chunked\r\nTrailer: X-Last\r\n\r\n%x\r\n%s\r\n0\r\nX-Last: %s\r\n\r\n", len(body), body, map[bool]string{true: mark}[k.body])
+		fmt.Fprintf(&b, "Transfer-Encoding: chunked\r\nTrailer: X-Last\r\n\r\n%x\r\n%s\r\n0\r\nX-Last: %s\r\n\r\n", len(body), body, map[bool]string{true: mark}[k.body || k.trailer])
 	default:
 		fmt.Fprintf(&b, "Content-Length: %d\r\n\r\n%s", len(body), body)
 	}

@@ -12,14 +12,11 @@ type Policy struct {
 	Targeted     []string // targeted fields, the first that is valid counts
 	StaleOnError time.Duration
 	Keep         time.Duration // beyond freshness, with a validator
-	// Any5xx lets stale-if-error stand in for every 5xx. RFC 5861 §4 names 500,
-	// 502, 503 and 504.
-	Any5xx bool
 }
 
 // DefaultPolicy returns the policy of a site with default values.
 func DefaultPolicy() Policy {
-	return Policy{Targeted: []string{"Edgenode-Cache-Control", "CDN-Cache-Control"}, StaleOnError: time.Hour, Keep: 24 * time.Hour, Any5xx: true}
+	return Policy{Targeted: []string{"Edgenode-Cache-Control", "CDN-Cache-Control"}, StaleOnError: time.Hour, Keep: 24 * time.Hour}
 }
 
 // Cache is the reference: a list of what is stored.
@@ -132,8 +129,6 @@ func (c *Cache) StandsIn(now time.Time, e *Entry, status int) (may, should bool)
 		return least < limit || e.Soft, certain && most < min(limit, c.Policy.StaleOnError)
 	case status == 500, status >= 502 && status <= 504: // RFC 5861 §4
 		return least < sie || e.Soft && sie > 0, certain && most < sie
-	case status > 500 && status < 600 && c.Policy.Any5xx:
-		return least < sie || e.Soft && sie > 0, false
 	}
 	return false, false
 }

@@ -1,6 +1,7 @@
 package refcache
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -88,6 +89,7 @@ type Entry struct {
 
 	directives directives
 	targeted   bool
+	withheld   []string        // lower case, besides those that directives name
 	lifetimes  []time.Duration // what it may be read as
 	explicit   bool
 	age        time.Duration // corrected initial age
@@ -212,7 +214,7 @@ func (e *Entry) window(name string) time.Duration {
 // origin let nobody else have (RFC 9111 §5.2.2.4, §5.2.2.7).
 func (e *Entry) Shown() Fields {
 	drop := map[string]bool{}
-	for _, n := range append(e.directives.names("no-cache"), e.directives.names("private")...) {
+	for _, n := range slices.Concat(e.directives.names("no-cache"), e.directives.names("private"), e.withheld) {
 		drop[n] = true
 	}
 	return e.Answer.Fields.without(drop)

@@ -139,14 +139,17 @@ func (c *Cache) Renewed(r Request, a Answer, old *Entry) *Entry {
 	merged := a
 	merged.Status, merged.Body = old.Answer.Status, old.Answer.Body
 	merged.Fields = append(old.Shown().without(replaced), news...) // what is withheld need not have been kept
-	return newEntry(r, merged, &c.Policy)
+	e := newEntry(r, merged, &c.Policy)
+	own := newEntry(r, a, &c.Policy).directives // which a stored targeted field may hide
+	e.withheld = append(own.names("no-cache"), own.names("private")...)
+	return e
 }
 
 // renew keeps what a 304 made of old, if it may be stored.
 func (c *Cache) renew(r Request, a Answer, old *Entry) *Entry {
 	e := c.Renewed(r, a, old)
 	may, should := c.Storable(e)
-	if !may {
+	if !may || !c.forOthers(r, a, e) {
 		// The 304 must not be stored (RFC 9111 §3, §3.5). What it would have
 		// renewed may stay as it was, or go.
 		old.Doubt = true
@@ -170,9 +173,29 @@ func (c *Cache) renew(r Request, a Answer, old *Entry) *Entry {
 func (c *Cache) MayRenew(r Request, a Answer, old *Entry) {
 	e := c.Renewed(r, a, old)
 	old.Doubt, e.Doubt = true, true
-	if may, _ := c.Storable(e); may {
+	if may, _ := c.Storable(e); may && c.forOthers(r, a, e) {
 		c.stored = append(c.stored, e)
 	}
+}
+
+// forOthers reports whether what a 304, or the answer to a HEAD, brings for a
+// stored answer may be given to others, by its own word: that of the stored answer
+// was about other fields, and maybe another client's (RFC 9111 §3, §3.5). e is what
+// it makes of the stored one.
+func (c *Cache) forOthers(r Request, a Answer, e *Entry) bool {
+	own := newEntry(r, a, &c.Policy)
+	d, f := own.directives, own.Answer.Fields
+	switch {
+	case d.bare("private"), d.has("no-store") && !d.has("must-understand"):
+		return false
+	case r.Fields.Has("Authorization") && !d.has("public") && !d.has("must-revalidate") && !d.has("s-maxage"):
+		return false
+	case slices.Contains(varyNames(f), "*"):
+		return false
+	case f.Has("Set-Cookie") && e.Shown().Has("Set-Cookie") && !d.has("public") && !d.has("s-maxage") && !own.targeted:
+		return false
+	}
+	return true
 }
 
 // Invalidate follows RFC 9111 §4.4 for the header of an answer to an unsafe
