@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 )
 
@@ -25,32 +24,62 @@ type defect struct {
 	binary bool
 }
 
-// load reads the named patches of dir, or all when there are no names.
-func load(dir string, names []string) ([]defect, error) {
-	files, err := filepath.Glob(filepath.Join(dir, "*.patch"))
-	if err != nil {
-		return nil, err
+// how tells tests apart: two defects of one test have the same.
+func (d defect) how() string { return fmt.Sprintln(d.pkg, d.test, d.race, d.binary) }
+
+// folders returns every testdata/defects under root, sorted.
+func folders(root string) (dirs []string, err error) {
+	err = filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil || !e.IsDir():
+			return err
+		case e.Name() == ".git":
+			return filepath.SkipDir
+		case e.Name() == "defects" && filepath.Base(filepath.Dir(path)) == "testdata":
+			dirs = append(dirs, path)
+		}
+		return nil
+	})
+	if err == nil && len(dirs) == 0 {
+		err = fmt.Errorf("no folder testdata/defects under %s: run it at the root of the tree", root)
 	}
-	if len(files) == 0 {
-		return nil, fmt.Errorf("no patches in %s", dir)
-	}
+	return dirs, err
+}
+
+// load reads the patches of dirs whose names match one of names, which may have
+// wildcards as in filepath.Match; all when there are no names.
+func load(dirs []string, names []string) ([]defect, error) {
 	var defects []defect
 	var faults []error
-	wanted := slices.Clone(names)
-	for _, file := range files {
-		name := strings.TrimSuffix(filepath.Base(file), ".patch")
-		if i := slices.Index(wanted, name); i >= 0 {
-			wanted = slices.Delete(wanted, i, i+1)
-		} else if len(names) > 0 {
-			continue
+	matched := make([]bool, len(names))
+	for _, dir := range dirs {
+		files, err := filepath.Glob(filepath.Join(dir, "*.patch"))
+		if err == nil && len(files) == 0 {
+			err = fmt.Errorf("no patches in %s", dir)
 		}
-		d, err := read(file)
-		d.name = name
 		faults = append(faults, err)
-		defects = append(defects, d)
+		for _, file := range files {
+			name := strings.TrimSuffix(filepath.Base(file), ".patch")
+			wanted := len(names) == 0
+			for i, pattern := range names {
+				if ok, err := filepath.Match(pattern, name); ok || err != nil {
+					wanted, matched[i] = true, true
+					faults = append(faults, err)
+				}
+			}
+			if !wanted {
+				continue
+			}
+			d, err := read(file)
+			d.name = name
+			faults = append(faults, err)
+			defects = append(defects, d)
+		}
 	}
-	for _, name := range wanted {
-		faults = append(faults, fmt.Errorf("no patch %s in %s", name, dir))
+	for i, ok := range matched {
+		if !ok {
+			faults = append(faults, fmt.Errorf("no patch %s in %s", names[i], strings.Join(dirs, ", ")))
+		}
 	}
 	return defects, errors.Join(faults...)
 }

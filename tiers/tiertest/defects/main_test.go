@@ -87,14 +87,36 @@ func TestNames(t *testing.T) {
 	}
 	f := func(want string, names ...string) {
 		t.Helper()
-		if _, err := load(filepath.Join(root, "defects"), names); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := load([]string{filepath.Join(root, "defects")}, names); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("load %v = %v, want an error with %q", names, err, want)
 		}
 	}
 	f("no patch B7", "A1", "B7")
 	f("begin it with the lines", "A2")
 	f("begin it with the lines")
-	if _, err := load(t.TempDir(), nil); err == nil {
+	if _, err := load([]string{t.TempDir()}, nil); err == nil {
 		t.Error("load of an empty folder succeeded")
+	}
+}
+
+// Without a folder every testdata/defects counts; a test that two defects share
+// runs once without them.
+func TestFolders(t *testing.T) {
+	one, two := patch(head, "return 1"), patch(head, "return 2")
+	root := newTree(t, map[string]string{"../a/testdata/defects/A1-one": one, "../b/testdata/defects/A1-two": two, "../b/testdata/defects/B1": two})
+	var out strings.Builder
+	if err := run(context.Background(), &out, root, "", []string{"A1-*"}); err != nil || !strings.Contains(out.String(), "all 2 defects were found, in ") {
+		t.Errorf("run A1-* = %v\n%s", err, out.String())
+	}
+	if err := run(context.Background(), &out, t.TempDir(), "", nil); err == nil {
+		t.Error("a tree without patches was taken")
+	}
+	clean := map[string]bool{}
+	defects, err := load([]string{filepath.Join(root, "b/testdata/defects")}, []string{"B1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if verdict, detail := judge(context.Background(), root, defects[0], clean); verdict != found || len(clean) != 1 {
+		t.Errorf("%s, %d clean\n%s", verdict, len(clean), detail)
 	}
 }
