@@ -26,6 +26,7 @@ type originAnswer struct {
 	origin         *origin
 	tap            *tap
 	read           int64
+	reused         bool // the connection had answered before
 	closed         atomic.Bool
 	wrote          atomic.Bool // the request's header left
 }
@@ -51,6 +52,10 @@ func (a *originAnswer) Read(b []byte) (int, error) {
 
 // errBegan wraps the error of a fetch whose answer had begun: it is not repeated.
 var errBegan = errors.New("proxy: the answer broke off in its header")
+
+// errKept wraps the error of a fetch over a connection that had answered before and
+// was closed without a byte of this answer.
+var errKept = errors.New("proxy: the origin closed a kept connection")
 
 // errUnsent wraps the error of a fetch whose request never left.
 var errUnsent = errors.New("proxy: the request was not sent")
@@ -92,25 +97,40 @@ type fetch struct {
 	body   *guardedBody // nil for none
 	// upgrade says that the client asked for another protocol: 101 is an answer.
 	upgrade bool
-	// once says that a request the origin may have seen is not repeated: a stored
-	// answer stands in for one that does not come.
-	once bool
+	// standIn says that a stored answer stands in for one that does not come: a
+	// request that the origin took is not repeated then.
+	standIn bool
+	again   bool // this is the repeat
 	// info gets each 1xx but 100 and 101; it may be called by another goroutine
 	// until do returns.
 	info func(code int, h http.Header)
 }
 
-// do sends the request and returns the answer's header. It tries another
-// connection once, within a budget, if the request can be repeated and nothing
-// of an answer came.
+// do sends the request and returns the answer's header. If nothing of an answer
+// came and the request can be repeated, it is, once:
+//
+//   - on a new connection, if a kept one was closed: the origin may have closed it
+//     for being idle while the request was on its way (RFC 9112 §9.3.1). That is no
+//     failure of the origin, and costs nothing of the budget;
+//   - within a budget, if it did not leave, or if there is another origin.
+//
+// A new connection that closes is an error.
 func (f *fetch) do(ctx context.Context) (*originAnswer, error) {
 	o := f.r.pool.pick(f.r.key, nil)
 	a, err := f.try(ctx, o)
-	if err == nil || ctx.Err() != nil || !f.repeatable(err) || f.once && !errors.Is(err, errUnsent) || !f.r.pool.retryAllowed() {
+	if err == nil || ctx.Err() != nil || !f.repeatable(err) {
 		return a, err
 	}
+	if errors.Is(err, errKept) {
+		f.r.pool.transport.CloseIdleConnections() // they may be as old
+	} else if !f.r.pool.retryAllowed() {
+		return a, err
+	} else {
+		o = f.r.pool.pick(f.r.key, o)
+	}
 	f.p.m.retries.Inc()
-	return f.try(ctx, f.r.pool.pick(f.r.key, o))
+	f.again = true
+	return f.try(ctx, o)
 }
 
 func (f *fetch) repeatable(err error) bool {
@@ -119,7 +139,7 @@ func (f *fetch) repeatable(err error) bool {
 	}
 	switch f.r.method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
-		return true
+		return errors.Is(err, errKept) || errors.Is(err, errUnsent) || !f.standIn && len(f.r.pool.origins) > 1
 	}
 	return failureOf(err) == failUnreachable
 }
@@ -171,8 +191,12 @@ func (f *fetch) failed(a *originAnswer, err error) error {
 	if !a.wrote.Load() {
 		err = fmt.Errorf("%w: %w", errUnsent, err)
 	}
-	if a.tap != nil && a.tap.began() {
+	began := a.tap != nil && a.tap.began()
+	if began {
 		err = fmt.Errorf("%w: %w", errBegan, err)
+	}
+	if a.reused && !began && !f.again && !(f.standIn && a.tap.took()) {
+		err = fmt.Errorf("%w: %w", errKept, err)
 	}
 	if cause := context.Cause(a.ctx); cause != nil {
 		err = cause
@@ -183,7 +207,10 @@ func (f *fetch) failed(a *originAnswer, err error) error {
 			return fmt.Errorf("%w: %w", errRequestBody, bodyErr)
 		}
 	}
-	if a.wanted.Err() == nil { // else nobody gave the origin its time
+	switch {
+	case a.wanted.Err() != nil: // nobody gave the origin its time
+	case errors.Is(err, errKept) && f.repeatable(err): // the repeat will tell
+	default:
 		if o.failed(f.p.o.Now()) {
 			f.p.o.Log.Warn("origin rests: it failed several times in a row", "pool", f.r.pool.Name, "origin", o.authority,
 				"failures", f.r.pool.MaxFailures, "error", err)
@@ -199,7 +226,7 @@ func (f *fetch) request(ctx context.Context, o *origin) (*http.Request, error) {
 		return nil, fmt.Errorf("proxy: target %q cannot be sent", f.r.target)
 	}
 	var body io.ReadCloser
-	if f.once {
+	if f.repeatsItself() {
 		body = emptyBody{}
 	}
 	req := (&http.Request{
@@ -213,6 +240,16 @@ func (f *fetch) request(ctx context.Context, o *origin) (*http.Request, error) {
 		req.Body, req.ContentLength = f.body, f.r.length
 	}
 	return req, nil
+}
+
+// repeatsItself reports whether net/http would repeat the request by itself, as
+// often as it finds a kept connection, and an empty body adds no framing to it.
+func (f *fetch) repeatsItself() bool {
+	switch f.r.method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return !f.upgrade
+	}
+	return false
 }
 
 // emptyBody is the body of a request without one that net/http does not repeat by
@@ -240,7 +277,7 @@ func (a *originAnswer) watch(ctx context.Context, f *fetch) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) {
 			if t, ok := info.Conn.(*tap); ok {
-				a.tap = t
+				a.tap, a.reused = t, info.Reused
 				if c, ok := t.Conn.(*codingConn); ok {
 					c.begin()
 				}

@@ -361,7 +361,7 @@ func (p *Proxy) panicked(where string, v any) {
 }
 
 func (fl *flight) send(header http.Header) (*originAnswer, error) {
-	f := fetch{p: fl.p, r: fl.r, header: header, once: fl.mayStandIn(), info: func(code int, h http.Header) {
+	f := fetch{p: fl.p, r: fl.r, header: header, standIn: fl.mayStandIn(), info: func(code int, h http.Header) {
 		block := infoBlock(h)
 		fl.mu.Lock()
 		if fl.leader && len(fl.infos) < maxInfos {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -21,6 +22,8 @@ type tap struct {
 	chunks *chunks
 	pushed []byte // read beyond what was asked for, and noted already
 	came   bool   // a byte of an answer, interim ones included
+	asked  bool   // a byte of a request left
+	taken  bool   // see took
 	wrong  bool
 
 	lost lost // of the last header
@@ -37,6 +40,7 @@ func (t *tap) begin() bool {
 		return false
 	}
 	t.head, t.inBody, t.left, t.chunks, t.came = t.head[:0], false, 0, nil, false
+	t.asked, t.taken = false, false
 	return true
 }
 
@@ -45,6 +49,27 @@ func (t *tap) began() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.came
+}
+
+// took reports whether the connection ended in order after the origin's side had
+// received all that was sent of the request: the origin took it and closed without
+// a word. If it closed while the request was on its way, or where that cannot be
+// told, the answer is false.
+func (t *tap) took() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.taken
+}
+
+// Write implements net.Conn.
+func (t *tap) Write(b []byte) (int, error) {
+	n, err := t.Conn.Write(b)
+	if n > 0 {
+		t.mu.Lock()
+		t.asked = true
+		t.mu.Unlock()
+	}
+	return n, err
 }
 
 // broken reports whether the framing of the answer is not to be trusted.
@@ -71,6 +96,11 @@ func (t *tap) Read(b []byte) (int, error) {
 	}
 	n, err := t.Conn.Read(b)
 	t.note(b[:n])
+	if err == io.EOF {
+		t.mu.Lock()
+		t.taken = t.asked && !t.came && acknowledged(t.Conn)
+		t.mu.Unlock()
+	}
 	return n, err
 }
 
