@@ -24,7 +24,7 @@ func (p *Proxy) fill(st *state, f *found, try int) bool {
 	}
 	class := st.classOf()
 	apart := (!f.ok || f.partial) && (st.ranged && !f.small(st) || p.lonely.has(p.hashOf(class), p.o.Now()))
-	fl := p.near(st, class, apart)
+	fl := p.near(st, class, apart && try < 3)
 	leads := fl == nil
 	var err error
 	if fl != nil {
@@ -174,20 +174,14 @@ func (p *Proxy) standInFor(st *state, fl *flight) bool {
 // false.
 func (p *Proxy) partake(st *state, fl *flight, ph phase) bool {
 	fl.mu.Lock()
-	private, spec, hash, tags := fl.private, fl.spec, fl.hash, fl.tags
+	private := fl.private
 	fl.mu.Unlock()
 	if private && ph != phaseStale {
 		st.alone = true
 		p.m.released.Inc()
 		return false
 	}
-	if spec != "" {
-		var mine [hashLen]byte
-		if mine, st.scratch = variantHash(spec, st, st.scratch[:0]); mine != hash {
-			return false
-		}
-	}
-	if p.o.Engine.CoveredSince(fl.r.key, tags, fl.stamp) {
+	if !p.suits(st, fl) {
 		return false
 	}
 	if ph == phaseBody || fl.pack != nil {
@@ -200,6 +194,21 @@ func (p *Proxy) partake(st *state, fl *flight, ph phase) bool {
 	p.m.collapsed.Inc()
 	p.deliver(st, fl, ph, false)
 	return true
+}
+
+// suits reports whether the answer of a flight is the one that the request's
+// fields select, and not purged since the fetch began.
+func (p *Proxy) suits(st *state, fl *flight) bool {
+	fl.mu.Lock()
+	spec, hash, tags := fl.spec, fl.hash, fl.tags
+	fl.mu.Unlock()
+	if spec != "" {
+		var mine [hashLen]byte
+		if mine, st.scratch = variantHash(spec, st, st.scratch[:0]); mine != hash {
+			return false
+		}
+	}
+	return !p.o.Engine.CoveredSince(fl.r.key, tags, fl.stamp)
 }
 
 // suffices reports whether the stored answer that a flight has renewed, if it
@@ -427,7 +436,7 @@ func (p *Proxy) near(st *state, class string, apart bool) *flight {
 	fl.mu.Lock()
 	ready, length, m := fl.phase == phaseBody && fl.pack != nil && !fl.private, fl.length, fl.meta
 	fl.mu.Unlock()
-	if ready && length >= 0 && !p.o.Engine.CoveredSince(fl.r.key, fl.r.tags, fl.stamp) {
+	if ready && length >= 0 && p.suits(st, fl) {
 		if spans, _ := p.wants(st, m, length); len(spans) == 1 && fl.comes(spans[0].first) {
 			return fl
 		}

@@ -160,7 +160,7 @@ func parseSpan(s string, size int64) (sp span, valid, satisfiable bool) {
 	if first == "" {
 		n, ok := bigDigits(last)
 		sp = span{max(size-n, 0), size - 1}
-		return sp, ok, n > 0 && size > 0
+		return sp, ok && (n == 0 || size > 0), n > 0 // of nothing it is all, which no Content-Range can say
 	}
 	if sp.first, ok = bigDigits(first); !ok {
 		return sp, false, false

@@ -134,7 +134,9 @@ func (fl *flight) mark(alone bool) {
 // handOver gives an answer that is not stored to the leader alone, who reads it
 // from the origin; the waiters go themselves.
 func (fl *flight) handOver(oa *originAnswer) {
-	fl.mark(true)
+	if !fl.r.ranged || fl.how.detail != "status" { // else it is the answer to ranges or conditions that nobody shares
+		fl.mark(true)
+	}
 	fl.p.m.notStored.Inc()
 	left := false
 	fl.turn(phaseHanded, func() {

@@ -184,7 +184,7 @@ func (p *Proxy) launch(fl *flight) (other bool, err error) {
 		}
 		p.flights[fl.class] = fl
 	}
-	p.filling[string(fl.r.key)]++
+	p.filling[string(fl.r.key)]++ // filled ends that
 	p.tasks.Add(1)
 	p.fills.Add(1)
 	go fl.run()
@@ -272,6 +272,9 @@ func (fl *flight) drop() {
 	if last {
 		if fl.old.ok {
 			fl.old.hit.Release()
+		}
+		if fl.keep != nil {
+			fl.p.filled(fl.r.key)
 		}
 		fl.p.fillBytes.Add(-fl.reserved)
 		fl.cancel(errAbandoned)

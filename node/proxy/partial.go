@@ -18,11 +18,12 @@ type part struct {
 }
 
 // partOf reads what a 206 with one range brings. It reports false for any other
-// answer, for one whose length is not that of its range, and, unless etag is "",
-// for one that does not carry this entity tag.
+// answer, for one whose length is not that of its range, for one whose content is
+// in a form of its own (several ranges, an unknown transfer coding), and, unless
+// etag is "", for one that does not carry this entity tag.
 func partOf(oa *originAnswer, etag string) (part, bool) {
-	ranges, tags := oa.Header["Content-Range"], oa.Header["Etag"]
-	if oa.StatusCode != http.StatusPartialContent || len(ranges) != 1 || etag != "" && (len(tags) != 1 || tags[0] != etag) {
+	ranges := oa.Header["Content-Range"]
+	if oa.StatusCode != http.StatusPartialContent || len(ranges) != 1 || etag != "" && !oa.carries(etag) || oa.foreign() || oa.multipart() {
 		return part{}, false
 	}
 	pt, ok := parseContentRange(ranges[0])
@@ -30,6 +31,24 @@ func partOf(oa *originAnswer, etag string) (part, bool) {
 		return part{}, false
 	}
 	return pt, true
+}
+
+// carries reports whether the answer has this entity tag and no other.
+func (a *originAnswer) carries(etag string) bool {
+	tags := a.Header["Etag"]
+	return len(tags) == 1 && tags[0] == etag
+}
+
+// multipart reports whether the content is several ranges: such an answer has no
+// Content-Range of its own (RFC 9110 §15.3.7.2).
+func (a *originAnswer) multipart() bool {
+	const several = "multipart/byteranges"
+	for _, kind := range a.Header["Content-Type"] {
+		if kind = strings.Trim(kind, " \t"); len(kind) >= len(several) && strings.EqualFold(kind[:len(several)], several) {
+			return true
+		}
+	}
+	return false
 }
 
 // parseContentRange reads "bytes 0-9/10" and "bytes 0-9/*" (RFC 9110 §14.4).
@@ -56,6 +75,7 @@ type keeper struct {
 	pack *packer
 	part part
 	etag string // strong; "": the part stays alone
+	lied bool   // the content was not as long as its range
 }
 
 // judgePart decides what is done with a 206: it goes to the leader, and is stored
@@ -68,6 +88,9 @@ func (fl *flight) judgePart(oa *originAnswer) {
 	fl.how = how{fwd: fl.fwd, fwdStatus: oa.StatusCode, refused: v.refused, detail: v.reason}
 	if ok && v.share && fl.asIs && fl.reserve(2*fl.r.site.ChunkBytes) {
 		fl.keep = fl.keeperOf(oa, &v, pt)
+		p.mu.Lock()
+		p.filling[string(fl.r.key)]++ // until the last has left: the fill ends before it is stored
+		p.mu.Unlock()
 	}
 	fl.handLeader(oa)
 }
@@ -120,7 +143,7 @@ func (k *keeper) done() {
 	fl, p := k.fl, k.fl.p
 	k.pack.flush()
 	mine := k.pack.manifest()
-	if len(mine.runs) == 0 {
+	if len(mine.runs) == 0 || k.lied || fl.wholeComes() {
 		return
 	}
 	lock := &p.partLocks[p.hashOf(string(fl.r.key))%uint64(len(p.partLocks))]
@@ -156,6 +179,21 @@ func (k *keeper) done() {
 	fl.present(&v, http.StatusOK, h)
 	fl.tags = mergeTags(fl.tags, theirTags) // of their bytes
 	fl.storeManifest(&v.freshness, &mine)
+}
+
+// wholeComes reports whether another fetch is about to store the whole of what
+// this one has a part of. The part, whose request left later, would keep it from
+// being stored.
+func (fl *flight) wholeComes() bool {
+	fl.p.mu.Lock()
+	other := fl.p.flights[fl.class]
+	fl.p.mu.Unlock()
+	if other == nil {
+		return false
+	}
+	other.mu.Lock()
+	defer other.mu.Unlock()
+	return other.phase < phaseBody || other.spec == fl.spec && other.hash == fl.hash
 }
 
 // named returns how many bytes a manifest names.
@@ -249,6 +287,9 @@ func (p *Proxy) relayKeeping(st *state, oa *originAnswer, fl *flight) {
 	buf := make([]byte, pieceBytes)
 	for {
 		n, err := oa.Read(buf)
+		if int64(n) > left || err == io.EOF && int64(n) < left {
+			fl.keep.lied = true
+		}
 		n = int(min(int64(n), left))
 		if left -= int64(n); n > 0 {
 			fl.keep.pack.write(buf[:n])
