@@ -104,6 +104,10 @@ func (e *Engine) l2Op(it *flushItem, out *l3.Outcome) l2.Op {
 	switch {
 	case v.Kind() == item.KindMetadata:
 		return drop(max(out.Version, it.upTo+1))
+	case out.Version > max(it.upTo, v.Version()) && out.ContentVersion == v.ContentVersion():
+		// Ours below a change of metadata by another node: the row had this version
+		// before, with the older content.
+		return drop(out.Version + 1)
 	case out.Version > max(it.upTo, v.Version()):
 		return drop(out.Version) // another node's write is newer
 	case inL3 && out.Refused && !it.conditional:

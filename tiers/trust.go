@@ -252,12 +252,12 @@ func (e *Engine) walkLocked(ctx context.Context, seq *uint64, again bool) (int, 
 		hash := e.hash(c.Key)
 		own, inL2 := t.own.find(hash, c.Version)
 		if !own && c.Op != l3.ChangeExpire {
-			e.supersedeInL1(hash, c.Key, c.Version)
+			e.supersedeInL1(hash, c.Key, c.Version+1)
 		}
 		if again || !inL2 {
 			below := c.Version
-			if c.Op == l3.ChangeExpire {
-				below++
+			if c.Op == l3.ChangeExpire || again && e.options.L3Shared {
+				below++ // see l2Op: of two rows of one version it may be the older
 			}
 			ops = append(ops, l2.Op{Kind: l2.OpDrop, Key: append(item.Key(nil), c.Key...), Version: below})
 		}
@@ -381,13 +381,17 @@ type comparison struct {
 	e    *Engine
 	ctx  context.Context
 	keys []item.Key
-	held []item.Version
+	held []copyVersion
 	err  error
 }
 
+// A copyVersion is that of a row, which is its content's or its metadata's, and
+// that of its content.
+type copyVersion struct{ row, content item.Version }
+
 func (c *comparison) note(head item.View) {
 	c.keys = append(c.keys, append(item.Key(nil), head.Key()...))
-	c.held = append(c.held, head.Version())
+	c.held = append(c.held, copyVersion{head.Version(), head.ContentVersion()})
 	if len(c.keys) == comparePage {
 		c.run()
 	}
@@ -401,10 +405,10 @@ func (c *comparison) run() {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, c.e.l3TimeoutNow())
 	defer cancel()
-	rows := make([]item.Version, len(c.keys))
+	rows := make([]copyVersion, len(c.keys))
 	c.err = c.e.l3.GetMany(ctx, c.keys, func(i int, v item.View) error {
 		if v.Kind() == item.KindPut {
-			rows[i] = v.Version()
+			rows[i] = copyVersion{v.Version(), v.ContentVersion()}
 		}
 		return nil
 	})
@@ -415,7 +419,7 @@ func (c *comparison) run() {
 	var ops []l2.Op
 	for i, key := range c.keys {
 		if rows[i] != c.held[i] {
-			ops = append(ops, l2.Op{Kind: l2.OpDrop, Key: key, Version: max(rows[i], c.held[i]+1)})
+			ops = append(ops, l2.Op{Kind: l2.OpDrop, Key: key, Version: max(rows[i].row, c.held[i].row+1)})
 		}
 	}
 	c.keys, c.held = c.keys[:0], c.held[:0]
