@@ -147,6 +147,12 @@ func (fl *flight) resume(end int64) (*originAnswer, error) {
 		fl.p.m.changedMidway.Inc()
 		return nil, errChanged
 	}
+	// Others get these bytes too.
+	if reason, _ := fl.r.site.updateAlone(fl.r, oa.Header, updated(fl.meta, oa.Header), nil); reason != "" {
+		oa.Close()
+		fl.p.m.changedMidway.Inc()
+		return nil, errChanged
+	}
 	return oa, nil
 }
 

@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -163,4 +165,35 @@ func TestTrailerWithheld(t *testing.T) {
 	if got := strings.Join(x.infos, ""); !strings.Contains(got, "X-More: more") || strings.Contains(got, "alice") {
 		t.Errorf("trailer %q", got)
 	}
+}
+
+// What takes up an answer that broke off is shared with those who wait for it, so
+// it is judged by itself as well.
+func TestUpdateResumed(t *testing.T) {
+	f := func(update string, shared bool) {
+		t.Helper()
+		w := newWorld(t, site1(func(s *Site) { s.ChunkBytes = 8 }))
+		const tag = "ETag: \"e\"\n"
+		w.does(func(c net.Conn, r *http.Request) {
+			switch {
+			case r.Header.Get("Range") == "bytes=12-19" && r.Header.Get("Authorization") != "":
+				io.WriteString(c, w.status(206, tag+"Content-Range: bytes 12-19/20\n"+update, "forALICE"))
+			case r.Header.Get("Range") != "":
+				io.WriteString(c, w.status(206, tag+"Content-Range: bytes "+strings.TrimPrefix(r.Header.Get("Range"), "bytes=")+"/20\nCache-Control: public, max-age=60", "for  all"))
+			default:
+				raw := w.ok(tag+"Cache-Control: public, max-age=60", "01234567890123456789")
+				io.WriteString(c, raw[:len(raw)-8])
+				c.Close()
+			}
+		})
+		w.get("/a", "Authorization: Bearer alice")
+		w.p.tasks.Wait()
+		if x := w.get("/a"); strings.Contains(x.out.String(), "ALICE") != shared {
+			t.Errorf("%s: the next got %q %s", update, x.out.String(), x.cache())
+		}
+	}
+	f("Cache-Control: public, max-age=60", true)
+	f("Cache-Control: private", false)
+	f("Cache-Control: no-store", false)
+	f("X: y", false)
 }

@@ -101,7 +101,7 @@ func start(t *testing.T, seed uint64) *run {
 		Engine: r.engine, Now: r.clock.Load, Policy: &greedy{},
 		Pools: []proxy.Pool{{Name: "main", Origins: []string{"http://" + ln.Addr().String()}}},
 		Sites: []proxy.Site{
-			{Name: "strict", Hosts: []string{"strict.example"}, Pool: "main", StaleOn5xx: true},
+			{Name: "strict", Hosts: []string{"strict.example"}, Pool: "main", StaleOn5xx: true, ChunkBytes: 2048},
 			{Name: "loose", Hosts: []string{"loose.example"}, Pool: "main", AllowOverride: []string{"no-cache", "no-store", "s-maxage", "must-revalidate", "proxy-revalidate"}},
 		},
 	})
@@ -154,10 +154,10 @@ func TestNoLeak(t *testing.T) {
 	all.Wait()
 	r.stop()
 	o := r.origin
-	t.Logf("%d requests: %d hits, %d collapsed, %d read to the end, %d left early, %d cut, %d got a mark of their own; the origin answered %d, %d marked, %d faults, %d times 304",
-		requests, r.hits.Load(), r.collapsed.Load(), r.whole.Load(), r.gone.Load(), r.cut.Load(), r.own.Load(), o.n, o.personal, o.faults, o.agree)
+	t.Logf("%d requests: %d hits, %d collapsed, %d read to the end, %d left early, %d cut, %d got a mark of their own; the origin answered %d, %d marked, %d faults, %d times 304, %d times 206",
+		requests, r.hits.Load(), r.collapsed.Load(), r.whole.Load(), r.gone.Load(), r.cut.Load(), r.own.Load(), o.n, o.personal, o.faults, o.agree, o.parts)
 	for what, n := range map[string]int64{
-		"hits": r.hits.Load(), "collapsed": r.collapsed.Load(), "own marks": r.own.Load(), "leavers": r.gone.Load(), "faults": int64(o.faults), "304": int64(o.agree),
+		"hits": r.hits.Load(), "collapsed": r.collapsed.Load(), "own marks": r.own.Load(), "leavers": r.gone.Load(), "faults": int64(o.faults), "304": int64(o.agree), "206": int64(o.parts),
 	} {
 		if n < requests/200 && r.leaks.Load() == 0 {
 			t.Errorf("the run proves too little: only %d %s", n, what)
@@ -248,6 +248,10 @@ func (c *client) request() string {
 	switch c.rand.IntN(12) {
 	case 0:
 		b.WriteString("Range: bytes=0-40\r\n")
+	case 3, 4:
+		fmt.Fprintf(&b, "Range: bytes=%d-%d\r\n", c.rand.IntN(3)*300, 299+c.rand.IntN(20)*300)
+	case 5:
+		fmt.Fprintf(&b, "Range: bytes=%d-\r\n", c.rand.IntN(9)*300)
 	case 1:
 		b.WriteString("If-None-Match: \"e\"\r\n")
 	case 2:

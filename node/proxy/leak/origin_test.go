@@ -133,6 +133,7 @@ type origin struct {
 	rand                    *rand.Rand
 	n                       int
 	personal, faults, agree int
+	parts                   int
 	heads                   []string // of all answers, to explain a leak
 }
 
@@ -205,7 +206,7 @@ func (o *origin) choose(q *http.Request) (answer []byte, hold, fault int) {
 	loose := strings.HasPrefix(q.Host, "loose")
 	status := o.status(q)
 	k := shared[o.rand.IntN(len(shared))]
-	switch n, update := o.rand.IntN(10), status == 304 || q.Method == "HEAD"; {
+	switch n, update := o.rand.IntN(10), status == 304 || status == 206 && o.rand.IntN(2) == 0 || q.Method == "HEAD"; {
 	case n < 3 && update && token:
 		k = tokenUpdates[o.rand.IntN(len(tokenUpdates))]
 	case n < 6 && update:
@@ -240,13 +241,25 @@ func (o *origin) status(q *http.Request) int {
 		return 304
 	case o.rand.IntN(12) == 0:
 		return []int{500, 503, 404, 302, 403, 599}[o.rand.IntN(6)]
+	case q.Method == "GET" && q.Header.Get("Range") != "" && o.rand.IntN(5) > 0:
+		return 206
 	}
 	return 200
 }
 
 func (o *origin) render(q *http.Request, k kind, status int, mark string) []byte {
 	o.n++
-	body := strings.Repeat(fmt.Sprintf("%d %s\n", o.n, map[bool]string{true: mark}[k.body]), []int{1, 1, 1, 1, 40, 40, 40, 6_000}[o.rand.IntN(8)])
+	body := strings.Repeat(fmt.Sprintf("%d %s\n", o.n, map[bool]string{true: mark}[k.body]), []int{1, 1, 1, 1, 40, 40, 300, 6_000}[o.rand.IntN(8)])
+	partly := ""
+	if status == 206 {
+		// All lengths are one, so that parts of different answers meet.
+		body = strings.Repeat(fmt.Sprintf("%-30s\n", strings.TrimSpace(body[:strings.Index(body, "\n")])), 300)
+		if body, partly = cut(body, q.Header.Get("Range")); partly == "" {
+			status = 200
+		} else {
+			o.parts++
+		}
+	}
 	var b strings.Builder
 	if o.rand.IntN(10) == 0 {
 		fmt.Fprintf(&b, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\nX-Hint: %s\r\n\r\n", map[bool]string{true: mark}[k.body])
@@ -254,6 +267,12 @@ func (o *origin) render(q *http.Request, k kind, status int, mark string) []byte
 	fmt.Fprintf(&b, "HTTP/1.1 %d X\r\n", status)
 	for _, line := range strings.Split(k.lines, "|") {
 		fmt.Fprintf(&b, "%s\r\n", strings.ReplaceAll(line, "$", mark))
+	}
+	if partly != "" {
+		fmt.Fprintf(&b, "Content-Range: %s\r\n", partly)
+		if !strings.Contains(k.lines, "ETag") {
+			b.WriteString("ETag: \"e\"\r\n")
+		}
 	}
 	switch {
 	case status == 304 || q.Method == "HEAD":
@@ -267,6 +286,18 @@ func (o *origin) render(q *http.Request, k kind, status int, mark string) []byte
 	name, _ := who(q)
 	o.heads = append(o.heads, fmt.Sprintf("answer %d to %q: %s %s%s %v: %q", o.n, name, q.Method, q.Host, q.RequestURI, q.Header, head))
 	return []byte(b.String())
+}
+
+// cut returns what a Range of one range asks for, and its Content-Range; "" if
+// that is nothing.
+func cut(body, field string) (part, contentRange string) {
+	var first, last int
+	if n, _ := fmt.Sscanf(field, "bytes=%d-%d", &first, &last); n == 0 || first >= len(body) || n == 2 && last < first {
+		return body, ""
+	} else if n == 1 || last >= len(body) {
+		last = len(body) - 1
+	}
+	return body[first : last+1], fmt.Sprintf("bytes %d-%d/%d", first, last, len(body))
 }
 
 // history returns the last answers for a URL.
