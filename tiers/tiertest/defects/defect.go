@@ -115,37 +115,37 @@ func read(file string) (defect, error) {
 	return d, nil
 }
 
-// build builds all that the test needs, the test itself included.
-func (d defect) build(ctx context.Context, tree string) (string, error) {
-	if output, err := command(ctx, tree, nil, "go", "build", "./..."); err != nil {
-		return output, err
+// build builds the test in the tree, and the binary if that is asked for.
+func (d defect) build(ctx context.Context, tree string) (output string, err error) {
+	if err := os.Remove(d.program(tree)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err.Error(), err
 	}
-	return command(ctx, tree, nil, "go", d.args("-run", "^$")...)
-}
-
-// runTest runs the defect's test in the tree. It reports whether any test ran;
-// the error is that of the go command, not nil when a test failed.
-func (d defect) runTest(ctx context.Context, tree string) (output string, ran bool, err error) {
-	var env []string
 	if d.binary {
-		bin := filepath.Join(tree, "bin", "edgenode")
-		output, err = command(ctx, tree, []string{"CGO_ENABLED=0"}, "go", "build", "-trimpath", "-o", bin, "./cmd/edgenode")
+		output, err = command(ctx, tree, []string{"CGO_ENABLED=0"}, "go", "build", "-trimpath", "-o", d.edgenode(tree), "./cmd/edgenode")
 		if err != nil {
-			return output, false, err
+			return output, err
 		}
-		env = append(env, "EDGENODE_BIN="+bin)
 	}
-	output, err = command(ctx, tree, env, "go", d.args("-v", "-timeout", testTimeout, "-run", "^"+d.test)...)
-	return output, strings.Contains(output, "=== RUN"), err
-}
-
-func (d defect) args(flags ...string) []string {
-	args := []string{"test", "-count=1"}
+	args := []string{"test", "-c", "-o", d.program(tree)}
 	if d.race {
 		args = append(args, "-race")
 	}
-	return append(append(args, flags...), d.pkg)
+	return command(ctx, tree, nil, "go", append(args, d.pkg)...)
 }
+
+// runTest runs what build has built. It reports whether any test ran; the error is
+// not nil when one failed.
+func (d defect) runTest(ctx context.Context, tree string) (output string, ran bool, err error) {
+	var env []string
+	if d.binary {
+		env = append(env, "EDGENODE_BIN="+d.edgenode(tree))
+	}
+	output, err = command(ctx, filepath.Join(tree, d.pkg), env, d.program(tree), "-test.v", "-test.timeout="+testTimeout, "-test.run=^"+d.test)
+	return output, strings.Contains(output, "=== RUN"), err
+}
+
+func (d defect) edgenode(tree string) string { return filepath.Join(tree, "bin", "edgenode") }
+func (d defect) program(tree string) string  { return filepath.Join(tree, "bin", "defect.test") }
 
 // copyTree copies the files that git knows, or would take up, to a temporary
 // folder: the same name each time in one run, so that the build cache is shared.

@@ -103,13 +103,18 @@ func run(ctx context.Context, out io.Writer, root, patches string, names []strin
 // the tests that have passed without a defect: they are not run so again.
 func judge(ctx context.Context, tree string, d defect, clean map[string]bool) (verdict, detail string) {
 	if !clean[d.how()] {
-		switch output, ran, err := d.runTest(ctx, tree); {
+		output, err := d.build(ctx, tree)
+		ran := true
+		if err == nil {
+			output, ran, err = d.runTest(ctx, tree)
+		}
+		switch {
 		case ctx.Err() != nil:
 			return cancelled, ""
-		case err != nil:
-			return failsSo, output
 		case !ran:
 			return noTest, output
+		case err != nil:
+			return failsSo, output
 		}
 		clean[d.how()] = true
 	}
