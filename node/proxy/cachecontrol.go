@@ -206,7 +206,9 @@ func fieldNames(list string) ([]string, bool) {
 	return names, len(names) > 0
 }
 
-// addLifetime takes a number that may only shorten what was there before.
+// addLifetime takes a number that may only shorten what was there before. RFC 9111
+// §4.2.1 wants the first of several or none (stale): with the least, an answer is
+// reused only while the first allows it, and is stale from where any says so.
 func (d *directives) addLifetime(to *int64, dir directive) {
 	n, ok := deltaSeconds(dir.value)
 	if !ok || dir.bad || dir.unclosed {
