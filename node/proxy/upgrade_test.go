@@ -175,6 +175,7 @@ func TestUpgradeRefused(t *testing.T) {
 	if x.status != 403 || x.out.String() != "no" {
 		t.Errorf("declined: %d %q", x.status, &x.out)
 	}
+	client.Close() // should it be handed over, it ends at once
 	w.always("HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n")
 	x = &raised{w.request("GET", "/ws", wantsUpgrade...), conn, make(chan string, 1)}
 	if w.p.Serve(x); x.status != 502 {
