@@ -46,9 +46,6 @@ func (s *sim) planFault() {
 		// the clock of a bubble from going on. See slowFlush.
 	default:
 		f.Kind = simPick(s, f.Kind, memstore.Slow, memstore.Late)
-		if call == "Get" && s.unswept {
-			f.Kind = memstore.Before
-		}
 		f.Delay = simPick(s, 10*time.Millisecond, 300*time.Millisecond, 5*time.Second)
 	}
 	s.note("the next %s: %v, %v", call, f.Kind, f.Delay)
@@ -59,9 +56,10 @@ func (s *sim) planFault() {
 // slowFlush has SQL take its time for a batch, and does what needs not wait for
 // the flusher meanwhile.
 func (s *sim) slowFlush() {
-	if s.troubled() || s.unswept || s.options.BatchFlush > time.Hour {
+	if s.troubled() || s.options.BatchFlush > time.Hour {
 		return
 	}
+	s.flush() // a rule that waits would be applied meanwhile, by a lock: see planFault
 	kind := simPick(s, memstore.Slow, memstore.Late, memstore.After)
 	s.note("SQL will take 600ms for a batch: %v", kind)
 	s.sql.Plan("Apply", memstore.Fault{Kind: kind, Delay: 600 * time.Millisecond})
@@ -380,7 +378,6 @@ type simFlight struct {
 
 	// Of a read: what it may find, all that the id has been since it began.
 	allowed []*simItem
-	covered bool // a bulk delete since names one of these, which may not be the newest
 
 	// Set before done is closed.
 	at      int64 // Unix ms
@@ -426,9 +423,6 @@ func (s *sim) fly(f *simFlight, call func(ctx context.Context)) {
 
 // getLate reads through an SQL server that takes its time.
 func (s *sim) getLate() {
-	if s.unswept {
-		return
-	}
 	f := &simFlight{id: s.id()}
 	delay := simPick(s, 30*time.Millisecond, 400*time.Millisecond)
 	s.note("get %s, while SQL takes %v", f.id, delay)
@@ -533,9 +527,6 @@ func (s *sim) landedRead(f *simFlight) {
 		return
 	}
 	s.note("the late get of %s brings %v", f.id, f.hit)
-	if f.hit == nil && f.covered {
-		return
-	}
 	for _, m := range f.allowed {
 		if f.hit == nil && m.mayLack(s.now()) || f.hit != nil && m != nil && m.content == f.hit.content {
 			return

@@ -32,7 +32,7 @@ var (
 )
 
 const (
-	simOps          = 50 // operations of a seed
+	simOps          = 46 // operations of a seed
 	simRedisTimeout = 300 * time.Millisecond
 )
 
@@ -161,7 +161,6 @@ type sim struct {
 	excused  int64 // Unix ms until which errors of backends and disk are excused
 	rejects  bool  // SQL refuses some rows
 	rejected bool  // it did so at some time: there may be dead letters
-	unswept  bool  // a rule may wait to be applied
 
 	log    []string
 	trace  *xxhash.Digest
