@@ -22,7 +22,7 @@ import (
 // runs. One that reloads is in force afterwards, where that can be seen from here;
 // one that does not is as it was, and the answer says that it needs a restart.
 func TestD10_EveryKey(t *testing.T) {
-	f := newReloadFixture(t)
+	f := newReloadFixture(t, "")
 	for _, k := range config.Keys() {
 		if strings.Contains(k.Path, "[]") {
 			continue // TestD10_EveryKeyOfTables
@@ -52,7 +52,8 @@ func TestD10_EveryKey(t *testing.T) {
 }
 
 // TestD10_EveryKeyOfTables: a change of any key of a pool, site, hook or token is
-// told, and reaches what pools, sites and tokens are made of.
+// told, and reaches what pools, sites and tokens are made of; that of a table of a
+// prefix is told as one that needs a restart.
 func TestD10_EveryKeyOfTables(t *testing.T) {
 	base, err := loadTables(t, "", "")
 	if err != nil {
@@ -81,7 +82,7 @@ func TestD10_EveryKeyOfTables(t *testing.T) {
 		}
 		changes := config.Diff(base, next)
 		if !slices.ContainsFunc(changes, func(c config.Change) bool {
-			return c.Reloadable && strings.HasPrefix(c.Key, table) && (strings.HasSuffix(c.Key, name) || name == "name")
+			return c.Reloadable == (table != "l3_table") && strings.HasPrefix(c.Key, table) && (strings.HasSuffix(c.Key, name) || name == "name")
 		}) {
 			t.Errorf("%s: the changes are %v", k.Path, changes)
 		}
@@ -89,6 +90,8 @@ func TestD10_EveryKeyOfTables(t *testing.T) {
 			"pool":  reflect.DeepEqual(proxyPools(base), proxyPools(next)),
 			"site":  reflect.DeepEqual(comparable(base), comparable(next)),
 			"token": reflect.DeepEqual(apiTokens(base), apiTokens(next)),
+
+			"l3_table": reflect.DeepEqual(tableMappings(base), tableMappings(next)),
 		}
 		if table != "hook" && same[table] {
 			t.Errorf("%s = %s: the node would be made as before", k.Path, value)
@@ -160,12 +163,12 @@ type reloadFixture struct {
 	base string
 }
 
-func newReloadFixture(t *testing.T) *reloadFixture {
+func newReloadFixture(t *testing.T, line string) *reloadFixture {
 	t.Helper()
 	dir := t.TempDir()
 	f := &reloadFixture{t: t, file: filepath.Join(dir, "edgenode.toml")}
 	f.base = fmt.Sprintf("data_dir = %q\nlisten.data.address = \"127.0.0.1:0\"\nlisten.admin.address = \"127.0.0.1:0\"\n", filepath.Join(dir, "data"))
-	f.write("")
+	f.write(line)
 	load := func() (*config.Config, error) { return config.Load(config.Source{Path: f.file}) }
 	cfg, err := load()
 	if err != nil {
@@ -270,6 +273,7 @@ func (f *reloadFixture) observe(key string) any {
 
 // tableValues are other values for keys of tables for which none can be made up.
 var tableValues = map[string]string{
+	"l3_table[].prefix": `"news/"`, "l3_table[].table": `"news"`,
 	"pool[].name": `"other"`, "pool[].origins": `["https://10.0.0.9"]`, "pool[].host": `"origin"`, "pool[].health.path": `"/h"`, "pool[].health.host": `"h.example"`,
 	"pool[].health.status": "[204]", "pool[].health.interval": `"10s"`, "pool[].tls.server_name": `"s.example"`, "pool[].rest_max": `"2m"`,
 	"site[].name": `"other"`, "site[].hosts": `["shop.example", "a.example", "b.example"]`, "site[].path_prefix": `"/p"`, "site[].pool": `"tested"`, "site[].tiers": `["l1", "l3"]`,
@@ -292,6 +296,7 @@ var tables = []struct{ name, text string }{
 	{"pool", "name = \"tested\"\norigins = [\"https://10.0.0.5\"]\n"},
 	{"", "[[pool]]\nname = \"main\"\norigins = [\"http://10.0.0.6\"]\n"},
 	{"site", "name = \"shop\"\nhosts = [\"shop.example\", \"a.example\"]\npool = \"main\"\nrate = 10\n"},
+	{"l3_table", "prefix = \"shop/\"\ntable = \"shop\"\n"},
 	{"hook", "name = \"h\"\nmodule = \"m.wasm\"\nhooks = [\"route\"]\n"},
 	{"token", "name = \"t\"\nsha256 = \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"\nscopes = [\"read\"]\n"},
 }

@@ -142,7 +142,16 @@ func (n *Node) openEngine(ctx context.Context, cfg *config.Config, set *metrics.
 	if n.engine, err = tiers.Open(ctx, o); err != nil {
 		return err
 	}
+	n.engine.KeepTables(tableMappings(cfg))
 	return keepPlace(cfg)
+}
+
+// tableMappings returns the prefixes that are to have tables of their own.
+func tableMappings(cfg *config.Config) (list []tiers.TableMapping) {
+	for _, t := range cfg.L3Tables {
+		list = append(list, tiers.TableMapping{Prefix: t.Prefix, Table: t.Table})
+	}
+	return list
 }
 
 // hasEvictHook reports whether a hook is asked what leaves memory.

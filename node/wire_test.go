@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -336,4 +337,23 @@ func BenchmarkRoute(b *testing.B) {
 	}
 	run("no hook", &hookSet{})
 	run("route-header", examples(b, "route-header"))
+}
+
+// TestTablesOfPrefixes: [[l3_table]] reaches the engine, which makes the table
+// in the background.
+func TestTablesOfPrefixes(t *testing.T) {
+	f := newReloadFixture(t, "[[l3_table]]\nprefix = \"shop/\"\ntable = \"shop\"\n")
+	for {
+		list, err := f.n.engine.Mappings(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list) == 1 && list[0].Prefix == "shop/" && list[0].Table == "shop" && !list[0].Moving {
+			return
+		}
+		if t.Context().Err() != nil {
+			t.Fatal(list)
+		}
+		runtime.Gosched()
+	}
 }
