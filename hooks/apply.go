@@ -38,7 +38,7 @@ func (m *module) apply(hook abi.Hook, res abi.Result, out []byte, d *Decision) b
 	if records {
 		reuse = applyRecords(out, d)
 	}
-	if d.Verdict == Deny {
+	if d.Verdict == Deny && m.gen.ofOneClient {
 		reuse = 0 // what one client is refused another may get
 	}
 	if !d.asked || reuse < d.ReuseSeconds {

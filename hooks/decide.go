@@ -23,7 +23,16 @@ func (h *Host) Route(req *Request, out *Decision) bool {
 	if g == nil || len(g.chains[abi.Route]) == 0 {
 		return false
 	}
-	return h.decide(g, abi.Route, req, out)
+	memo := g.memo.Load()
+	out.Reset()
+	if memo.find(req, out) {
+		return true
+	}
+	asked, by := h.decide(g, abi.Route, req, out)
+	if out.ReuseSeconds > 0 && by == g {
+		memo.keep(req, out)
+	}
+	return asked
 }
 
 // TTL asks the ttl chain about what is to be stored; as Route otherwise.
@@ -32,19 +41,22 @@ func (h *Host) TTL(req *Request, out *Decision) bool {
 	if g == nil || len(g.chains[abi.TTL]) == 0 {
 		return false
 	}
-	return h.decide(g, abi.TTL, req, out)
+	asked, _ := h.decide(g, abi.TTL, req, out)
+	return asked
 }
 
-func (h *Host) decide(g *generation, hook abi.Hook, req *Request, out *Decision) bool {
+// decide asks the chain of g, or, if g is closed meanwhile, that of the live
+// generation, and says which it was.
+func (h *Host) decide(g *generation, hook abi.Hook, req *Request, out *Decision) (asked bool, by *generation) {
 	for {
 		out.Reset()
 		asked, retired := g.decide(hook, req, out)
 		if !retired {
-			return asked
+			return asked, g
 		}
 		// The generation was closed under us: start over with the live one.
 		if g = h.gen.Load(); g == nil || len(g.chains[hook]) == 0 {
-			return false
+			return false, nil
 		}
 	}
 }
@@ -224,6 +236,9 @@ func (i *instance) block(dst []byte, hook abi.Hook, req *Request, out *Decision)
 	}
 	block := abi.AppendInput(dst, &req.Input, key, tail, i.headers)
 	block[abi.OffHook] = byte(hook)
+	if i.m.manifest.Inputs != nil {
+		i.m.blank(block)
+	}
 	if out.TiersSet {
 		tiers := out.WriteTiers
 		if req.Operation == abi.Read && hook == abi.Route {
@@ -236,6 +251,19 @@ func (i *instance) block(dst []byte, hook abi.Hook, req *Request, out *Decision)
 		binary.LittleEndian.PutUint32(block[abi.OffLifetime:], out.Lifetime)
 	}
 	return block
+}
+
+// blank takes out of a block what the manifest does not ask for.
+func (m *module) blank(block []byte) {
+	if !m.manifest.sees(inputClient) {
+		clear(block[abi.OffClient : abi.OffClient+16])
+	}
+	if !m.manifest.sees(inputTLS) {
+		block[abi.OffFlags] &^= byte(abi.FlagTLS | abi.FlagClientCert)
+	}
+	if !m.manifest.sees(inputSize) {
+		binary.LittleEndian.PutUint64(block[abi.OffContent:], abi.UnknownBytes)
+	}
 }
 
 // collect gathers the header lines that the manifest asks for.

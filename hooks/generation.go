@@ -20,6 +20,8 @@ type generation struct {
 	modules     []*module
 	metricNames metricNames
 	chains      [abi.Hooks][]*module
+	memo        atomic.Pointer[memo] // of route, replaced each time it goes live
+	ofOneClient bool                 // some module of route sees what tells clients apart
 
 	draining atomic.Int32 // modules that still have instances, once drain began
 }
@@ -49,6 +51,9 @@ func (h *Host) newGeneration(ctx context.Context, number uint64, specs []Spec) (
 			}
 		}
 	}
+	memo := newMemo(g.chains[abi.Route])
+	g.memo.Store(memo)
+	g.ofOneClient = memo.sees.ofOneClient()
 	return g, nil
 }
 

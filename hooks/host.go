@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/tetratelabs/wazero"
+
+	"github.com/edgenode/edgenode/hooks/abi"
 )
 
 // Errors of Host.
@@ -27,6 +29,8 @@ type Host struct {
 	metrics *hostMetrics
 	gen     atomic.Pointer[generation] // nil if no hook is loaded
 	shown   atomic.Pointer[generation] // the live one even if empty, for reports
+
+	reusedBefore atomic.Uint64 // verdicts reused from memos that are gone
 
 	// loadMu serialises changes of generations and guards the fields below.
 	loadMu   sync.Mutex
@@ -64,6 +68,7 @@ type ModuleReport struct {
 type Report struct {
 	Generation uint64         `json:"generation"` // 0 if nothing was ever loaded
 	Modules    []ModuleReport `json:"modules"`
+	Reused     uint64         `json:"reused"` // verdicts given again without a call, since the start
 }
 
 // Open starts a host without hooks. It starts one goroutine, which Close ends.
@@ -125,12 +130,16 @@ func (h *Host) Rollback() (Report, error) {
 }
 
 func (h *Host) makeLive(g *generation) {
+	former := h.live
 	h.live = g
 	h.shown.Store(g)
 	if len(g.modules) == 0 {
 		h.gen.Store(nil)
 	} else {
 		h.gen.Store(g)
+	}
+	if former != nil {
+		h.forget(former)
 	}
 	h.metrics.show(g)
 	for _, r := range g.report().Modules {
@@ -141,12 +150,29 @@ func (h *Host) makeLive(g *generation) {
 	}
 }
 
+// reused counts the verdicts that were reused since the host was opened.
+func (h *Host) reused() uint64 {
+	n := h.reusedBefore.Load()
+	if g := h.shown.Load(); g != nil {
+		n += g.memo.Load().reused()
+	}
+	return n
+}
+
+// forget drops what was remembered of a generation's verdicts, but not how often
+// they were reused.
+func (h *Host) forget(g *generation) {
+	h.reusedBefore.Add(g.memo.Swap(newMemo(g.chains[abi.Route])).reused())
+}
+
 // Report describes the live generation. It never waits for a load.
 func (h *Host) Report() Report {
+	r := Report{}
 	if g := h.shown.Load(); g != nil {
-		return g.report()
+		r = g.report()
 	}
-	return Report{}
+	r.Reused = h.reused()
+	return r
 }
 
 func (g *generation) report() Report {

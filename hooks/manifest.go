@@ -27,6 +27,11 @@ type Manifest struct {
 	Guards          bool              `json:"guards,omitempty"`           // it protects something: on_fault must be written out
 	WASI            bool              `json:"wasi,omitempty"`             // it needs the WASI stubs
 	Metrics         []Metric          `json:"metrics,omitempty"`          // ids of metric_add and metric_observe are positions
+	// Inputs are what it wants to see of client, tls and size; null is all of
+	// them. What is not listed is blank: address 0, flags of TLS and of the
+	// client certificate 0, size unknown. A verdict that may be reused is
+	// reused for all requests that look alike so.
+	Inputs *[]string `json:"inputs,omitempty"`
 }
 
 // Metric is one metric of a module.
@@ -40,7 +45,15 @@ const (
 	maxMetrics    = 32
 	capabilityKV  = "kv_get"
 	capabilityHdr = "header"
+	inputClient   = "client"
+	inputTLS      = "tls"
+	inputSize     = "size"
 )
+
+// sees reports whether the module is shown an input.
+func (mf *Manifest) sees(input string) bool {
+	return mf.Inputs == nil || slices.Contains(*mf.Inputs, input)
+}
 
 func parseManifest(m *meter.Module) (Manifest, error) {
 	var mf Manifest
@@ -104,6 +117,13 @@ func (mf *Manifest) validate(m *meter.Module) error {
 	for name := range mf.Fuel {
 		if _, ok := abi.ParseHook(name); !ok && name != "init" {
 			fault("fuel for %q: there are route, ttl, evict, admit, init", name)
+		}
+	}
+	if mf.Inputs != nil {
+		for _, in := range *mf.Inputs {
+			if in != inputClient && in != inputTLS && in != inputSize {
+				fault("input %q is unknown, there are client, tls and size", in)
+			}
 		}
 	}
 	mf.validateMetrics(fault)

@@ -45,9 +45,10 @@ func newHostMetrics(set *metrics.Set, h *Host) *hostMetrics {
 	var own metricNames // until unregister
 	hm.loadFailures = hm.counter(&own, "edgenode_hooks_load_failures_total")
 	for name, f := range map[string]func() float64{
-		"edgenode_hooks_generation": func() float64 { return float64(h.Report().Generation) },
-		"edgenode_hooks_instances":  func() float64 { return h.sum(func(r ModuleReport) float64 { return float64(r.Instances) }) },
-		"edgenode_hooks_open":       func() float64 { return h.sum(func(r ModuleReport) float64 { return number(r.Open) }) },
+		"edgenode_hooks_generation":   func() float64 { return float64(h.Report().Generation) },
+		"edgenode_hooks_instances":    func() float64 { return h.sum(func(r ModuleReport) float64 { return float64(r.Instances) }) },
+		"edgenode_hooks_open":         func() float64 { return h.sum(func(r ModuleReport) float64 { return number(r.Open) }) },
+		"edgenode_hooks_reused_total": func() float64 { return float64(h.reused()) },
 		"edgenode_hooks_memory_bytes": func() float64 {
 			return h.sum(func(r ModuleReport) float64 { return float64(r.MemoryBytes) * float64(r.Instances) })
 		},

@@ -50,8 +50,9 @@ type Edit struct {
 // Field is one header line.
 type Field struct{ Name, Value []byte }
 
-// Decision is what a chain of hooks decided. It is reused: the slices belong to
-// the Decision and hold until its next use. The zero value is ready.
+// Decision is what a chain of hooks decided. It is reused: the slices hold until
+// its next use, and are only to be read: some belong to what is remembered for
+// others. The zero value is ready.
 //
 // A Decision must not be used by two goroutines at once. Keep one per worker or
 // connection: it remembers which instances it used last.
@@ -91,6 +92,9 @@ type Decision struct {
 	arena []byte
 	hint  uint32
 	asked bool // some module answered
+
+	memoKey []byte // of the request, if the memo was asked
+	values  [][]byte
 }
 
 // Reset empties the decision and keeps its memory.
