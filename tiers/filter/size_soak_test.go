@@ -1,0 +1,5 @@
+//go:build soak
+
+package filter_test
+
+const soak = true
