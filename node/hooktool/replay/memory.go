@@ -1,0 +1,200 @@
+package replay
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+
+	"github.com/edgenode/edgenode/tiers/eviction"
+	"github.com/edgenode/edgenode/tiers/item"
+	"github.com/edgenode/edgenode/tiers/l1"
+)
+
+// A Cache is asked for one object after the other.
+type Cache interface {
+	// Access asks for the object id at nowMilli, Unix ms, and reports whether it
+	// was there. If not, the object was offered to the cache.
+	Access(id, size uint32, nowMilli int64) bool
+}
+
+// Policies are the names of the built-in rankings, the default first. They are
+// those of the key eviction.
+var policies = []struct {
+	name     string
+	ranking  l1.Scorer
+	timeIdle bool
+}{
+	{"auto", eviction.Auto{}, false},
+	{"bytes", eviction.Auto{Bytes: 1}, false},
+	{"tan", eviction.Tan{}, true},
+}
+
+// DefaultPolicy is the built-in ranking that a node has by default.
+const DefaultPolicy = "auto"
+
+// ErrPolicy is wrapped for the name of a ranking that there is none of.
+var ErrPolicy = errors.New("replay: unknown policy")
+
+// Policies returns the names of the built-in rankings, the default first.
+func Policies() (names []string) {
+	for _, p := range policies {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+// Sizes of the cache behind a Memory.
+const (
+	// bodyBytes makes every record one that lies by itself, in an extent of 5
+	// KiB: slots of the smallest cache end at 4 KiB.
+	bodyBytes = 4 << 10
+	// firstRoom is the budget at the start; it doubles, so that it never counts.
+	firstRoom = 64 << 20
+	startTime = 1_700_000_000_000 // Unix ms of second 0 of a trace
+)
+
+// Memory is the memory tier with recorded sizes as the price. It must be used
+// by one goroutine.
+type Memory struct {
+	cache    *l1.Cache
+	capacity int64
+	charged  int64    // sum of the sizes of what is kept; at most capacity after Access
+	sizes    []uint32 // by id, as of the last Access
+	room     int64    // budget of the cache
+	now      int64    // Unix ms
+	record   []byte
+	key      item.Key
+	blank    []byte
+}
+
+var _ Cache = (*Memory)(nil)
+
+// NewMemory returns an empty memory tier for capacity bytes. Policy is one of
+// Policies, or "" for the default. Hook is nil, or asked as a node asks its evict
+// hooks.
+func NewMemory(capacity int64, policy string, hook l1.Scorer) (*Memory, error) {
+	if capacity < 1 {
+		return nil, fmt.Errorf("replay: capacity of %d bytes must be above 0", capacity)
+	}
+	m := &Memory{capacity: capacity, room: firstRoom, now: startTime, blank: make([]byte, bodyBytes)}
+	o := l1.Options{MaxBytes: l1.MinMaxBytes, Now: func() int64 { return m.now }, Seed: 1, Events: l1.Events{Evicted: m.left}}
+	for _, p := range policies {
+		if p.name == policy || policy == "" && p.name == DefaultPolicy {
+			o.Scorer, o.TimeIdle = &priced{m: m, ranking: p.ranking}, p.timeIdle
+		}
+	}
+	if o.Scorer == nil {
+		return nil, fmt.Errorf("%w %q: there are %q", ErrPolicy, policy, Policies())
+	}
+	if hook != nil {
+		o.Hook = &priced{m: m, ranking: hook}
+	}
+	m.cache = l1.New(o)
+	// The smallest budget is in use from the start, so that every budget below
+	// what is used can be set.
+	if !m.cache.Resize(m.room) || !m.cache.Reserve(l1.MinMaxBytes) {
+		return nil, errors.New("replay: the memory tier takes no budget")
+	}
+	return m, nil
+}
+
+// Access asks for the object id, and puts it in if it is not there.
+func (m *Memory) Access(id, size uint32, nowMilli int64) bool {
+	m.now = startTime + nowMilli
+	hash := scatter(id)
+	m.key = strconv.AppendUint(append(m.key[:0], item.NamespaceItem), uint64(id), 10)
+	if pin, ok := m.cache.Get(hash, m.key, m.now); ok {
+		pin.Release()
+		return true
+	}
+	if int64(size) <= m.capacity/4 && m.makeRoom(int64(size)) {
+		m.put(hash, id, size)
+	}
+	return false
+}
+
+// makeRoom evicts until n bytes more are within the capacity.
+func (m *Memory) makeRoom(n int64) bool {
+	for m.charged+n > m.capacity {
+		before := m.charged
+		m.cache.Resize(m.cache.UsedBytes() - 1) // one record leaves
+		m.cache.Resize(m.room)
+		if m.charged == before {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *Memory) put(hash uint64, id, size uint32) {
+	if m.cache.UsedBytes() > m.room/2 {
+		m.room *= 2
+		m.cache.Resize(m.room)
+	}
+	for uint64(id) >= uint64(len(m.sizes)) {
+		m.sizes = append(m.sizes, make([]uint32, max(1024, len(m.sizes)))...)
+	}
+	it := item.Item{Kind: item.KindPut, Tiers: item.L1, Key: m.key, Version: item.VersionAt(m.now), Content: m.blank}
+	m.record = it.AppendTo(m.record[:0])
+	if m.cache.Put(hash, m.key, uint64(it.Version), m.record, l1.PutOptions{NowMilli: m.now}) {
+		m.sizes[id] = size
+		m.charged += int64(size)
+	}
+}
+
+// left is told of each record that leaves.
+func (m *Memory) left(hash uint64, _ int, _ bool) { m.charged -= int64(m.sizes[gather(hash)]) }
+
+// Now returns the time of the last request, Unix ms.
+func (m *Memory) Now() int64 { return m.now }
+
+// Len returns how many objects are kept.
+func (m *Memory) Len() int64 { return m.cache.Len() }
+
+// Bytes returns the sum of their sizes.
+func (m *Memory) Bytes() int64 { return m.charged }
+
+// HookCalls returns how often the hook was asked, and how often it gave no
+// answer that could be used.
+func (m *Memory) HookCalls() (calls, faults uint64) {
+	s := m.cache.Stats()
+	return s.HookCalls, s.HookFaults
+}
+
+// priced hands candidates to a ranking with their recorded sizes.
+type priced struct {
+	m       *Memory
+	ranking l1.Scorer
+	space   []item.Candidate
+}
+
+// Score implements l1.Scorer.
+func (p *priced) Score(dst []int32, c []item.Candidate, _ float64) []int32 {
+	p.space = append(p.space[:0], c...)
+	for i := range p.space {
+		size := p.m.sizes[gather(c[i].Hash)]
+		p.space[i].Size, p.space[i].LogSize = size, float32(math.Log2(float64(max(size, 1))))
+	}
+	return p.ranking.Score(dst, p.space, 0)
+}
+
+// The hash of an id is well mixed in all bits and can be undone, so that a
+// candidate leads to its size without a table of hashes.
+const (
+	mixA     = 0x9e3779b97f4a7c15
+	mixB     = 0xd6e8feb86659fd93
+	inverseA = 0xf1de83e19937733d // mixA · inverseA = 1, modulo 2⁶⁴
+	inverseB = 0xcfee444d8b59a89b
+)
+
+func scatter(id uint32) uint64 {
+	x := (uint64(id) + 1) * mixA
+	x = (x ^ x>>32) * mixB
+	return x ^ x>>32
+}
+
+func gather(hash uint64) uint32 {
+	x := (hash ^ hash>>32) * inverseB
+	return uint32((x^x>>32)*inverseA - 1)
+}
