@@ -15,21 +15,27 @@ type tap struct {
 	net.Conn
 
 	// mu guards the fields below. It is a leaf lock.
-	mu     sync.Mutex
-	head   []byte // header so far, cut at maxAnswerHeader
-	inBody bool
-	left   int64 // announced body bytes still to come; -1 not announced
-	chunks *chunks
-	pushed []byte // read beyond what was asked for, and noted already
-	came   bool   // a byte of an answer, interim ones included
-	asked  bool   // a byte of a request left
-	taken  bool   // see took
-	wrong  bool
+	mu      sync.Mutex
+	head    []byte // header so far, cut at maxAnswerHeader
+	inBody  bool
+	left    int64 // announced body bytes still to come; -1 not announced
+	chunks  *chunks
+	pushed  []byte    // read beyond what was asked for, and noted already
+	came    bool      // a byte of an answer, interim ones included
+	asked   bool      // a byte of a request left
+	writing int       // calls of Write under way
+	wrote   sync.Cond // a Write has returned
+	taken   bool      // see took
+	wrong   bool
 
 	lost lost // of the last header
 }
 
-func newTap(c net.Conn) *tap { return &tap{Conn: c} }
+func newTap(c net.Conn) *tap {
+	t := &tap{Conn: c}
+	t.wrote.L = &t.mu
+	return t
+}
 
 // begin is called when a request is about to be sent on the connection. It
 // reports false if bytes came that nobody asked for.
@@ -63,13 +69,28 @@ func (t *tap) took() bool {
 
 // Write implements net.Conn.
 func (t *tap) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	t.writing++
+	t.mu.Unlock()
 	n, err := t.Conn.Write(b)
-	if n > 0 {
-		t.mu.Lock()
-		t.asked = true
-		t.mu.Unlock()
-	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.writing--
+	t.asked = t.asked || n > 0
+	t.wrote.Broadcast()
 	return n, err
+}
+
+// ended notes the end of the connection. The origin may close before the Write
+// that sent the request has returned here: it is waited for. It does not last, as
+// the first bytes of a request fit into the memory of a connection.
+func (t *tap) ended() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for !t.asked && t.writing > 0 {
+		t.wrote.Wait()
+	}
+	t.taken = t.asked && !t.came && acknowledged(t.Conn)
 }
 
 // broken reports whether the framing of the answer is not to be trusted.
@@ -97,9 +118,7 @@ func (t *tap) Read(b []byte) (int, error) {
 	n, err := t.Conn.Read(b)
 	t.note(b[:n])
 	if err == io.EOF {
-		t.mu.Lock()
-		t.taken = t.asked && !t.came && acknowledged(t.Conn)
-		t.mu.Unlock()
+		t.ended()
 	}
 	return n, err
 }
