@@ -142,7 +142,7 @@ func (fl *flight) resume(end int64) (*originAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if pt, ok := partOf(oa, etag); !ok || pt.first != pos || pt.last < end-1 || pt.size >= 0 && pt.size != fl.length {
+	if pt, ok := oa.rest(pos, fl.length, etag); !ok || pt.last < end-1 {
 		oa.Close()
 		fl.p.m.changedMidway.Inc()
 		return nil, errChanged

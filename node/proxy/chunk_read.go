@@ -34,6 +34,7 @@ type partReader struct {
 	ownAt  int64
 	ownEnd int64
 	keep   *packer
+	claim  *claim // of the segment that own brings; nil if there is none
 }
 
 // pieces are the buffers of partReaders.
@@ -73,16 +74,24 @@ func (r *partReader) next(pos, end int64) ([]byte, error) {
 		case lookFailed:
 			return nil, r.fl.failure()
 		}
-		pack := r.fl.packNow() // it may have begun after the reader did
-		r.main, r.like, r.man = pack.main, pack.like, pack.manifest()
+		r.man = manifest{size: -1}
+		if pack := r.fl.packNow(); pack != nil { // it may have begun after the reader did
+			r.main, r.like, r.man = pack.main, pack.like, pack.manifest()
+		}
 	}
 	if b := r.fromStore(buf, pos); len(b) > 0 {
 		return b, nil
+	}
+	for n := 0; n < maxClaims && r.join(pos); n++ {
+		if b := r.fromStore(buf, pos); len(b) > 0 {
+			return b, nil
+		}
 	}
 	if end < 0 {
 		end = r.fl.lengthNow()
 	}
 	if err := r.ask(pos, end); err != nil {
+		r.release()
 		return nil, err
 	}
 	return r.fromOwn(buf, pos)
@@ -91,7 +100,7 @@ func (r *partReader) next(pos, end int64) ([]byte, error) {
 // close gives back what the reader holds.
 func (r *partReader) close() {
 	r.letGo()
-	r.endOwn(false)
+	r.endOwn(r.own != nil && r.ownAt == r.ownEnd)
 	if r.buf != nil {
 		pieces.Put(r.buf)
 		r.buf = nil
@@ -189,15 +198,27 @@ func (r *partReader) ask(pos, end int64) error {
 	if err != nil {
 		return err
 	}
-	part, ok := partOf(oa, r.etag)
-	if !ok || part.first != pos || r.man.size >= 0 && part.size != r.man.size {
+	part, ok := oa.rest(pos, r.man.size, r.etag)
+	if !ok {
 		oa.Close()
 		r.p.m.changedMidway.Inc()
+		if r.fl == nil && oa.tookBack(r.etag) {
+			r.p.outdated(r.st.x.Context(), req, stamp) // or everybody is cut here
+		}
 		return errChanged
 	}
 	r.own, r.ownAt, r.ownEnd = oa, pos, part.last+1
-	if v := r.p.verdictOf(req, http.StatusOK, oa.Header, oa.sent, oa.received, oa.ContentLength); v.share && r.p.reserve(2*r.man.chunk) {
+	if end > 0 {
+		r.ownEnd = min(r.ownEnd, end)
+	}
+	v := r.p.verdictOf(req, http.StatusOK, oa.Header, oa.sent, oa.received, oa.ContentLength)
+	if r.man.chunk > 0 && v.share && r.p.reserve(2*r.man.chunk) {
 		r.keep = r.refill(pos, stamp)
+	}
+	if r.keep == nil {
+		r.release()
+	} else if r.claim != nil {
+		r.claim.got.Store(0)
 	}
 	return nil
 }
@@ -233,6 +254,7 @@ func (r *partReader) fromOwn(buf []byte, pos int64) ([]byte, error) {
 				}
 			}
 			r.ownAt += int64(n)
+			r.brought(n)
 			return buf[:n], nil
 		}
 		if err != nil {
@@ -263,6 +285,7 @@ func (r *partReader) endOwn(whole bool) {
 		r.p.fillBytes.Add(-2 * r.man.chunk)
 		r.keep = nil
 	}
+	r.release()
 }
 
 // askPart sends a range request of our own for the bytes from first to before
@@ -345,9 +368,12 @@ func (fl *flight) lookLocked(pos int64, buf []byte) ([]byte, looked) {
 	return nil, lookGone
 }
 
-// lookWholeLocked returns bytes of an object that is gathered in memory.
+// lookWholeLocked returns bytes of an object that is gathered in memory. One that
+// spills keeps only what the fastest reader has not had yet.
 func (fl *flight) lookWholeLocked(pos int64) ([]byte, looked) {
 	switch end := fl.off + int64(len(fl.body)); {
+	case pos < fl.off:
+		return nil, lookGone
 	case pos < end:
 		return fl.body[pos-fl.off:], lookBytes
 	case fl.phase == phaseBody:

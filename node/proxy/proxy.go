@@ -109,6 +109,11 @@ type Proxy struct {
 	indexLocks [64]sync.Mutex // by base key; held while an index is changed
 	partLocks  [64]sync.Mutex // by base key; held while a part joins what is stored
 
+	// refillMu guards refills. It is a leaf lock.
+	refillMu       sync.Mutex
+	refills        map[string]*claim // by key of the segment; none is over
+	refillPatience time.Duration     // see claim
+
 	// mu guards the fields below. No other lock is taken while it is held but a
 	// flight's, and nothing is called that waits.
 	mu      sync.Mutex
@@ -124,7 +129,7 @@ func New(o Options) (*Proxy, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	p := &Proxy{o: o, flights: map[string]*flight{}, filling: map[string]int{}, seed: maphash.MakeSeed(), ticks: orTicker(o.ticks)}
+	p := &Proxy{o: o, flights: map[string]*flight{}, filling: map[string]int{}, refills: map[string]*claim{}, refillPatience: defaultRefillPatience, seed: maphash.MakeSeed(), ticks: orTicker(o.ticks)}
 	p.states.New = func() any { return newState() }
 	p.ctx, p.stop = context.WithCancelCause(context.Background())
 	p.drained, p.drain = context.WithCancelCause(p.ctx)
