@@ -19,6 +19,13 @@ const reportEvery = 1000
 // its working size, and keeps neither argument. Without route hooks it costs one
 // atomic load.
 func (h *Host) Route(req *Request, out *Decision) bool {
+	if t := h.trial.Load(); t != nil {
+		return t.decide(abi.Route, req, out)
+	}
+	return h.route(req, out)
+}
+
+func (h *Host) route(req *Request, out *Decision) bool {
 	g := h.gen.Load()
 	if g == nil || len(g.chains[abi.Route]) == 0 {
 		return false
@@ -37,6 +44,13 @@ func (h *Host) Route(req *Request, out *Decision) bool {
 
 // TTL asks the ttl chain about what is to be stored; as Route otherwise.
 func (h *Host) TTL(req *Request, out *Decision) bool {
+	if t := h.trial.Load(); t != nil {
+		return t.decide(abi.TTL, req, out)
+	}
+	return h.ttl(req, out)
+}
+
+func (h *Host) ttl(req *Request, out *Decision) bool {
 	g := h.gen.Load()
 	if g == nil || len(g.chains[abi.TTL]) == 0 {
 		return false
@@ -84,7 +98,7 @@ func (g *generation) decide(hook abi.Hook, req *Request, out *Decision) (asked, 
 // decide asks one module. It reports why there is no verdict, and whether that
 // is because the generation is being closed.
 func (m *module) decide(hook abi.Hook, req *Request, out *Decision) (why reason, retired bool) {
-	i, why := m.checkout(out.hint, true)
+	i, why := m.checkout(out.hint, !m.gen.impatient.Load())
 	if i == nil {
 		return why, m.pool.closed() && why == faultPoolEmpty
 	}
@@ -102,13 +116,13 @@ func (m *module) decide(hook abi.Hook, req *Request, out *Decision) (why reason,
 // patience it waits for one, for up to maxWait.
 func (m *module) checkout(hint uint32, patience bool) (*instance, reason) {
 	if !m.breaker.allow() {
-		m.counters.faults[faultBreaker].Inc()
+		m.counters.Load().faults[faultBreaker].Inc()
 		return nil, faultBreaker
 	}
 	if i := m.pool.take(hint); i != nil {
 		return i, faultNone
 	}
-	m.counters.waits.Inc()
+	m.counters.Load().waits.Inc()
 	i := m.pool.yield(hint)
 	if i == nil && patience {
 		i = m.pool.wait(hint)
@@ -117,7 +131,7 @@ func (m *module) checkout(hint uint32, patience bool) (*instance, reason) {
 		return i, faultNone
 	}
 	if !m.pool.closed() {
-		m.counters.faults[faultPoolEmpty].Inc()
+		m.counters.Load().faults[faultPoolEmpty].Inc()
 	}
 	return nil, faultPoolEmpty
 }
@@ -129,23 +143,23 @@ func (m *module) checkin(i *instance, now uint64) {
 	}
 	if !i.recycling && (i.mem.Size() > i.recycleAt || m.spec.RecycleCalls > 0 && i.calls >= m.spec.RecycleCalls) {
 		i.recycling = true
-		m.host.later(job{recycle: m, slot: i.slot})
+		m.later(job{recycle: true, slot: i.slot})
 	}
 	m.put(i)
 }
 
 func (i *instance) reportCalls(now uint64) {
-	i.m.counters.calls.AddInt64(int64(i.calls - i.reported))
+	i.m.counters.Load().calls.AddInt64(int64(i.calls - i.reported))
 	i.reported, i.reportAt = i.calls, now+reportEvery
 }
 
 // fault counts a fault and takes the instance out of use. A guest that says
 // itself that it could not decide keeps its instance.
 func (m *module) fault(i *instance, hook abi.Hook, why reason, err error) {
-	m.counters.faults[why].Inc()
+	m.counters.Load().faults[why].Inc()
 	i.reportCalls(i.reportAt)
 	if m.breaker.fault() {
-		m.counters.opened.Inc()
+		m.counters.Load().opened.Inc()
 		m.log.Warn("hook switched off after faults", "hook", m.spec.Name, "reason", why.String())
 	}
 	if m.logs.allow() {
@@ -155,12 +169,12 @@ func (m *module) fault(i *instance, hook abi.Hook, why reason, err error) {
 		m.put(i)
 		return
 	}
-	m.host.later(job{replace: m, slot: i.slot, old: i})
+	m.later(job{replace: true, slot: i.slot, old: i})
 }
 
 // onFault does to a decision what the operator chose for faults.
 func (m *module) onFault(out *Decision) {
-	out.ReuseSeconds, out.asked = 0, true
+	out.ReuseSeconds, out.asked, out.failed = 0, true, true
 	switch m.spec.OnFault {
 	case OnFaultBypass:
 		out.Faulted, out.Verdict, out.NoStore = true, Pass, true
@@ -214,9 +228,9 @@ func (i *instance) timed(hook abi.Hook, n int) (abi.Result, reason, error) {
 	}
 	start := time.Now()
 	r, why, err := i.invoke(hook, n)
-	i.m.counters.seconds.Update(time.Since(start).Seconds())
+	i.m.counters.Load().seconds.Update(time.Since(start).Seconds())
 	if i.fuel != nil {
-		i.m.counters.fuel.Update(float64(i.m.fuel[hook]) - float64(int64(i.fuel.Get())))
+		i.m.counters.Load().fuel.Update(float64(i.m.fuel[hook]) - float64(int64(i.fuel.Get())))
 	}
 	return r, why, err
 }

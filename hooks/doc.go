@@ -13,7 +13,7 @@
 // kept for [Host.Rollback]; the one before it is drained and closed.
 //
 // An instance is owned by exactly one goroutine at a time: the caller that took
-// it out of its slot by compare-and-swap, or the host's worker. A slot that is
+// it out of its slot by compare-and-swap, or the module's worker. A slot that is
 // empty belongs to whoever emptied it. There is no count of readers per
 // generation: a generation is closed when each of its slots has been emptied for
 // good, which cannot happen while a caller holds one.
@@ -27,7 +27,15 @@
 //
 // # Goroutines
 //
-// Open starts one worker, which replaces instances and closes generations; Close
-// ends it. Locks, in order: Host.loadMu, then one of Host.workMu and pool.mu. No
-// lock is taken by a call that neither faults nor waits for an instance.
+// Each module has a worker, which replaces its instances and lives while there is
+// something to do; a goroutine closes a generation when its workers have ended.
+// Host.Close waits for them all. Locks, in order: Host.loadMu, then one of
+// worker.mu, pool.mu, trial.mu and Host.historyMu. No lock is taken by a call that
+// neither faults nor waits for an instance.
+//
+// # Before a set goes live
+//
+// The vectors in the manifest are tried by [Host.Load]. [Host.Try] runs a set
+// beside the live one, on the same traffic: in its shadow, or as canary for a share
+// of the keys. [Host.Promote] and [Host.Abort] end that.
 package hooks

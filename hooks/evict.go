@@ -12,15 +12,20 @@ import (
 // Candidates go to the guest at most abi.MaxCandidates per call. It allocates
 // only when dst is too short and keeps neither argument.
 func (h *Host) Score(dst []int32, c []abi.Candidate, pressure float64, now uint64) ([]int32, bool) {
-	g := h.gen.Load()
-	if g == nil || len(g.chains[abi.Evict]) == 0 {
+	t, g := h.trial.Load(), h.gen.Load()
+	if t == nil && (g == nil || len(g.chains[abi.Evict]) == 0) {
 		return dst, false
 	}
 	n := len(dst)
 	for len(c) > 0 {
 		part := c[:min(len(c), abi.MaxCandidates)]
 		var ok bool
-		if dst, ok = g.score(dst, part, pressure, now); !ok {
+		if t != nil {
+			dst, ok = t.score(dst, part, pressure, now)
+		} else {
+			dst, ok = g.score(dst, part, pressure, now)
+		}
+		if !ok {
 			return dst[:n], false
 		}
 		c = c[len(part):]
@@ -28,7 +33,11 @@ func (h *Host) Score(dst []int32, c []abi.Candidate, pressure float64, now uint6
 	return dst, true
 }
 
+// score asks the evict hooks from the last on. A nil generation has none.
 func (g *generation) score(dst []int32, c []abi.Candidate, pressure float64, now uint64) ([]int32, bool) {
+	if g == nil {
+		return dst, false
+	}
 	chain := g.chains[abi.Evict]
 	for k := len(chain) - 1; k >= 0; k-- {
 		if out, ok := chain[k].score(dst, c, pressure, now); ok {
@@ -61,8 +70,15 @@ func (m *module) score(dst []int32, c []abi.Candidate, pressure float64, now uin
 // Admit asks whether a newcomer should displace the victims, at most
 // abi.MaxCandidates-1 of them. ok is false if no admit hook gave an answer.
 func (h *Host) Admit(newcomer abi.Candidate, victims []abi.Candidate, pressure float64, now uint64) (admit, ok bool) {
-	g := h.gen.Load()
-	if g == nil || len(g.chains[abi.Admit]) == 0 {
+	if t := h.trial.Load(); t != nil {
+		return t.admit(newcomer, victims, pressure, now)
+	}
+	return h.gen.Load().admit(newcomer, victims, pressure, now)
+}
+
+// admit asks the admit hooks from the last on. A nil generation has none.
+func (g *generation) admit(newcomer abi.Candidate, victims []abi.Candidate, pressure float64, now uint64) (admit, ok bool) {
+	if g == nil {
 		return false, false
 	}
 	chain := g.chains[abi.Admit]

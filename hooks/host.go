@@ -39,15 +39,14 @@ type Host struct {
 	numbers  uint64
 	closed   bool
 
-	// open counts generations not yet closed.
-	open sync.WaitGroup
+	trial atomic.Pointer[trial] // nil if none runs
 
-	// workMu guards jobs. It is a leaf lock.
-	workMu sync.Mutex
-	jobs   []job
-	kick   chan struct{} // holds one token if jobs may be waiting; closed never
-	stop   chan struct{}
-	worker sync.WaitGroup
+	// open counts generations not yet closed, closers the goroutines that do it.
+	open, closers sync.WaitGroup
+
+	// historyMu guards past. It is a leaf lock.
+	historyMu sync.Mutex
+	past      []Event
 }
 
 // ModuleReport describes one hook as loaded.
@@ -71,13 +70,13 @@ type Report struct {
 	Reused     uint64         `json:"reused"` // verdicts given again without a call, since the start
 }
 
-// Open starts a host without hooks. It starts one goroutine, which Close ends.
+// Open makes a host without hooks. Close ends what goroutines its work starts.
 func Open(o Options) (*Host, error) {
 	o = o.withDefaults()
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("hooks: options: %w", err)
 	}
-	h := &Host{o: o, cache: wazero.NewCompilationCache(), kick: make(chan struct{}, 1), stop: make(chan struct{})}
+	h := &Host{o: o, cache: wazero.NewCompilationCache()}
 	if o.CacheDir != "" {
 		var err error
 		if h.cache, err = wazero.NewCompilationCacheWithDir(o.CacheDir); err != nil {
@@ -85,35 +84,44 @@ func Open(o Options) (*Host, error) {
 		}
 	}
 	h.metrics = newHostMetrics(o.Metrics, h)
-	h.worker.Go(h.work)
 	return h, nil
 }
 
 // Load replaces all hooks by those of specs, in chain order, or leaves everything
 // as it is and says why. Calls go on meanwhile. The generation it replaces is kept
-// for Rollback, the one before it is closed when its last call returns.
+// for Rollback, the one before it is closed when its last call returns. A trial
+// ends.
 func (h *Host) Load(ctx context.Context, specs []Spec) (Report, error) {
 	h.loadMu.Lock()
 	defer h.loadMu.Unlock()
 	if h.closed {
 		return Report{}, ErrClosed
 	}
-	g, err := h.newGeneration(ctx, h.numbers+1, specs)
+	g, err := h.newGeneration(ctx, h.metrics, specs)
 	if err != nil {
 		h.metrics.loadFailures.Inc()
+		h.note(EventRefused, nil, err)
 		return Report{}, err
 	}
 	h.numbers++
 	h.open.Add(1)
+	h.endTrial()
+	h.replaceLive(g)
+	h.note(EventLoad, g, nil)
+	return g.report(), nil
+}
+
+// replaceLive makes a new generation the live one and keeps the former.
+func (h *Host) replaceLive(g *generation) {
 	if h.previous != nil {
 		h.previous.drain()
 	}
 	h.previous = h.live
 	h.makeLive(g)
-	return g.report(), nil
 }
 
-// Rollback makes the former generation the live one and the other way round.
+// Rollback makes the former generation the live one and the other way round. A
+// trial ends.
 func (h *Host) Rollback() (Report, error) {
 	h.loadMu.Lock()
 	defer h.loadMu.Unlock()
@@ -123,9 +131,11 @@ func (h *Host) Rollback() (Report, error) {
 	if h.previous == nil {
 		return Report{}, ErrNoPrevious
 	}
+	h.endTrial()
 	g := h.previous
 	h.previous = h.live
 	h.makeLive(g)
+	h.note(EventRollback, g, nil)
 	return g.report(), nil
 }
 
@@ -196,6 +206,7 @@ func (h *Host) Close() error {
 	}
 	h.closed = true
 	h.gen.Store(nil)
+	h.endTrial()
 	for _, g := range []*generation{h.live, h.previous} {
 		if g != nil {
 			g.drain()
@@ -203,9 +214,8 @@ func (h *Host) Close() error {
 	}
 	h.live, h.previous = nil, nil
 	h.shown.Store(nil)
-	h.open.Wait() // the worker closes the generations
-	close(h.stop)
-	h.worker.Wait()
+	h.open.Wait()
+	h.closers.Wait()
 	h.metrics.unregister()
 	if err := h.cache.Close(context.Background()); err != nil {
 		return fmt.Errorf("hooks: compilation cache: %w", err)

@@ -135,7 +135,7 @@ func hostLog(i *instance, s []uint64) {
 // guestLog hands on what a guest says, cut and at a bounded rate.
 func (m *module) guestLog(level slog.Level, text []byte) {
 	if !m.logs.allow() {
-		m.counters.logsDropped.Inc()
+		m.counters.Load().logsDropped.Inc()
 		return
 	}
 	m.log.Log(context.Background(), level, "hook says", "hook", m.spec.Name, "text", string(text[:min(len(text), maxLogBytes)]))
@@ -144,8 +144,9 @@ func (m *module) guestLog(level slog.Level, text []byte) {
 func hostMetricAdd(i *instance, s []uint64) {
 	i.charge(fuelHostCall)
 	n := int64(s[1])
-	if id := uint32(s[0]); uint64(id) < uint64(len(i.m.metrics)) && i.m.metrics[id].counter != nil && n >= 0 {
-		i.m.metrics[id].counter.AddInt64(n)
+	guest := i.m.counters.Load().guest
+	if id := uint32(s[0]); uint64(id) < uint64(len(guest)) && guest[id].counter != nil && n >= 0 {
+		guest[id].counter.AddInt64(n)
 		return
 	}
 	panic(errArgument)
@@ -154,8 +155,9 @@ func hostMetricAdd(i *instance, s []uint64) {
 func hostMetricObserve(i *instance, s []uint64) {
 	i.charge(fuelHostCall)
 	v := api.DecodeF64(s[1])
-	if id := uint32(s[0]); uint64(id) < uint64(len(i.m.metrics)) && i.m.metrics[id].histogram != nil && v >= 0 {
-		i.m.metrics[id].histogram.Update(v)
+	guest := i.m.counters.Load().guest
+	if id := uint32(s[0]); uint64(id) < uint64(len(guest)) && guest[id].histogram != nil && v >= 0 {
+		guest[id].histogram.Update(v)
 		return
 	}
 	panic(errArgument)

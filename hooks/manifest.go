@@ -32,6 +32,8 @@ type Manifest struct {
 	// client certificate 0, size unknown. A verdict that may be reused is
 	// reused for all requests that look alike so.
 	Inputs *[]string `json:"inputs,omitempty"`
+	// Tests must hold before the module goes live.
+	Tests *SelfTest `json:"tests,omitempty"`
 }
 
 // Metric is one metric of a module.
@@ -125,6 +127,9 @@ func (mf *Manifest) validate(m *meter.Module) error {
 				fault("input %q is unknown, there are client, tls and size", in)
 			}
 		}
+	}
+	if mf.Tests != nil && len(mf.Tests.Cases) > maxTests {
+		fault("%d tests, the limit is %d", len(mf.Tests.Cases), maxTests)
 	}
 	mf.validateMetrics(fault)
 	return errors.Join(faults...)

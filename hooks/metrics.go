@@ -20,6 +20,7 @@ type hookMetrics struct {
 	logsDropped *metrics.Counter
 	seconds     *metrics.Histogram // of one call in sampleEvery
 	fuel        *metrics.Histogram // of one call in sampleEvery
+	guest       []guestMetric      // what the module declares
 }
 
 // guestMetric is one metric that a module declares.

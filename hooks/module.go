@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/tetratelabs/wazero"
@@ -45,8 +46,8 @@ type module struct {
 	breaker  breaker
 	logs     limiter
 	log      *slog.Logger
-	counters *hookMetrics
-	metrics  []guestMetric
+	counters atomic.Pointer[hookMetrics] // those of a trial are shown once it is promoted
+	worker   worker
 	report   ModuleReport
 }
 
@@ -79,13 +80,13 @@ func (g *generation) newModule(ctx context.Context, spec Spec) (*module, error) 
 	m.breaker = breaker{limit: g.host.o.FaultLimit, window: g.host.o.FaultWindow,
 		open: g.host.o.BreakerOpen, maxOpen: g.host.o.BreakerMaxOpen, now: g.host.o.Now}
 	m.logs = limiter{now: g.host.o.Now}
-	m.counters = g.host.metrics.hook(&g.metricNames, spec.Name)
-	m.metrics = g.host.metrics.guest(&g.metricNames, spec.Name, m.manifest.Metrics)
-	if err := m.fill(); err != nil {
+	m.worker.kick = make(chan struct{}, 1)
+	m.measure(g.metrics)
+	if err := m.fill(ctx); err != nil {
 		return nil, err
 	}
 	m.describe(code)
-	return m, nil
+	return m, m.selfTest(ctx)
 }
 
 // check parses and validates a module as it came, but for its custom sections. The validator is wazero's
@@ -266,7 +267,14 @@ func (m *module) compile(ctx context.Context, code []byte, parsed *meter.Module)
 	return nil
 }
 
-func (m *module) fill() error {
+// measure makes the module count on a set of metrics.
+func (m *module) measure(on *hostMetrics) {
+	c := on.hook(&m.gen.metricNames, m.spec.Name)
+	c.guest = on.guest(&m.gen.metricNames, m.spec.Name, m.manifest.Metrics)
+	m.counters.Store(c)
+}
+
+func (m *module) fill(ctx context.Context) error {
 	n := m.spec.Instances
 	if n == 0 {
 		n = m.host.o.Instances
@@ -274,6 +282,9 @@ func (m *module) fill() error {
 	m.pool.slots = make([]slot, n)
 	m.pool.live.Store(int32(len(m.pool.slots)))
 	for k := range m.pool.slots {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("instance %d of %d: %w", k+1, n, context.Cause(ctx))
+		}
 		i, err := m.newInstance(uint32(k))
 		if err != nil {
 			return err

@@ -30,6 +30,7 @@ const (
 	DefaultFaultWindow    = 10 * time.Second
 	DefaultBreakerOpen    = time.Second
 	DefaultBreakerMaxOpen = time.Minute
+	DefaultLoadTimeout    = time.Minute
 
 	// MaxFuel bounds what may be granted to one call, MaxInitFuel to the start
 	// of an instance.
@@ -57,6 +58,10 @@ type Options struct {
 	Instances int
 	// MaxModuleBytes bounds a module's file. Default DefaultModuleBytes.
 	MaxModuleBytes int64
+	// LoadTimeout bounds a load: compilation, starts and self-tests of all
+	// modules. It is looked at between functions, instances and tests. Default
+	// DefaultLoadTimeout.
+	LoadTimeout time.Duration
 	// TrustedKeys are the keys, by id, whose signatures are accepted.
 	TrustedKeys map[string]ed25519.PublicKey
 	// RequireSigned refuses modules without a valid signature. With any
@@ -102,6 +107,9 @@ func (o Options) withDefaults() Options {
 	if o.BreakerMaxOpen == 0 {
 		o.BreakerMaxOpen = max(DefaultBreakerMaxOpen, o.BreakerOpen)
 	}
+	if o.LoadTimeout == 0 {
+		o.LoadTimeout = DefaultLoadTimeout
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -120,6 +128,9 @@ func (o Options) validate() error {
 	}
 	if o.FaultLimit < 1 || o.FaultLimit > maxFaultLimit {
 		fault("fault limit is %d, must be 1 to %d", o.FaultLimit, maxFaultLimit)
+	}
+	if o.LoadTimeout < 0 {
+		fault("load timeout is %v, must be above 0", o.LoadTimeout)
 	}
 	if o.FaultWindow < 0 || o.BreakerOpen < 0 || o.BreakerMaxOpen < o.BreakerOpen {
 		fault("breaker times must be positive and the longest %v not below the first %v", o.BreakerMaxOpen, o.BreakerOpen)

@@ -165,7 +165,7 @@ func (m *module) put(i *instance) {
 	s := &m.pool.slots[i.slot]
 	if i.recycling {
 		if fresh := s.spare.Swap(nil); fresh != nil {
-			m.host.closeLater(i)
+			m.later(job{old: i})
 			i = fresh
 		}
 	}

@@ -39,6 +39,14 @@ const (
 	Answer                  // answer with Decision.Answer
 )
 
+// String returns the word of cases and reports.
+func (v Verdict) String() string {
+	if v > Answer {
+		return "unknown"
+	}
+	return [...]string{"continue", "pass", "deny", "answer"}[v]
+}
+
 // Edit is one change to the header fields of the request or the response.
 type Edit struct {
 	Response bool
@@ -89,9 +97,10 @@ type Decision struct {
 	AnswerFields []Field
 	AnswerBody   []byte
 
-	arena []byte
-	hint  uint32
-	asked bool // some module answered
+	arena  []byte
+	hint   uint32
+	asked  bool // some module answered
+	failed bool // some module did not
 
 	memoKey []byte // of the request, if the memo was asked
 	values  [][]byte
@@ -106,7 +115,7 @@ func (d *Decision) Reset() {
 	d.NoStore, d.LifetimeSet, d.Lifetime = false, false, 0
 	d.TierLifetimes = [3]uint32{abi.AsComputed, abi.AsComputed, abi.AsComputed}
 	d.StaleWhileRevalidate, d.StaleIfError = abi.AsComputed, abi.AsComputed
-	d.ReuseSeconds, d.asked = 0, false
+	d.ReuseSeconds, d.asked, d.failed = 0, false, false
 	d.AnswerStatus, d.AnswerFields, d.AnswerBody = 0, d.AnswerFields[:0], nil
 }
 

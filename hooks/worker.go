@@ -3,101 +3,110 @@ package hooks
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 )
 
-// retryAfter is how long the worker waits before it tries again to build an
+// retryAfter is how long a worker waits before it tries again to build an
 // instance that could not be built.
 const retryAfter = time.Second
 
-// A job is one thing the worker does. Without any field set it only wakes it.
+// A job is one thing that a worker does. Without any field set it only wakes it.
 type job struct {
-	closing *generation // close it; nobody uses it any more
-
-	replace *module // put a new instance in slot, which the job owns
-	recycle *module // prepare a new instance for slot, whose owner swaps it in
+	replace bool // put a new instance in slot, which the job owns
+	recycle bool // prepare a new instance for slot, whose owner swaps it in
 	slot    uint32
 	lost    bool      // replacing failed before
 	old     *instance // close it; nil for none
 }
 
-// later hands a job to the worker.
-func (h *Host) later(j job) {
-	h.workMu.Lock()
-	h.jobs = append(h.jobs, j)
-	h.workMu.Unlock()
+// A worker replaces and closes the instances of one module, so that one whose
+// instances start slowly delays no other. Its goroutine is there while it has
+// something to do, and is counted by the generation, which waits for it before it
+// is closed.
+type worker struct {
+	kick chan struct{} // holds one token if jobs may be waiting; closed never
+
+	// mu guards the fields below. It is a leaf lock.
+	mu      sync.Mutex
+	jobs    []job
+	running bool
+}
+
+// later hands a job to the module's worker. Who owns a slot does so before it
+// gives the slot up, or the generation might be closed before the job is done.
+func (m *module) later(j job) {
+	w := &m.worker
+	w.mu.Lock()
+	w.jobs = append(w.jobs, j)
+	start := !w.running
+	w.running = true
+	w.mu.Unlock()
+	if start {
+		m.gen.workers.Go(m.work)
+		return
+	}
+	m.wake()
+}
+
+// wake makes a worker that waits look again.
+func (m *module) wake() {
 	select {
-	case h.kick <- struct{}{}:
+	case m.worker.kick <- struct{}{}:
 	default:
 	}
 }
 
-func (h *Host) closeLater(i *instance) { h.later(job{old: i}) }
-
-// work does jobs until stop. Jobs that failed wait for a while.
-func (h *Host) work() {
+// work does jobs until there are none. Jobs that failed wait for a while.
+func (m *module) work() {
 	var failed []job
 	timer := time.NewTimer(retryAfter)
 	defer timer.Stop()
 	for {
-		select {
-		case <-h.stop:
+		jobs, done := m.worker.take(len(failed) == 0)
+		if done {
 			return
-		case <-h.kick:
-		case <-timer.C:
-			h.workMu.Lock()
-			h.jobs = append(h.jobs, failed...)
-			h.workMu.Unlock()
-			failed = nil
 		}
-		failed = append(failed, h.doJobs(failed)...)
-		if len(failed) > 0 {
-			timer.Reset(retryAfter)
-		}
-	}
-}
-
-// doJobs does what is queued and returns the jobs to be tried again. Jobs that
-// failed before and whose pool has been closed since are done at once.
-func (h *Host) doJobs(failed []job) (again []job) {
-	for k := range failed {
-		if j := &failed[k]; j.replace != nil && j.replace.pool.closed() {
-			j.replace.retire(nil)
-			*j = job{}
-		}
-	}
-	for {
-		h.workMu.Lock()
-		jobs := h.jobs
-		h.jobs = nil
-		h.workMu.Unlock()
 		if len(jobs) == 0 {
-			return again
+			select {
+			case <-m.worker.kick:
+			case <-timer.C:
+				jobs, failed = failed, nil
+			}
 		}
-		for _, j := range jobs {
-			if !h.do(&j) {
-				again = append(again, j)
+		if m.pool.closed() { // jobs that failed are done at once
+			jobs, failed = append(jobs, failed...), nil
+		}
+		for k := range jobs {
+			if !m.do(&jobs[k]) {
+				failed = append(failed, jobs[k])
+				timer.Reset(retryAfter)
 			}
 		}
 	}
 }
 
+// take returns what is queued. If that is nothing, and the worker has nothing
+// else to do, its goroutine is to end.
+func (w *worker) take(idle bool) (jobs []job, done bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	jobs, w.jobs = w.jobs, nil
+	w.running = len(jobs) > 0 || !idle
+	return jobs, !w.running
+}
+
 // do does one job and reports whether it is done.
-func (h *Host) do(j *job) bool {
+func (m *module) do(j *job) bool {
 	if j.old != nil {
 		j.old.close()
 		j.old = nil
 	}
 	switch {
-	case j.closing != nil:
-		if err := j.closing.close(); err != nil {
-			h.o.Logger.Error("hook generation not closed cleanly", "generation", j.closing.number, "error", err)
-		}
-		h.open.Done()
-	case j.replace != nil:
-		return j.replace.replaceInstance(j)
-	case j.recycle != nil:
-		j.recycle.recycleInstance(j.slot)
+	case j.replace:
+		return m.replaceInstance(j)
+	case j.recycle:
+		m.recycleInstance(j.slot)
 	}
 	return true
 }
@@ -124,7 +133,7 @@ func (m *module) replaceInstance(j *job) bool {
 	if j.lost {
 		m.pool.lost.Add(-1)
 	}
-	m.counters.replaced.Inc()
+	m.counters.Load().replaced.Inc()
 	m.put(i)
 	return true
 }
@@ -140,7 +149,7 @@ func (m *module) recycleInstance(slot uint32) {
 		m.log.Log(context.Background(), slog.LevelWarn, "hook instance not recycled", "hook", m.spec.Name, "error", err)
 		return
 	}
-	m.counters.recycled.Inc()
+	m.counters.Load().recycled.Inc()
 	s := &m.pool.slots[slot]
 	if former := s.spare.Swap(fresh); former != nil {
 		former.close()
