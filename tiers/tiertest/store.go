@@ -208,6 +208,38 @@ func (s *Store) Expire(ctx context.Context, now int64, limit int) (int, error) {
 	return s.Store.Expire(ctx, now, limit)
 }
 
+// Changes is Store.Changes.
+func (s *Store) Changes(ctx context.Context, after uint64, limit int, fn func(c l3.Change) error) error {
+	if err := s.fail(); err != nil {
+		return err
+	}
+	return s.Store.Changes(ctx, after, limit, fn)
+}
+
+// TrimChanges is Store.TrimChanges.
+func (s *Store) TrimChanges(ctx context.Context, upTo uint64, limit int) (int, error) {
+	if err := s.fail(); err != nil {
+		return 0, err
+	}
+	return s.Store.TrimChanges(ctx, upTo, limit)
+}
+
+// RegisterNode is Store.RegisterNode.
+func (s *Store) RegisterNode(ctx context.Context, n l3.NodeInfo) error {
+	if err := s.fail(); err != nil {
+		return err
+	}
+	return s.Store.RegisterNode(ctx, n)
+}
+
+// Nodes is Store.Nodes.
+func (s *Store) Nodes(ctx context.Context) ([]l3.NodeInfo, error) {
+	if err := s.fail(); err != nil {
+		return nil, err
+	}
+	return s.Store.Nodes(ctx)
+}
+
 // Rules is Store.Rules.
 func (s *Store) Rules(ctx context.Context) ([]l3.StoredRule, error) {
 	if err := s.fail(); err != nil {

@@ -33,6 +33,7 @@ type l3State struct {
 	rows       map[string]*row // by storage key, tombstones included
 	rules      []l3.StoredRule // oldest first
 	changes    []l3.Change
+	nodes      []l3.NodeInfo // by id
 	trimmed    uint64
 	lastSeq    uint64
 	maxVersion item.Version

@@ -1,0 +1,53 @@
+package memstore
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/edgenode/edgenode/tiers/l3"
+)
+
+// RegisterNode is Store.RegisterNode; leases run by the store's clock.
+func (s *L3) RegisterNode(ctx context.Context, n l3.NodeInfo) error {
+	fault, err := s.enter(ctx, "RegisterNode")
+	if err != nil {
+		return err
+	}
+	if err := s.register(n); err != nil {
+		return err
+	}
+	return s.leave(ctx, "RegisterNode", fault)
+}
+
+func (s *L3) register(n l3.NodeInfo) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.state.nodes, func(other l3.NodeInfo) bool { return other.ID == n.ID })
+	if i < 0 {
+		s.state.nodes = append(s.state.nodes, n)
+		slices.SortFunc(s.state.nodes, func(a, b l3.NodeInfo) int { return cmp.Compare(a.ID, b.ID) })
+		return nil
+	}
+	if other := &s.state.nodes[i]; other.Incarnation != n.Incarnation && other.LeaseUntil > s.now() {
+		return fmt.Errorf("memstore: %w: %s is held by node %q", l3.ErrIdentityInUse, n.ID, other.Name)
+	}
+	s.state.nodes[i] = n
+	return nil
+}
+
+// Nodes is Store.Nodes.
+func (s *L3) Nodes(ctx context.Context) ([]l3.NodeInfo, error) {
+	fault, err := s.enter(ctx, "Nodes")
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	list := slices.Clone(s.state.nodes)
+	for i := range list {
+		list[i].Live = list[i].LeaseUntil > s.now()
+	}
+	s.mu.Unlock()
+	return list, s.leave(ctx, "Nodes", fault)
+}
