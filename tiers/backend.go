@@ -108,25 +108,27 @@ func (e *Engine) l3Recovered() {
 	signal(e.sweep)
 }
 
-// runKeeper keeps the clock file ahead of the clock and knows whether L3 is
-// there.
+// runKeeper keeps the clock file ahead of the clock, knows whether L3 is there,
+// and keeps this node registered in it.
 func (e *Engine) runKeeper() {
 	for e.pause(e.l3Backend.interval(), nil) {
 		if err := e.clockFile.advance(e.clock.Last()); err != nil {
 			e.logger.Error("clock file not written; a restart after a step of the clock could stamp lower versions", "err", err)
 		}
 		e.probeL3()
+		e.heartbeat()
 	}
 }
 
 // probeL3 asks L3 once.
 func (e *Engine) probeL3() {
-	recovered, _ := e.l3Backend.probe(e.ctx, func(ctx context.Context) error {
+	recovered, err := e.l3Backend.probe(e.ctx, func(ctx context.Context) error {
 		if err := e.l3.Ping(ctx); err != nil {
 			return err
 		}
 		return e.load(ctx)
 	})
+	e.flusher.watch.probed(err, !e.l3Up(), e.clock.UnixMilli())
 	if recovered {
 		e.l3Recovered()
 	}

@@ -143,7 +143,7 @@ func (e *Engine) submitRule(ctx context.Context, r item.Rule, d item.Durability)
 	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
 	defer cancel()
 	err = e.applyRule(ctx, live)
-	if err == nil && e.l2 != nil && notSweptInL2(live) {
+	if err == nil && e.l2 != nil && e.rules.is(live, notSweptInL2) {
 		err = e.sweepL2(ctx)
 	}
 	signal(e.sweep) // for what is left
@@ -177,25 +177,8 @@ func (e *Engine) makeRule(r item.Rule, d item.Durability) (*liveRule, error) {
 }
 
 func (e *Engine) ruleInL3(r *liveRule) bool {
-	e.rules.mu.RLock()
-	defer e.rules.mu.RUnlock()
-	return r.inL3
+	return e.rules.is(r, func(r *liveRule) bool { return r.inL3 })
 }
-
-// sweeping serialises the appliers of rules: it is a lock of capacity 1 that can
-// be waited for as long as a context lasts.
-type sweeping chan struct{}
-
-func (s sweeping) lock(ctx context.Context) error {
-	select {
-	case s <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (s sweeping) unlock() { <-s }
 
 // applyRule carries r to L1, then into L3's table, then to L3's rows. It may be
 // called again after an error and goes on where it was.
@@ -211,10 +194,7 @@ func (e *Engine) applyRule(ctx context.Context, r *liveRule) error {
 		return err
 	}
 	for {
-		e.rules.mu.RLock()
-		done := r.sweptL3
-		e.rules.mu.RUnlock()
-		if done {
+		if !e.rules.is(r, notSweptInL3) {
 			return nil
 		}
 		n, more, err := e.l3.SweepRule(ctx, r.Rule, sweepPage)
@@ -300,10 +280,7 @@ func (e *Engine) awaitOlder(s *stripe, than item.Version) bool {
 // stripe's lock: an entry that was stored without a look at r is in L1 by then
 // and will be visited.
 func (e *Engine) sweepL1(ctx context.Context, r *liveRule) error {
-	e.rules.mu.RLock()
-	done := r.sweptL1
-	e.rules.mu.RUnlock()
-	if done {
+	if !e.rules.is(r, notInL1) {
 		return nil
 	}
 	for i := range e.pending.stripes {
@@ -364,9 +341,8 @@ func (e *Engine) runSweeper() {
 			}
 			e.expireRows()
 		}
-		if now := e.clock.UnixMilli(); now-lastForget >= forgetEvery.Milliseconds() {
+		if now := e.clock.UnixMilli(); now-lastForget >= forgetEvery.Milliseconds() && !e.forget() {
 			lastForget = now
-			e.forget()
 		}
 	}
 }
@@ -387,30 +363,6 @@ func (e *Engine) expireRows() {
 		if n < expiryPage {
 			return
 		}
-	}
-}
-
-// forget drops old rules from memory, and from L3 the tombstones and rules that
-// are past their retention and older than every record that a replay could
-// still give: those must never find the field empty.
-func (e *Engine) forget() {
-	now := e.clock.UnixMilli()
-	ago := func(d time.Duration) item.Version { return item.VersionAt(now - d.Milliseconds()) }
-	oldest := e.oldestPending()
-	retention, lifetime := time.Duration(e.retention.Load()), time.Duration(e.maxLifetime.Load())
-	e.rules.forget(min(ago(forgetAfter), oldest), ago(lifetime))
-	if !e.l3Up() {
-		return
-	}
-	before := min(ago(retention), oldest)
-	if err := e.journal.Mark(); err != nil { // what was released is never replayed
-		return
-	}
-	if _, err := e.l3.PurgeTombstones(e.ctx, before, now-retention.Milliseconds(), expiryPage); err != nil && e.ctx.Err() == nil {
-		e.logger.Warn("old tombstones were not removed", "err", err)
-	}
-	if _, err := e.l3.DropRules(e.ctx, min(before, ago(lifetime)), now-retention.Milliseconds()); err != nil && e.ctx.Err() == nil {
-		e.logger.Warn("old rules were not removed", "err", err)
 	}
 }
 

@@ -37,8 +37,14 @@ type Engine struct {
 	l3Backend *backend
 	l2        *l2Tier // nil if not configured
 
-	loadMu sync.Mutex
-	loaded atomic.Bool // what L3 knows has been taken over
+	loading contextLock
+	loaded  atomic.Bool // what L3 knows has been taken over
+
+	node     registration
+	followed atomic.Uint64 // the last change of a shared L3 that was seen
+	mine     ownWrites     // what this node wrote to a shared L3
+	// What forget knows: changes up to trimmed are gone, so many stay.
+	trimmed, keptChanges uint64
 
 	pending  pendingTable
 	dirty    *dirtyQueue
@@ -48,7 +54,7 @@ type Engine struct {
 	buffers  bufferPool
 	flusher  flusherState
 	sweep    chan struct{} // capacity 1: rules to apply
-	sweeping sweeping
+	sweeping contextLock
 
 	// reserved is what pending has taken from L1's budget.
 	reserveMu sync.Mutex
@@ -90,8 +96,11 @@ type Engine struct {
 // the journal holds is flushed in the background.
 //
 // It starts the goroutines that Close ends: flusher, sweeper, and keeper (clock
-// file, probe of L3); with L2 also its keeper, the one that knows whether L2 may
+// file, probe of L3, registration among its nodes); with a shared L3 the one that
+// follows its changes; with L2 also its keeper, the one that knows whether L2 may
 // be trusted, and the one that writes copies.
+//
+// It fails if another node that is alive has this one's identity.
 func Open(ctx context.Context, o Options) (*Engine, error) {
 	o.fillDefaults()
 	if err := o.validate(); err != nil {
@@ -99,7 +108,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		options: o, logger: o.Logger, seed: maphash.MakeSeed(), maxWaiters: o.MaxWaiters,
-		closing: make(chan struct{}), sweep: make(chan struct{}, 1), sweeping: make(sweeping, 1),
+		closing: make(chan struct{}), sweep: make(chan struct{}, 1), sweeping: newContextLock(), loading: newContextLock(), keptChanges: keptChanges,
 	}
 	e.pending.init()
 	e.applyReloadable(o)
@@ -111,6 +120,9 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	e.tasks.Go(e.runFlusher)
 	e.tasks.Go(e.runSweeper)
 	e.tasks.Go(e.runKeeper)
+	if o.L3Shared {
+		e.tasks.Go(e.runFollower)
+	}
 	if e.l2 != nil {
 		e.tasks.Go(e.runL2Keeper)
 		e.tasks.Go(e.runTrust)
@@ -132,6 +144,7 @@ func (e *Engine) open(ctx context.Context) error {
 	}
 	e.clock = item.NewClock(e.clockFile.bound, o.Now)
 	e.l3Backend = e.newBackend("l3")
+	e.openRegistration()
 	if err := e.openL2(); err != nil {
 		return err
 	}
@@ -186,8 +199,9 @@ func (e *Engine) openL3(ctx context.Context) error {
 		// Down at start: the journal and the clock file are enough to serve.
 		e.l3Backend.circuit.Probe(err)
 		e.logger.Warn("L3 does not answer; serving from the journal until it does", "err", err)
+		return nil
 	}
-	return nil
+	return e.join(ctx)
 }
 
 // durableOf returns the question whether store keeps what it has committed.
@@ -212,14 +226,20 @@ func (e *Engine) load(ctx context.Context) error {
 	if e.loaded.Load() {
 		return nil
 	}
-	e.loadMu.Lock()
-	defer e.loadMu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, e.l3TimeoutNow())
+	defer cancel()
+	if err := e.loading.lock(ctx); err != nil {
+		return fmt.Errorf("tiers: others are making contact with L3: %w", err)
+	}
+	defer e.loading.unlock()
 	if e.loaded.Load() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, e.l3TimeoutNow())
-	defer cancel()
-	rules, err := e.l3.Rules(ctx) // makes contact: what follows is known then
+	if err := e.l3.Ping(ctx); err != nil { // makes contact: what follows is known then
+		return err
+	}
+	e.followed.Store(e.l3.LastSeq()) // nothing was read from it before
+	rules, err := e.l3.Rules(ctx)
 	if err != nil {
 		return err
 	}
@@ -323,6 +343,7 @@ func (e *Engine) Close(ctx context.Context) error {
 		e.payBeforeClose()
 		e.stop(ErrClosed)
 		e.tasks.Wait()
+		e.leaveNodes()
 		e.closeErr = e.closeParts()
 		e.state.set(StateClosed)
 		e.logger.Info("engine closed", "seconds", e.state.seconds(StateShuttingDown))

@@ -2,3 +2,17 @@ package tiers
 
 // DistrustL2 makes it catch up anew.
 func (e *Engine) DistrustL2() { e.distrust("a test", nil) }
+
+// ProbeL2 asks L2 once, as its keeper does.
+func (e *Engine) ProbeL2() { _, _ = e.probeL2() }
+
+// OwedKeyBytes counts the bytes of the keys that wait for L2.
+func (e *Engine) OwedKeyBytes() (n int) {
+	q := &e.l2.copies
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for k := range q.waiting {
+		n += len(k)
+	}
+	return n
+}

@@ -82,6 +82,20 @@ func (e *Engine) L2Trusted() bool {
 	return ok
 }
 
+// Forget lets go of what is past its retention, all of it, with so many changes
+// that stay.
+func (e *Engine) Forget(kept uint64) {
+	e.keptChanges = kept
+	for e.forget() {
+	}
+}
+
+// NoteOwing is what the keeper of L2 does now and then.
+func (e *Engine) NoteOwing() { e.noteOwing() }
+
+// Heartbeat is what the keeper does now and then.
+func (e *Engine) Heartbeat() { e.heartbeat() }
+
 // AppendRelease appends the record that ends the dead letters of key.
 func AppendRelease(dst []byte, key string, version item.Version) []byte {
 	return appendRelease(dst, key, version)

@@ -30,6 +30,7 @@ type flusherState struct {
 	// mu is held while a batch is under way. Whoever holds it sees L3 and
 	// pending agree.
 	mu    sync.Mutex
+	watch batchWatch
 	stuck atomic.Int64 // ids that L3 refuses and that are tried again; read by health
 
 	items []flushItem
@@ -55,6 +56,7 @@ type flushItem struct {
 	record item.View    // what is sent
 
 	conditional bool // it is sent to L3 only where that has a row
+	refused     bool // L2 did not take it
 }
 
 const (
@@ -302,7 +304,7 @@ func (e *Engine) sendItems(ctx context.Context, items []flushItem) error {
 		return nil
 	}
 	e.metrics.flushErrors.Inc()
-	if ctx.Err() == nil {
+	if ctx.Err() == nil && !errors.Is(err, errCut) {
 		e.l3Failed(err)
 	}
 	for i := len(items) - 1; i >= 0; i-- {
@@ -348,10 +350,16 @@ func (e *Engine) apply(ctx context.Context, items []flushItem) error {
 	f.out = append(f.out, make([]l3.Outcome, len(f.ops))...)
 	limited, cancel := context.WithTimeout(ctx, time.Duration(e.applyTimeout.Load()))
 	defer cancel()
+	limited, end := f.watch.begin(limited, e.clock.UnixMilli())
+	defer end()
 	if _, err := e.l3.Apply(limited, f.ops, nil, f.out); err != nil {
+		if cause := context.Cause(limited); errors.Is(cause, errCut) {
+			err = cause
+		}
 		return err
 	}
 	e.l3Answered()
+	e.noteOwn(items, f.out)
 	if err := e.copyFlushed(limited, items, f.out); err != nil {
 		return err
 	}

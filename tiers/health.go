@@ -32,14 +32,23 @@ func (e *Engine) Health(context.Context) Health {
 	if !h.L3.OK {
 		degraded("L3 does not answer as it should (circuit %s): %s", h.L3.Circuit, h.L3.Error)
 	}
+	if other := e.node.conflict.Load(); other != nil {
+		degraded("another holder of this node's identity: %s", *other)
+	}
+	if age := e.flusher.watch.age(e.clock.UnixMilli()); age >= namedAfter {
+		degraded("a batch to L3 is under way for %d s and not answered; it is given up after sql_batch_timeout", age/1000)
+	}
 	if ok, reason := e.l3Durable(); !ok {
 		degraded("L3 does not keep what it has committed, durability l3 is refused: %s", reason)
 	}
 	if e.l2 != nil {
 		h.L2 = e.l2.backend.health()
-		h.L2Trusted = e.l2.token.Load() != 0
+		_, h.L2Trusted = e.l2.trusted()
 		if !h.L2.OK {
 			degraded("L2 does not answer as it should (circuit %s): %s", h.L2.Circuit, h.L2.Error)
+		}
+		if policy := e.l2.evicts.Load(); policy != nil {
+			degraded("L2 evicts by itself (maxmemory-policy %s), also what keeps older copies out: set it to noeviction", *policy)
 		}
 	}
 	if level >= pressure.Throttle {

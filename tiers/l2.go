@@ -33,13 +33,18 @@ type l2Tier struct {
 	// had. generation is the one of the store for which it holds.
 	token, tokens atomic.Uint64
 	generation    atomic.Uint64
-	faults        atomic.Uint64 // writes to L2 that failed
-	walked        atomic.Uint64 // the last change that a walk has applied
-	owes          atomic.Bool   // the file that says so is there
-	nearlyFull    atomic.Bool   // the last probe found a limit of memory that is in sight
+	faults        atomic.Uint64          // writes to L2 that failed
+	walked        atomic.Uint64          // the last change that a walk has applied
+	owes          atomic.Bool            // the file that says so is there
+	nearlyFull    atomic.Bool            // the last probe found a limit of memory that is in sight
+	evicts        atomic.Pointer[string] // maxmemory-policy, if by it the server evicts by itself
+	lossLog       seldom
+	trustLog      seldom
+	troubleLog    seldom
+	compareLog    seldom
 
 	wake     chan struct{} // capacity 1: the trust has work
-	sweeping sweeping      // one sweep for rules at a time
+	sweeping contextLock   // one sweep for rules at a time
 
 	// writing orders what this node writes to L2. It is held during I/O of L2 of
 	// at most RedisTimeout, and by the last step to trust during a read of L3.
@@ -47,7 +52,8 @@ type l2Tier struct {
 	writing sync.Mutex
 	seq     uint64 // the change up to which L2 is right; only while trusted
 	marked  uint64 // what the mark in L2 says
-	id      string // of the L3 that seq belongs to
+	id      string // of the L3 that seq belongs to; of the goroutine of the trust
+	checked uint64 // walked, when id was last compared; likewise
 }
 
 // openL2 makes the client. It does no I/O: L2 may be down.
@@ -70,7 +76,7 @@ func (e *Engine) openL2() error {
 	if o.WrapL2 != nil {
 		store = o.WrapL2(store)
 	}
-	e.l2 = &l2Tier{store: store, evict: evict, backend: e.newBackend("l2"), wake: make(chan struct{}, 1), sweeping: make(sweeping, 1)}
+	e.l2 = &l2Tier{store: store, evict: evict, backend: e.newBackend("l2"), wake: make(chan struct{}, 1), sweeping: newContextLock()}
 	e.l2.copies.init(o.L2QueueBytes)
 	if _, err := os.Stat(e.oweFile()); err == nil {
 		e.l2.owes.Store(true)
@@ -101,8 +107,10 @@ func (t *l2Tier) lag(last uint64) uint64 {
 // distrust makes every read pass L2 by until it is caught up.
 func (e *Engine) distrust(reason string, err error) {
 	if e.l2.token.Swap(0) != 0 {
-		e.logger.Warn("L2 is not trusted until it has caught up", "reason", reason, "err", err)
 		e.metrics.distrusts.Inc()
+		if kept, ok := e.l2.lossLog.now(e.clock.UnixMilli()); ok {
+			e.logger.Warn("L2 is not trusted until it has caught up", "reason", reason, "err", err, "since_last_line", kept)
+		}
 	}
 	signal(e.l2.wake)
 }
@@ -303,6 +311,11 @@ func (e *Engine) probeL2() (recovered bool, err error) {
 func (e *Engine) noteServer(s l2.Server) {
 	t := e.l2
 	t.nearlyFull.Store(s.MaxMemory > 0 && s.UsedMemory > s.MaxMemory/4)
+	if s.MaxMemory == 0 || s.Policy == "" || s.Policy == "noeviction" {
+		t.evicts.Store(nil)
+	} else if old := t.evicts.Swap(&s.Policy); old == nil || *old != s.Policy {
+		e.logger.Warn("Redis evicts by itself, also what keeps older copies out: set maxmemory-policy to noeviction", "policy", s.Policy)
+	}
 	if t.token.Load() != 0 && t.store.Generation() != t.generation.Load() {
 		e.distrust("another server or a new connection", errors.New(s.ID))
 	}

@@ -5,8 +5,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/l2"
@@ -24,6 +26,7 @@ type l2Copy struct {
 	version item.Version
 	record  item.View // nil: what L2 holds below version is to be dropped
 	epoch   uint32    // at which record was the newest
+	at      int64     // Unix ms at which it was told
 	fill    bool      // found by a read: may be forgotten
 	sending bool
 }
@@ -39,18 +42,29 @@ type copyQueue struct {
 	maxBytes int64
 	waiting  map[string]*l2Copy
 	order    []*l2Copy
-	bytes    int64
-	overflow bool // L2 may hold, of keys not known here, what is out of date
+	underway []*l2Copy // the batch that is being sent
+	bytes    int64     // of records
+	keys     int64     // of keys in order and under way, and what is beside them
+	overflow bool      // L2 may hold, of keys not known here, what is out of date
 }
 
 const (
 	maxCopies     = 64 << 10
+	minCopyKeys   = 1 << 20 // bytes; so much for keys there is in any case
+	copyKeyBytes  = 256     // of a copy beside its key and record
 	copyBatch     = 500
 	copyBatchSize = 1 << 20
 )
 
 func (q *copyQueue) init(maxBytes int64) {
 	q.maxBytes, q.wake, q.waiting = maxBytes, make(chan struct{}, 1), make(map[string]*l2Copy)
+}
+
+// limit changes how many bytes of records may wait. What waits already may be more.
+func (q *copyQueue) limit(maxBytes int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.maxBytes = maxBytes
 }
 
 // push adds c, over an older one of its key. It reports false if there is no
@@ -70,14 +84,17 @@ func (q *copyQueue) push(c l2Copy) bool {
 	q.bytes += int64(len(c.record))
 	if old != nil && !old.sending {
 		q.bytes -= int64(len(old.record))
+		c.at = min(c.at, old.at)
 		*old = c
 		return true
 	}
-	if len(q.order) >= maxCopies {
+	cost := int64(len(c.key)) + copyKeyBytes
+	if len(q.order) >= maxCopies || q.keys+cost > max(q.maxBytes, minCopyKeys) {
 		q.bytes -= int64(len(c.record))
 		q.overflow = true
 		return false
 	}
+	q.keys += cost
 	e := &c
 	q.waiting[c.key] = e
 	q.order = append(q.order, e)
@@ -112,7 +129,16 @@ func (q *copyQueue) take() (batch []*l2Copy) {
 	if len(q.order) == 0 {
 		q.order = nil
 	}
+	q.underway = batch
 	return batch
+}
+
+// sent says that the batch is not under way any more; what of it was not done was
+// put back.
+func (q *copyQueue) sent() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.underway = nil
 }
 
 // done forgets what was sent.
@@ -120,6 +146,7 @@ func (q *copyQueue) done(c *l2Copy) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.bytes -= int64(len(c.record))
+	q.keys -= int64(len(c.key)) + copyKeyBytes
 	if q.waiting[c.key] == c {
 		delete(q.waiting, c.key)
 	}
@@ -130,7 +157,7 @@ func (q *copyQueue) done(c *l2Copy) {
 // nothing older may be.
 func (q *copyQueue) owe(c *l2Copy) bool {
 	q.done(c)
-	return c.fill || q.push(l2Copy{key: c.key, hash: c.hash, version: c.version})
+	return c.fill || q.push(l2Copy{key: c.key, hash: c.hash, version: c.version, at: c.at})
 }
 
 // forgetRecords keeps of every copy only that older ones must go, and nothing of
@@ -144,7 +171,10 @@ func (q *copyQueue) forgetRecords() {
 		c.record = nil
 		if !c.fill {
 			kept = append(kept, c)
-		} else if q.waiting[c.key] == c {
+			continue
+		}
+		q.keys -= int64(len(c.key)) + copyKeyBytes
+		if q.waiting[c.key] == c {
 			delete(q.waiting, c.key)
 		}
 	}
@@ -158,6 +188,16 @@ func (q *copyQueue) owing() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.overflow || len(q.waiting) > 0
+}
+
+// owingSince is owing for what was told before a time, in Unix ms.
+func (q *copyQueue) owingSince(before int64) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.overflow || len(q.order) > 0 && q.order[0].at < before {
+		return true // they stand in order, but for those that are being sent
+	}
+	return slices.ContainsFunc(q.underway, func(c *l2Copy) bool { return c.at < before })
 }
 
 // overflowed reports whether keys were forgotten, and begins anew.
@@ -178,6 +218,7 @@ func (q *copyQueue) forgot(was bool) {
 
 // tell hands c to the copier.
 func (t *l2Tier) tell(c l2Copy, e *Engine) {
+	c.at = e.clock.UnixMilli()
 	if t.token.Load() == 0 {
 		if c.fill {
 			return
@@ -215,7 +256,11 @@ func (e *Engine) fillL2(hash uint64, v item.View, epoch uint32) {
 
 // What the copier owes to L2 would be forgotten with the process, and an older
 // answer be believed after the next start. So a file in the data directory says
-// that something is owed; whoever finds it drops what lives outside L3.
+// that something is owed; whoever finds it drops what lives outside L3. While L2
+// is trusted it says so only of what waits for longer than oweAfter: a kill loses
+// what is younger than that and an interval of the keeper.
+
+const oweAfter = time.Second
 
 func (e *Engine) oweFile() string { return filepath.Join(e.options.DataDir, "l2-owes") }
 
@@ -223,7 +268,10 @@ func (e *Engine) oweFile() string { return filepath.Join(e.options.DataDir, "l2-
 // disk, and is not called by those who write.
 func (e *Engine) noteOwing() {
 	t := e.l2
-	owes := t.copies.owing() && t.token.Load() == 0
+	owes := t.copies.owing()
+	if t.token.Load() != 0 {
+		owes = t.copies.owingSince(e.clock.UnixMilli() - oweAfter.Milliseconds())
+	}
 	if owes == t.owes.Load() {
 		return
 	}
@@ -298,6 +346,7 @@ func (e *Engine) payLocked() (int, error) {
 		ops, sent = append(ops, op), append(sent, c)
 	}
 	out, err := e.applyL2(ops)
+	defer t.copies.sent()
 	for i, c := range sent {
 		switch {
 		case err != nil:
@@ -319,6 +368,9 @@ func (e *Engine) payLocked() (int, error) {
 // its hash since, and no rule covers it.
 func (e *Engine) copyOp(c *l2Copy) (l2.Op, bool) {
 	key := item.Key(c.key)
+	if c.fill && e.options.L3Shared && e.clock.UnixMilli()-c.at > time.Duration(e.followInterval.Load()).Milliseconds() {
+		return l2.Op{}, false // what others have written meanwhile is not known
+	}
 	if c.record != nil {
 		s := e.pending.stripe(c.hash)
 		s.mu.Lock()

@@ -56,9 +56,10 @@ func (e *Engine) tryCopyFlushed(items []flushItem, out []l3.Outcome) bool {
 	}
 	for i := range items {
 		it := &items[i]
-		t.own.note(it.p.hash, it.upTo, ok)
+		inL2 := ok && !it.refused
+		t.own.note(it.p.hash, it.upTo, inL2)
 		if v := out[i].Version; v != it.upTo && out[i].Won {
-			t.own.note(it.p.hash, v, ok)
+			t.own.note(it.p.hash, v, inL2)
 		}
 	}
 	return ok
@@ -83,8 +84,10 @@ func (e *Engine) sendFlushed(items []flushItem, out []l3.Outcome) bool {
 		if results[i].Err == nil {
 			continue
 		}
-		// Refused for what it is, or for want of memory: what is older must go.
+		// Refused for what it is, or for want of memory: what is older must go. The
+		// walk sees to it too, before the mark passes it.
 		e.metrics.l2Refused.Inc()
+		of[i].refused = true
 		if !t.copies.push(l2Copy{key: of[i].p.key, hash: of[i].p.hash, version: max(of[i].upTo, ops[i].Version)}) {
 			e.l2Failed(results[i].Err)
 			return false

@@ -34,6 +34,7 @@ type engineMetrics struct {
 	batchItems   *metrics.Histogram
 	swept        *metrics.Counter
 	expired      *metrics.Counter
+	trimmed      *metrics.Counter
 
 	// Of L2; counted, if there is none, but shown to nobody.
 	distrusts, l2Skipped, l2Errors, l2Writes, l2WriteErrors *metrics.Counter
@@ -85,6 +86,7 @@ func newEngineMetrics(set *metrics.Set, e *Engine) *engineMetrics {
 	m.batchItems = histogram("edgenode_flush_batch_items")
 	m.swept = counter("edgenode_swept_rows_total")
 	m.expired = counter("edgenode_expired_rows_total")
+	m.trimmed = counter("edgenode_trimmed_changes_total")
 
 	m.registerL2(e, set)
 	gauge := func(name string, f func() float64) {
@@ -99,6 +101,10 @@ func newEngineMetrics(set *metrics.Set, e *Engine) *engineMetrics {
 	gauge("edgenode_pending_items", func() float64 { return float64(e.pending.ids.Load()) })
 	gauge("edgenode_pending_bytes", func() float64 { return float64(e.pending.bytes()) })
 	gauge("edgenode_rules_unswept", func() float64 { return float64(len(e.rules.which(notSweptInL3))) })
+	gauge("edgenode_follow_lag_changes", func() float64 {
+		last, applied := e.l3.LastSeq(), e.applied()
+		return float64(max(last, applied) - applied)
+	})
 	gauge("edgenode_dead_letters", func() float64 { return float64(e.dead.Backlog().Records) })
 	gauge("edgenode_l3_up", func() float64 {
 		if e.l3Up() {

@@ -190,6 +190,9 @@ type Store interface {
 	PurgeTombstones(ctx context.Context, olderThan item.Version, storedBefore int64, limit int) (n int, err error)
 
 	Changes(ctx context.Context, after uint64, limit int, fn func(c l3.Change) error) error
+	TrimChanges(ctx context.Context, upTo uint64, limit int) (n int, err error)
+	RegisterNode(ctx context.Context, n l3.NodeInfo) error
+	Nodes(ctx context.Context) ([]l3.NodeInfo, error)
 	Rules(ctx context.Context) ([]l3.StoredRule, error)
 	DropRules(ctx context.Context, olderThan item.Version, storedBefore int64) (n int, err error)
 	MaxVersion() item.Version

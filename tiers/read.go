@@ -71,21 +71,33 @@ func (e *Engine) IsCurrent(ctx context.Context, key item.Key, hash [sha256.Size]
 
 func (e *Engine) get(ctx context.Context, key item.Key, o ReadOptions) (Hit, bool, error) {
 	hash := e.hash(key)
+	held := item.Version(0)
 	if h, ok := e.fromL1(hash, key); ok {
 		if !o.Verify && o.MinVersion <= h.View.Version() {
 			return h, true, nil
 		}
-		return e.demand(hash, h, o)
+		if o.MinVersion <= h.View.Version() {
+			return e.demand(hash, h, o)
+		}
+		held = h.View.Version()
+		h.Release() // another node may have written a newer one
 	}
 	if err := e.enterRead(); err != nil {
 		return Hit{}, false, err
 	}
 	defer e.leave()
 	h, ok, err := e.below(ctx, hash, key, o)
+	if !ok && err == nil && held != 0 {
+		return Hit{}, false, tooOld(o.MinVersion, held)
+	}
 	if !ok || err != nil {
 		return Hit{}, false, err
 	}
 	return e.demand(hash, h, o)
+}
+
+func tooOld(want, newest item.Version) error {
+	return fmt.Errorf("%w: asked for %s, newest is %s", ErrTooOld, want, newest)
 }
 
 // fromL1 answers from memory unless a rule hides the entry.
@@ -119,7 +131,7 @@ func (e *Engine) hiddenInL1(v item.View) bool {
 func (e *Engine) demand(hash uint64, h Hit, o ReadOptions) (Hit, bool, error) {
 	if got := h.View.Version(); got < o.MinVersion {
 		h.Release()
-		return Hit{}, false, fmt.Errorf("%w: asked for %s, newest is %s", ErrTooOld, o.MinVersion, got)
+		return Hit{}, false, tooOld(o.MinVersion, got)
 	}
 	if o.Verify && sha256.Sum256(h.View.Content()) != h.View.ContentHash() {
 		key, version, source := append(item.Key(nil), h.View.Key()...), h.View.Version(), h.Source
@@ -152,6 +164,8 @@ func (e *Engine) tryBelow(ctx context.Context, hash uint64, key item.Key, o Read
 	epoch := e.pending.epoch(hash).Load()
 	h, found, pending, err := e.fromPending(ctx, hash, key)
 	switch {
+	case pending && err == nil && found && h.View.Version() < o.MinVersion && readsL3(key, o):
+		return e.newerInL3(ctx, key, h)
 	case pending || err != nil:
 		return h, found, err
 	case !readsL3(key, o) && e.l2 == nil:
@@ -159,7 +173,7 @@ func (e *Engine) tryBelow(ctx context.Context, hash uint64, key item.Key, o Read
 	}
 	k := flightKey{key: string(key), epoch: epoch, rules: e.rules.installed.Load(), inL3: readsL3(key, o)}
 	h, found, err = e.fromFlight(ctx, hash, k)
-	if found && h.Source == FromL2 && !e.satisfies(hash, &h, o) {
+	if found && h.Source == FromL2 && !e.satisfies(hash, &h, o) || !found && err == nil && o.MinVersion > 0 && e.l2 != nil {
 		// L3 may have it newer, or whole.
 		if k.fresh = true; !k.inL3 {
 			return Hit{}, false, nil
@@ -167,6 +181,20 @@ func (e *Engine) tryBelow(ctx context.Context, hash uint64, key item.Key, o Read
 		return e.fromFlight(ctx, hash, k)
 	}
 	return h, found, err
+}
+
+// newerInL3 returns what L3 holds of key if that is newer than h, which is
+// pending here.
+func (e *Engine) newerInL3(ctx context.Context, key item.Key, h Hit) (Hit, bool, error) {
+	v, ok, err := e.readL3(ctx, key)
+	if err != nil {
+		return Hit{}, false, err
+	}
+	if !ok || v.Version() <= h.View.Version() {
+		return h, true, nil
+	}
+	newer, found := e.answer(v, FromL3, everyRule)
+	return newer, found, nil
 }
 
 // satisfies reports whether a copy of L2 is what o asks for. One that is damaged

@@ -50,8 +50,8 @@ func (e *Engine) MaxPayload() int64 { return e.maxPayload.Load() }
 // Reload takes over the fields of o that can change while the engine runs:
 // Durability, L1MaxBytes, MaxPayloadBytes, BatchFlush, BatchFlushCount,
 // BatchFlushBytes, Pressure, the retentions, lifetimes and intervals, the time
-// limits of L2 and L3, DeadLetterTries, and the eviction of L2. The others must be as they are, or nothing changes
-// and the error names them.
+// limits of L2 and L3, DeadLetterTries, L2QueueBytes, and the eviction of L2. The
+// others must be as they are, or nothing changes and the error names them.
 func (e *Engine) Reload(o Options) error {
 	o.fillDefaults()
 	old := &e.options
@@ -87,6 +87,9 @@ func (e *Engine) Reload(o Options) error {
 		}
 	}
 	e.applyReloadable(o)
+	if e.l2 != nil {
+		e.l2.copies.limit(o.L2QueueBytes)
+	}
 	e.l1.Resize(o.L1MaxBytes)
 	signal(e.dirty.now)
 	return nil

@@ -111,6 +111,22 @@ func (s *ruleSet) quiet(ctx context.Context) (begun uint64, err error) {
 func (s *ruleSet) add(r *liveRule) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.addLocked(r)
+}
+
+// meet installs r unless the same rule is there. It returns the one that is there
+// now, and whether it was.
+func (s *ruleSet) meet(r *liveRule) (live *liveRule, met bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if live = s.findLocked(&r.Rule); live != nil {
+		return live, true
+	}
+	s.addLocked(r)
+	return r, false
+}
+
+func (s *ruleSet) addLocked(r *liveRule) {
 	i := len(s.rules)
 	for i > 0 && s.rules[i-1].Version > r.Version {
 		i--
@@ -255,6 +271,13 @@ func names(r *item.Rule, key item.Key, tags []string) bool {
 	return false
 }
 
+// is asks f about r, whose state others may change meanwhile.
+func (s *ruleSet) is(r *liveRule, f func(*liveRule) bool) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return f(r)
+}
+
 // which returns the rules for which f is true, oldest first.
 func (s *ruleSet) which(f func(*liveRule) bool) []*liveRule {
 	s.mu.RLock()
@@ -268,10 +291,8 @@ func (s *ruleSet) which(f func(*liveRule) bool) []*liveRule {
 	return found
 }
 
-// find returns the live rule that is the same as r, or nil.
-func (s *ruleSet) find(r *item.Rule) *liveRule {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+// findLocked returns the live rule that is the same as r, or nil.
+func (s *ruleSet) findLocked(r *item.Rule) *liveRule {
 	for i := len(s.rules) - 1; i >= 0 && s.rules[i].Version >= r.Version; i-- {
 		if live := s.rules[i]; live.Version == r.Version && bytes.Equal(live.AppendTo(nil), r.AppendTo(nil)) {
 			return live

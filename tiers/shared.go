@@ -182,6 +182,7 @@ func (e *Engine) commitInL3(ctx context.Context, wr underway, logged, row item.V
 		return Receipt{}, err
 	}
 	e.l3Answered()
+	e.noteOwn([]flushItem{f}, out)
 	if e.l2 != nil {
 		e.tryCopyFlushed([]flushItem{f}, out)
 	}

@@ -44,8 +44,10 @@ func (e *Engine) runTrust() {
 		case err == nil:
 			last = ""
 		case text != last: // once, not every interval
-			last = text
-			e.logger.Warn("L2 cannot be caught up now; reads pass it by", "err", err)
+			last = text // which may hold the number of a port, and so be another each time
+			if kept, ok := e.l2.troubleLog.now(e.clock.UnixMilli()); ok {
+				e.logger.Warn("L2 cannot be caught up now; reads pass it by", "err", err, "since_last_line", kept)
+			}
 		}
 		if !e.pause(time.Duration(e.followInterval.Load()), e.l2.wake) {
 			return
@@ -66,7 +68,7 @@ func (e *Engine) tendL2(ctx context.Context) error {
 	if err := e.followChanges(ctx); err != nil {
 		return err
 	}
-	if err := e.sweepL2(ctx); err != nil {
+	if err := errors.Join(e.checkL3(ctx), e.sweepL2(ctx)); err != nil {
 		return err
 	}
 	return errors.Join(e.moveMark(ctx), e.evictL2(ctx))
@@ -76,13 +78,11 @@ func (e *Engine) tendL2(ctx context.Context) error {
 func (e *Engine) catchUp(ctx context.Context) error {
 	t := e.l2
 	start := time.Now()
-	faults, generation := t.faults.Load(), t.store.Generation()
+	faults := t.faults.Load()
 	if err := e.nameL3(ctx); err != nil {
 		return err
 	}
-	limited, cancel := e.l2Context()
-	mark, found, err := t.store.ReadMark(limited)
-	cancel()
+	mark, found, generation, err := e.readMark()
 	if err != nil {
 		t.backend.circuit.Record(err)
 		return fmt.Errorf("tiers: read the mark of L2: %w", err)
@@ -100,7 +100,9 @@ func (e *Engine) catchUp(ctx context.Context) error {
 		if !known {
 			seq = e.l3.LastSeq() // before the look at the rows
 			e.metrics.l2Repairs.Inc()
-			e.logger.Info("L2 has no mark of this L3: each copy is compared with its row", "mark", found)
+			if kept, ok := t.compareLog.now(e.clock.UnixMilli()); ok {
+				e.logger.Info("L2 has no mark of this L3: each copy is compared with its row", "mark", found, "since_last_line", kept)
+			}
 		}
 		if err := e.compareL2(ctx, !known); err != nil {
 			t.copies.forgot(forgotten)
@@ -115,18 +117,51 @@ func (e *Engine) catchUp(ctx context.Context) error {
 		t.copies.forgot(forgotten)
 		return err
 	}
-	e.logger.Info("L2 is trusted", "change", t.seq, "took", time.Since(start))
+	if kept, ok := t.trustLog.now(e.clock.UnixMilli()); ok {
+		e.logger.Info("L2 is trusted", "change", t.seq, "took", time.Since(start), "since_last_line", kept)
+	}
 	signal(t.copies.wake)
 	return e.moveMark(ctx)
+}
+
+// readMark reads the mark, and the generation of the server that it is of: the
+// first contact, or one after an outage, begins a new one.
+func (e *Engine) readMark() (mark l2.Mark, found bool, generation uint64, err error) {
+	t := e.l2
+	for range 3 {
+		generation = t.store.Generation()
+		limited, cancel := e.l2Context()
+		mark, found, err = t.store.ReadMark(limited)
+		cancel()
+		if err != nil || t.store.Generation() == generation {
+			break
+		}
+	}
+	return mark, found, generation, err
+}
+
+// checkL3 asks whether L3 is still the one that it was when L2 was caught up, if
+// it has changed since the last call.
+func (e *Engine) checkL3(ctx context.Context) error {
+	t := e.l2
+	walked, was := t.walked.Load(), t.id
+	if walked == t.checked {
+		return nil
+	}
+	if err := e.nameL3(ctx); err != nil {
+		return err
+	}
+	t.checked = walked
+	if t.id != was {
+		e.distrust("L3 is another one", fmt.Errorf("it was %s and is %s", was, t.id))
+	}
+	return nil
 }
 
 // nameL3 learns the identity of L3, which stands in a row of its own, and makes
 // it if there is none: it goes where the data go, and all nodes find the same.
 func (e *Engine) nameL3(ctx context.Context) error {
 	t := e.l2
-	if t.id != "" {
-		return nil
-	}
 	key := item.AppendKey(nil, item.NamespaceInternal, "l3-identity")
 	v, found, err := e.readL3(ctx, key)
 	if err == nil && (!found || v.Kind() != item.KindPut) {
@@ -254,7 +289,9 @@ func (e *Engine) walkLocked(ctx context.Context, seq *uint64, again bool) (int, 
 		if !own && c.Op != l3.ChangeExpire {
 			e.supersedeInL1(hash, c.Key, c.Version+1)
 		}
-		if again || !inL2 {
+		// On a shared L3 also what L2 has got from here: the read of another node
+		// may have put an older row in its place since.
+		if again || !inL2 || e.options.L3Shared {
 			below := c.Version
 			if c.Op == l3.ChangeExpire || again && e.options.L3Shared {
 				below++ // see l2Op: of two rows of one version it may be the older
@@ -297,9 +334,8 @@ func (e *Engine) supersedeInL1(hash uint64, key item.Key, version item.Version) 
 // meetRule makes a rule of the change sequence hold here, if it does not yet,
 // until L2 is swept for it.
 func (e *Engine) meetRule(r *item.Rule, again bool) {
-	live := e.rules.find(r)
-	if live == nil {
-		e.rules.add(&liveRule{Rule: *r, inL3: true})
+	live, met := e.rules.meet(&liveRule{Rule: *r, inL3: true, sweptL2: e.l2 == nil})
+	if !met {
 		signal(e.sweep)
 	} else if again {
 		e.rules.update(live, func(l *liveRule) { l.sweptL2 = false })
@@ -356,7 +392,9 @@ func (e *Engine) sweepL2(ctx context.Context) error {
 // compareL2 drops from L2 every copy that is not what L3 holds, if rows is set,
 // and every copy of what lives outside L3: nobody knows whether it was deleted.
 func (e *Engine) compareL2(ctx context.Context, rows bool) error {
-	c := comparison{e: e, ctx: ctx}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c := comparison{e: e, ctx: ctx, stop: cancel}
 	before := e.clock.Stamp()
 	_, _, err := e.l2.store.Sweep(ctx, func(head item.View) bool {
 		if c.err != nil || head.Version() > before {
@@ -382,6 +420,7 @@ type comparison struct {
 	ctx  context.Context
 	keys []item.Key
 	held []copyVersion
+	stop func() // the sweep: what it finds cannot be compared
 	err  error
 }
 
@@ -413,6 +452,7 @@ func (c *comparison) run() {
 		return nil
 	})
 	if c.err != nil {
+		c.stop()
 		c.e.l3Failed(c.err)
 		return
 	}

@@ -1,0 +1,125 @@
+package tiers
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/edgenode/edgenode/tiers/item"
+	"github.com/edgenode/edgenode/tiers/l1"
+	"github.com/edgenode/edgenode/tiers/l3"
+)
+
+// Where other nodes write to the same L3, a node follows its change sequence once
+// a follow interval: what another has written leaves L1, and its rules hold here.
+// This is apart from the walk for L2, which stands still while Redis is away.
+
+// runFollower follows until the engine closes.
+func (e *Engine) runFollower() {
+	last := ""
+	for e.pause(time.Duration(e.followInterval.Load()), nil) {
+		if !e.loaded.Load() || !e.l3Up() {
+			continue
+		}
+		err := e.follow(e.ctx)
+		switch {
+		case err == nil:
+			last = ""
+		case e.ctx.Err() == nil && err.Error() != last: // once, not every interval
+			last = err.Error()
+			e.logger.Warn("changes of other nodes are not seen now", "err", err)
+		}
+	}
+}
+
+// follow applies all changes since the last call.
+func (e *Engine) follow(ctx context.Context) error {
+	for {
+		n, err := e.followPage(ctx)
+		if errors.Is(err, l3.ErrChangesGone) {
+			return e.followAnew(ctx)
+		}
+		if err != nil || n < walkPage {
+			return err
+		}
+	}
+}
+
+func (e *Engine) followPage(ctx context.Context) (n int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, e.l3TimeoutNow())
+	defer cancel()
+	seq := e.followed.Load()
+	err = e.l3.Changes(ctx, seq, walkPage, func(c l3.Change) error {
+		n++
+		seq = c.Seq
+		switch {
+		case c.Op == l3.ChangeRule:
+			e.meetRule(c.Rule, false)
+		case c.Op != l3.ChangeExpire: // which L1 knows by itself
+			hash := e.hash(c.Key)
+			if own, _ := e.mine.find(hash, c.Version); !own {
+				e.supersedeInL1(hash, c.Key, c.Version+1)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		if !errors.Is(err, l3.ErrChangesGone) {
+			e.l3Failed(err)
+		}
+		return 0, err
+	}
+	e.followed.Store(seq)
+	return n, nil
+}
+
+// followAnew begins at the last change: those in between are gone. So L1 lets go
+// of every item that lives in L3, and all rules are read again.
+func (e *Engine) followAnew(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, e.l3TimeoutNow())
+	defer cancel()
+	if err := e.l3.Ping(limited); err != nil {
+		return err
+	}
+	seq := e.l3.LastSeq()
+	rules, err := e.l3.Rules(limited)
+	if err != nil {
+		return err
+	}
+	for i := range rules {
+		e.meetRule(&rules[i].Rule, false)
+	}
+	e.logger.Warn("the changes that this node has not seen are gone; its memory lets go of what is in L3", "seen", e.followed.Load(), "last", seq)
+	for i := range e.pending.epochs {
+		e.pending.epochs[i].Add(1)
+	}
+	for i := range e.pending.stripes {
+		e.pending.stripes[i].pass()
+	}
+	var cursor l1.Cursor
+	for !e.l1.Sweep(&cursor, sweepStep, func(record []byte, _ bool) l1.Verdict {
+		if item.View(record).Tiers()&item.L3 != 0 {
+			return l1.Drop
+		}
+		return l1.Keep
+	}) {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	e.followed.Store(seq)
+	return nil
+}
+
+// noteOwn remembers what this node has written to a shared L3, so that following
+// passes it over.
+func (e *Engine) noteOwn(items []flushItem, out []l3.Outcome) {
+	if !e.options.L3Shared {
+		return
+	}
+	for i := range items {
+		if out[i].Won {
+			e.mine.note(items[i].p.hash, out[i].Version, true)
+		}
+	}
+}
