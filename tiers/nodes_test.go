@@ -61,7 +61,7 @@ func TestA20_SecondHolderOfAnIdentity(t *testing.T) {
 		t.Fatal(err)
 	}
 	begin := time.Now()
-	e = open(t, second, onFile(db, &tiertest.Store{}))
+	open(t, second, onFile(db, &tiertest.Store{}))
 	if took := time.Since(begin); took > 3*time.Second {
 		t.Errorf("starts after %v though the other has left", took)
 	}
