@@ -7,7 +7,12 @@
 //	edgenode purge                       invalidate what a running node holds
 //	edgenode dead-letters [list|retry|drop] writes that SQL refuses
 //	edgenode explain URL                 what is stored for a URL, and what a request would do now
-//	edgenode hook inspect FILE           what a WASM module is and would need
+//	edgenode hook new|manifest           begin a WASM module
+//	edgenode hook inspect|test|bench     what a module is, decides and costs
+//	edgenode hook replay FILE LOG        what it would have decided, and its hit ratio
+//	edgenode hook keygen|sign            keys and signatures of modules
+//	edgenode hook list|load|rollback|…   hooks of a running node
+//	edgenode bench replay BYTES          memory as a player of traces sees it
 //	edgenode version                     version, commit, Go, hook ABI
 //
 // Every command has --help; all but serve and put have --json. Exit codes:
@@ -19,6 +24,7 @@
 //	4  there is no such item
 //	5  the node cannot be reached or cannot answer now; trying again may help
 //	6  the node refused; trying the same again will not help
+//	7  a case of hook test differs
 package main
 
 import (

@@ -21,6 +21,7 @@ const (
 	exitMissing
 	exitUnavailable
 	exitRefused
+	exitDiffers
 )
 
 // A process is what a command has of the world.
@@ -44,12 +45,13 @@ type commands struct {
 	Dead    deadCommand    `cmd:"" name:"dead-letters" help:"List the writes that SQL refuses, try them again, or give them up."`
 	Explain explainCommand `cmd:"" help:"Say what is stored for a URL, and what a request for it would do now and why. Fetches nothing."`
 	Hook    hookCommand    `cmd:"" help:"Work with WASM hooks."`
+	Bench   benchCommand   `cmd:"" help:"Benchmarks that other programs drive."`
 	Version versionCommand `cmd:"" help:"Show version, commit, Go and hook ABI."`
 }
 
 const description = `One static binary: a shared HTTP cache and a durable item store with WASM hooks.
 
-Exit codes: 0 done, 1 it did not work, 2 wrong command line, 3 wrong configuration, 4 no such item, 5 node not reachable or not able now, 6 node refused.`
+Exit codes: 0 done, 1 it did not work, 2 wrong command line, 3 wrong configuration, 4 no such item, 5 node not reachable or not able now, 6 node refused, 7 a case of hook test differs.`
 
 // run executes one command line and returns the exit code. What a command
 // yields goes to p.out, everything else to p.err.
