@@ -1,0 +1,5 @@
+//go:build soak
+
+package merkle_test
+
+const soak = true
