@@ -2,12 +2,14 @@ package abi_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"flag"
 	"math"
 	"os"
 	"reflect"
+	"slices"
 	"testing"
 	"unsafe"
 
@@ -22,7 +24,20 @@ type vectors struct {
 	Evicts  []evictVector  `json:"evicts"`
 	Results []resultVector `json:"results"`
 	Records []recordVector `json:"records"`
+
+	// Blocks of a minor version to come, whose head is longer: those of the
+	// vectors of the same names with laterBytes more.
+	Later       []laterVector `json:"later"`
+	LaterEvicts []laterVector `json:"later_evicts"`
 }
+
+type laterVector struct {
+	Name  string `json:"name"`
+	Block string `json:"block"`
+}
+
+// laterBytes is what the head of a later vector is longer by.
+const laterBytes = 16
 
 type inputVector struct {
 	Name      string       `json:"name"`
@@ -87,6 +102,7 @@ func TestVectors(t *testing.T) {
 		for i, e := range v.Evicts {
 			v.Evicts[i].Block = hex.EncodeToString(abi.AppendEvict(make([]byte, 0, abi.InputBytes), &e.Input, e.Pressure, e.Candidates))
 		}
+		v.Later, v.LaterEvicts = laters(t, v)
 		b, err := json.MarshalIndent(v, "", " ")
 		if err != nil {
 			t.Fatal(err)
@@ -106,6 +122,9 @@ func TestVectors(t *testing.T) {
 			t.Errorf("evict %s:\n got %s\nwant %s", e.Name, got, e.Block)
 		}
 	}
+	if inputs, evicts := laters(t, v); !reflect.DeepEqual(inputs, v.Later) || !reflect.DeepEqual(evicts, v.LaterEvicts) {
+		t.Error("the blocks of a later version differ: run with -update")
+	}
 	for _, r := range v.Results {
 		res := abi.MakeResult(r.Status, r.Flags, r.Value)
 		b := hex.EncodeToString([]byte{byte(res >> 56), byte(res >> 48), byte(res >> 40), byte(res >> 32),
@@ -117,6 +136,38 @@ func TestVectors(t *testing.T) {
 	for _, r := range v.Records {
 		checkRecords(t, r)
 	}
+}
+
+// laters makes the blocks of a later version from those of this one.
+func laters(t *testing.T, v vectors) (inputs, evicts []laterVector) {
+	t.Helper()
+	for _, in := range v.Inputs {
+		inputs = append(inputs, laterVector{in.Name, lengthen(t, in.Block)})
+	}
+	for _, e := range v.Evicts {
+		evicts = append(evicts, laterVector{e.Name, lengthen(t, e.Block)})
+	}
+	return inputs, evicts
+}
+
+// lengthen puts fields behind the head of a block, and moves what lies behind.
+func lengthen(t *testing.T, block string) string {
+	t.Helper()
+	b, err := hex.DecodeString(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	le := binary.LittleEndian
+	out := append(slices.Clone(b[:abi.HeadBytes]), bytes.Repeat([]byte{0x55}, laterBytes)...)
+	out = append(out, b[abi.HeadBytes:]...)
+	le.PutUint16(out, abi.HeadBytes+laterBytes)
+	le.PutUint32(out[abi.OffKey:], le.Uint32(b[abi.OffKey:])+laterBytes)
+	le.PutUint32(out[abi.OffHeaders:], le.Uint32(b[abi.OffHeaders:])+laterBytes)
+	for i := range int(le.Uint16(b[abi.OffCount:])) {
+		offset := out[abi.HeadBytes+laterBytes+i*abi.HeaderBytes+4:]
+		le.PutUint32(offset, le.Uint32(offset)+laterBytes)
+	}
+	return hex.EncodeToString(out)
 }
 
 func checkRecords(t *testing.T, v recordVector) {

@@ -14,21 +14,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// vectors is what this package needs of hooks/abi/testdata/vectors.json.
+// vectors is what this package needs of hooks/abi/testdata/vectors.json. The later
+// ones are blocks of a minor version to come, with a longer head.
 type vectors struct {
-	Inputs []struct {
-		Name    string
-		Input   abi.Input
-		Key     string
-		Headers []abi.Header
-		Block   string
-	}
-	Evicts []struct {
-		Name       string
-		Candidates []abi.Candidate
-		Block      string
-	}
-	Records []struct {
+	Inputs, Later []inputVector
+	Evicts        []evictVector
+	LaterEvicts   []evictVector `json:"later_evicts"`
+	Records       []struct {
 		Name    string
 		Output  string
 		Valid   bool
@@ -37,6 +29,21 @@ type vectors struct {
 			Data string
 		}
 	}
+}
+
+type inputVector struct {
+	Name      string
+	Input     abi.Input
+	Key       string
+	Headers   []abi.Header
+	AreaBytes int `json:"area_bytes"`
+	Block     string
+}
+
+type evictVector struct {
+	Name       string
+	Candidates []abi.Candidate
+	Block      string
 }
 
 func read(t *testing.T) (v vectors) {
