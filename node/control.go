@@ -21,7 +21,7 @@ func (n *Node) openAdmin(cfg *config.Config, set *metrics.Set) (err error) {
 		Engine: n.engine, Loopback: isLoopback(n.ctl.Addr()), ClientCertificates: cfg.Listen.Admin.TLS.ClientCA != "",
 		Gate: n.api, Ready: n.Ready, Metrics: set, Log: n.log,
 		Config: func() any { return n.configPage() },
-		Hooks:  func() any { return n.hooks.host.Report() },
+		Hooks:  func() any { return n.hooks.report() },
 		Reload: n.reloadPage,
 		Pages: []admin.Page{{
 			Path: "/pools", Methods: "GET, HEAD", Serve: n.poolsPage,
@@ -32,6 +32,15 @@ func (n *Node) openAdmin(cfg *config.Config, set *metrics.Set) (err error) {
 		}, {
 			Path: "/hooks/rollback", Methods: "POST", Serve: n.rollbackPage,
 			About: "makes the former set of hooks the live one, and the live one the former",
+		}, {
+			Path: "/hooks/promote", Methods: "POST", Serve: n.promotePage,
+			About: "makes the set of hooks that is on trial the live one",
+		}, {
+			Path: "/hooks/abort", Methods: "POST", Serve: n.abortPage,
+			About: "ends the trial of a set of hooks",
+		}, {
+			Path: "/hooks/", Methods: "PUT, DELETE", Serve: n.uploadPage,
+			About: "PUT uploads the module of a hook (?trial=shadow|canary, ?share=0.1), DELETE goes back to the file",
 		}},
 	})
 	return err
@@ -86,21 +95,5 @@ func (n *Node) rollbackPage(x admin.Exchange) {
 	case err != nil:
 		p = problem.New(problem.Internal, err.Error())
 	}
-	var body []byte
-	if p == nil {
-		if body, err = json.MarshalIndent(n.hooks.host.Report(), "", "  "); err != nil {
-			p = problem.New(problem.Internal, err.Error())
-		}
-	}
-	if p != nil {
-		err = problem.Write(x, p)
-	} else {
-		x.Status(200)
-		x.Add("Content-Type", "application/json")
-		x.Add("Cache-Control", "no-store")
-		err = x.Send(append(body, '\n'))
-	}
-	if err != nil {
-		n.log.Debug("answer about a rollback not sent", "error", err)
-	}
+	n.answerHooks(x, p)
 }

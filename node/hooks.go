@@ -2,10 +2,12 @@ package node
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 
@@ -43,7 +45,7 @@ func CheckHooks(cfg *config.Config, file string) (reports []HookReport, err erro
 	if len(cfg.Hooks) == 0 {
 		return nil, nil
 	}
-	host, err := hooks.Open(hooks.Options{})
+	host, err := hooks.Open(hookOptions(cfg))
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +87,20 @@ func hookSpecs(cfg *config.Config) []hooks.Spec {
 	return specs
 }
 
+// hookOptions turns the configuration into that of the hooks' host.
+func hookOptions(cfg *config.Config) hooks.Options {
+	keys := map[string]ed25519.PublicKey{}
+	for _, text := range cfg.HooksTrustedKeys {
+		if id, key, ok := config.ParseTrustedKey(text); ok { // checked by config
+			keys[id] = key
+		}
+	}
+	return hooks.Options{
+		TrustedKeys: keys, RequireSigned: cfg.RequireSigned, CacheDir: cfg.HooksCacheDir,
+		MaxModuleBytes: int64(cfg.HooksMaxModuleBytes), LoadTimeout: cfg.HooksLoadTimeout.Std(),
+	}
+}
+
 // neededGrants leaves out the capabilities that every module has.
 func neededGrants(grant []string) []string {
 	return slices.DeleteFunc(slices.Clone(grant), func(c string) bool { return c != "header" && c != "kv_get" })
@@ -93,27 +109,41 @@ func neededGrants(grant []string) []string {
 // A hookSet is the hooks of a node. Its zero value has none, and no host.
 type hookSet struct {
 	host *hooks.Host
-	now  func() int64
-	used atomic.Uint32 // a bit for each hook point that some live module has
+	dir  string // of uploaded modules
+	// tried is the upload that is on trial, guarded by Node.reloading.
+	tried *upload
+	now   func() int64
+	used  atomic.Uint32 // a bit for each hook point that some live module has
 }
 
 // openHookSet starts the host and loads the hooks of cfg.
 func openHookSet(ctx context.Context, cfg *config.Config, h *hookSet, kv hooks.KV, log *slog.Logger, set *metrics.Set) error {
-	host, err := hooks.Open(hooks.Options{Logger: log, Metrics: set, KV: kv})
+	o := hookOptions(cfg)
+	o.Logger, o.Metrics, o.KV = log, set, kv
+	host, err := hooks.Open(o)
 	if err != nil {
 		return err
 	}
-	h.host = host
+	h.host, h.dir = host, filepath.Join(cfg.DataDir, uploadDir)
 	return h.load(ctx, cfg)
 }
 
 // load replaces all hooks, or leaves everything as it is.
 func (h *hookSet) load(ctx context.Context, cfg *config.Config) error {
-	r, err := h.host.Load(ctx, hookSpecs(cfg))
+	specs, err := h.specs(cfg)
 	if err != nil {
 		return err
 	}
-	h.used.Store(usedHooks(r))
+	return h.use(ctx, specs)
+}
+
+// use loads hooks in place of those that are live.
+func (h *hookSet) use(ctx context.Context, specs []hooks.Spec) error {
+	r, err := h.host.Load(ctx, specs)
+	if err != nil {
+		return err
+	}
+	h.used.Store(usedHooks(r.Modules))
 	return nil
 }
 
@@ -123,12 +153,12 @@ func (h *hookSet) rollback() error {
 	if err != nil {
 		return err
 	}
-	h.used.Store(usedHooks(r))
+	h.used.Store(usedHooks(r.Modules))
 	return nil
 }
 
-func usedHooks(r hooks.Report) (used uint32) {
-	for _, m := range r.Modules {
+func usedHooks(modules []hooks.ModuleReport) (used uint32) {
+	for _, m := range modules {
 		for _, name := range m.Hooks {
 			if hook, ok := abi.ParseHook(name); ok {
 				used |= 1 << hook

@@ -237,7 +237,7 @@ hooks = ["evict"]
 	// route on an item
 	ask(t, "PUT", item, "png", "X-Tenant", "NOT A NAME").want(t, 400)
 
-	if page := ask(t, "GET", r.admin+"/hooks", "").want(t, 200); strings.Count(page.body, `"sha256"`) != 3 {
+	if page := ask(t, "GET", r.admin+"/hooks", "").want(t, 200); strings.Count(page.body, `"metering_bytes"`) != 3 {
 		t.Errorf("/hooks: %s", page.body)
 	}
 	if page := ask(t, "GET", r.admin+"/metrics", "").want(t, 200); !strings.Contains(page.body, `edgenode_hooks_calls_total{hook="route"}`) {

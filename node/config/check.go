@@ -39,6 +39,7 @@ func (k *checker) check() {
 	k.sites()
 	k.apiHosts()
 	k.hooks()
+	k.hookKeys()
 	k.tokens()
 	k.adminIsGuarded()
 }

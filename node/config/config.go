@@ -106,6 +106,23 @@ type Config struct {
 	// see an expired item, whatever it is.
 	ExpirySweep Duration `toml:"expiry_sweep" reload:"yes" range:"100ms..1h"`
 
+	// HooksTrustedKeys are the keys whose signatures of modules count: each an id
+	// and the Ed25519 public key in base64, with a space between them.
+	HooksTrustedKeys []string `toml:"hooks_trusted_keys" reload:"no"`
+	// RequireSigned refuses modules without a valid signature. With any trusted
+	// key it is so whatever it says.
+	RequireSigned bool `toml:"require_signed" reload:"no"`
+	// HooksUnsignedUpload lets modules be uploaded without a signature, unless
+	// signatures are required. Reloads.
+	HooksUnsignedUpload bool `toml:"hooks_unsigned_upload" reload:"yes"`
+	// HooksCacheDir keeps compiled modules, as native code. Empty: nowhere.
+	// Relative to the working directory.
+	HooksCacheDir string `toml:"hooks_cache_dir" reload:"no"`
+	// HooksMaxModuleBytes bounds a module's file.
+	HooksMaxModuleBytes Size `toml:"hooks_max_module_bytes" reload:"no" range:"1KiB..15MiB"`
+	// HooksLoadTimeout bounds a load of the hooks.
+	HooksLoadTimeout Duration `toml:"hooks_load_timeout" reload:"no" range:"1s..1h"`
+
 	// Pressure are the thresholds at which writes are shed.
 	Pressure Pressure `toml:"pressure"`
 	// Listen are the two listeners.

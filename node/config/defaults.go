@@ -116,6 +116,12 @@ const (
 	DefaultRecycleCalls  = 1_000_000
 )
 
+// Defaults of loading hooks.
+const (
+	DefaultHooksMaxModuleBytes = 8 * MiB
+	DefaultHooksLoadTimeout    = Duration(time.Minute)
+)
+
 // Memory limits of a hook whose key memory is 0.
 const (
 	HookMemory     = 4 * MiB  // a module without WASI
@@ -143,6 +149,10 @@ func Default() *Config {
 		MaxLifetime:        DefaultMaxLifetime,
 		ClockSkewMax:       DefaultClockSkewMax,
 		ExpirySweep:        DefaultExpirySweep,
+
+		HooksMaxModuleBytes: DefaultHooksMaxModuleBytes,
+		HooksLoadTimeout:    DefaultHooksLoadTimeout,
+
 		Pressure: Pressure{
 			Warn:      DefaultPressureWarn,
 			Throttle:  DefaultPressureThrottle,

@@ -36,14 +36,18 @@ const (
 	ScopeMissing
 	OutsideNamespace
 	Denied
+	SignatureRefused
 	AddressDenied
 
 	NotFound
+	UnknownHook
 	UnknownPath
 	MethodNotAllowed
 	RequestTimeout
 	Superseded
 	ReloadRunning
+	TrialRuns
+	NoTrial
 	PreconditionFailed
 	ContentTooLarge
 	TargetTooLong
@@ -52,6 +56,7 @@ const (
 	ExpectationFailed
 	Misdirected
 	BadConfiguration
+	ModuleRefused
 	Throttled
 	OverBudget
 	TooManyConnections
@@ -142,14 +147,18 @@ var table = [kinds]Entry{
 	OutsideNamespace: {"outside-namespace", 403, "The token is known but its namespace does not reach there.", "Stay inside the namespace, or use another token."},
 	Denied:           {"denied", 403, "A hook denied the request; nothing was done.", "See the detail, and the hook's documentation."},
 
-	AddressDenied: {"address-denied", 403, "The site does not serve this client address; nothing was done.", "Ask from an address that it allows; allow, deny and purge_acl of the site say which."},
+	SignatureRefused: {"signature-refused", 403, "The module's signature is missing, wrong or by nobody who is trusted; nothing was changed.", "Sign it with a key of hooks_trusted_keys (edgenode hook sign), or set hooks_unsigned_upload."},
+	AddressDenied:    {"address-denied", 403, "The site does not serve this client address; nothing was done.", "Ask from an address that it allows; allow, deny and purge_acl of the site say which."},
 
 	NotFound:             {"not-found", 404, "There is no such item.", "None is needed if it may be absent."},
+	UnknownHook:          {"unknown-hook", 404, "No [[hook]] of the configuration has this name.", "Add one; its module may be uploaded then."},
 	UnknownPath:          {"unknown-path", 404, "This path does not exist here.", "See docs/api.md for those that do."},
 	MethodNotAllowed:     {"method-not-allowed", 405, "The path exists but not with this method.", "Use one of the methods in Allow."},
 	RequestTimeout:       {"request-timeout", 408, "The request came too slowly.", "Send it again over a better connection; limits are in the configuration under [listen]."},
 	Superseded:           {"superseded", 409, "A newer version, a delete or a purge came first; nothing was stored.", "Read the present item and decide anew."},
 	ReloadRunning:        {"reload-running", 409, "Another reload is under way.", "Wait for its end and ask again."},
+	TrialRuns:            {"trial-runs", 409, "A set of hooks is on trial already; nothing was changed.", "Promote it or abort it first."},
+	NoTrial:              {"no-trial", 409, "No set of hooks is on trial; nothing was changed.", "Upload a module with ?trial=shadow or ?trial=canary."},
 	PreconditionFailed:   {"precondition-failed", 412, "The condition does not hold for the present item; nothing was changed.", "Read the present item and decide anew."},
 	ContentTooLarge:      {"content-too-large", 413, "The content is above the limit; nothing was written.", "Send less, or raise max_payload_bytes (and the limits of the backends behind it)."},
 	TargetTooLong:        {"target-too-long", 414, "The request target is above the limit.", "Use a shorter one."},
@@ -158,6 +167,7 @@ var table = [kinds]Entry{
 	ExpectationFailed:    {"expectation-failed", 417, "The Expect field asks for something unknown.", "Only 100-continue is known."},
 	Misdirected:          {"misdirected", 421, "This host is not served here.", "Add it to a [[site]] or to api_hosts."},
 	BadConfiguration:     {"bad-configuration", 422, "The new configuration has faults; the old one stays in force.", "Correct the faults that are listed and reload."},
+	ModuleRefused:        {"module-refused", 422, "The module cannot be loaded; the hooks are as they were.", "See the detail; edgenode hook inspect says what the module needs."},
 	Throttled:            {"throttled", 429, "Memory or journal is nearly full and writes are thinned out; nothing was written.", "Try again after Retry-After."},
 	OverBudget:           {"over-budget", 429, "The token's budget is spent; nothing was written.", "Try again after Retry-After, or raise the budget."},
 	TooManyConnections:   {"too-many-connections", 429, "This address has too many connections.", "Reuse connections, or raise the limit."},

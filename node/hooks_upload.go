@@ -1,0 +1,338 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/edgenode/edgenode/hooks"
+	"github.com/edgenode/edgenode/node/admin"
+	"github.com/edgenode/edgenode/node/config"
+	"github.com/edgenode/edgenode/node/problem"
+)
+
+// uploadDir is where uploaded modules are kept, in the data directory: NAME.wasm,
+// and NAME.wasm.sig if it is signed. Such a file takes the place of the one that
+// the configuration names, at each load, until it is deleted.
+const uploadDir = "hooks"
+
+// signatureField is the field of an upload that holds the signature.
+const signatureField = "Edge-Hook-Signature"
+
+// An upload is a module that came over HTTP.
+type upload struct {
+	name              string
+	module, signature []byte
+}
+
+// A hooksPage is what /hooks shows.
+type hooksPage struct {
+	hooks.Report
+	Trial    *hooks.TrialReport `json:"trial,omitempty"`
+	Uploaded []string           `json:"uploaded"` // hooks whose module was uploaded
+	History  []hooks.Event      `json:"history"`
+}
+
+// report is for people and tools.
+func (h *hookSet) report() hooksPage {
+	p := hooksPage{Report: h.host.Report(), Uploaded: []string{}, History: h.host.History()}
+	if t, ok := h.host.Trial(); ok {
+		p.Trial = &t
+	}
+	for _, m := range p.Modules {
+		if _, err := os.Stat(h.file(m.Name)); err == nil {
+			p.Uploaded = append(p.Uploaded, m.Name)
+		}
+	}
+	return p
+}
+
+func (h *hookSet) file(name string) string { return filepath.Join(h.dir, name+".wasm") }
+
+// specs turns the configuration into that of the host, with uploaded modules in
+// the place of those that it names.
+func (h *hookSet) specs(cfg *config.Config) ([]hooks.Spec, error) {
+	specs := hookSpecs(cfg)
+	for i := range specs {
+		name := h.file(specs[i].Name)
+		switch _, err := os.Stat(name); {
+		case err == nil:
+			specs[i].Path = name
+		case !errors.Is(err, os.ErrNotExist):
+			return nil, fmt.Errorf("uploaded module of hook %q: %w", specs[i].Name, err)
+		}
+	}
+	return specs, nil
+}
+
+// with puts an upload into specs and reports whether there is a hook of that name.
+func (u *upload) with(specs []hooks.Spec) bool {
+	for i := range specs {
+		if specs[i].Name == u.name {
+			specs[i].Bytes, specs[i].Signature = u.module, u.signature
+			return true
+		}
+	}
+	return false
+}
+
+// keep writes an upload to disk, the signature first: a module without it might
+// be refused at the next start.
+func (h *hookSet) keep(u *upload) error {
+	if err := os.MkdirAll(h.dir, 0o700); err != nil {
+		return err
+	}
+	name := h.file(u.name)
+	if len(u.signature) == 0 {
+		if err := os.Remove(name + ".sig"); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	} else if err := replaceFile(name+".sig", append(u.signature, '\n')); err != nil {
+		return err
+	}
+	return replaceFile(name, u.module)
+}
+
+// discard removes an upload and reports whether there was one.
+func (h *hookSet) discard(name string) (bool, error) {
+	err := os.Remove(h.file(name))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if sig := os.Remove(h.file(name) + ".sig"); err == nil && !errors.Is(sig, os.ErrNotExist) {
+		err = sig
+	}
+	return err == nil, err
+}
+
+// replaceFile writes a file as a whole or not at all, and survives a power loss.
+func replaceFile(name string, data []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(name), ".upload-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	dir, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// uploadHook replaces the module of a hook, or puts it on trial. What is refused
+// changes nothing; the error tells by errors.Is what it was.
+func (n *Node) uploadHook(ctx context.Context, u *upload, trial *hooks.TrialOptions) error {
+	cfg := n.last.Load()
+	specs, err := n.hooks.specs(cfg)
+	if err != nil {
+		return err
+	}
+	if !u.with(specs) {
+		return errUnknownHook
+	}
+	if !cfg.HooksUnsignedUpload || len(u.signature) > 0 {
+		if err := n.hooks.host.Verify(u.module, u.signature); err != nil {
+			return err
+		}
+	}
+	if trial != nil {
+		return n.tryHooks(ctx, u, specs, *trial)
+	}
+	if err := n.hooks.use(ctx, specs); err != nil {
+		return err
+	}
+	if err := n.hooks.keep(u); err != nil {
+		return errors.Join(errNotKept{err}, n.hooks.rollback())
+	}
+	return nil
+}
+
+var errUnknownHook = errors.New("node: no such hook")
+
+// errNotKept is a failure of the disk, not of the module.
+type errNotKept struct{ error }
+
+func (n *Node) tryHooks(ctx context.Context, u *upload, specs []hooks.Spec, o hooks.TrialOptions) error {
+	r, err := n.hooks.host.Try(ctx, specs, o)
+	if err != nil {
+		return err
+	}
+	n.hooks.tried = u
+	n.hooks.used.Store(usedHooks(n.hooks.host.Report().Modules) | usedHooks(r.Modules))
+	return nil
+}
+
+// promoteHooks makes the set on trial the live one and keeps its upload.
+func (n *Node) promoteHooks() error {
+	h := n.hooks
+	r, err := h.host.Promote()
+	if err != nil {
+		return err
+	}
+	h.used.Store(usedHooks(r.Modules))
+	u := h.tried
+	h.tried = nil
+	if err := h.keep(u); err != nil {
+		return errors.Join(errNotKept{err}, h.rollback())
+	}
+	return nil
+}
+
+func (n *Node) abortHooks() error {
+	err := n.hooks.host.Abort()
+	if err == nil {
+		n.hooks.tried = nil
+		n.hooks.used.Store(usedHooks(n.hooks.host.Report().Modules))
+	}
+	return err
+}
+
+// discardHook goes back to the module that the configuration names. If that
+// cannot be loaded, the uploaded one stays.
+func (n *Node) discardHook(ctx context.Context, name string) error {
+	specs := hookSpecs(n.last.Load())
+	if !(&upload{name: name}).with(specs) {
+		return errUnknownHook
+	}
+	if _, err := os.Stat(n.hooks.file(name)); err != nil {
+		return nil // there is nothing to go back from
+	}
+	all, err := n.hooks.specs(n.last.Load())
+	if err != nil {
+		return err
+	}
+	for i := range all {
+		if all[i].Name == name {
+			all[i].Path = specs[i].Path
+		}
+	}
+	if err := n.hooks.use(ctx, all); err != nil {
+		return err
+	}
+	if _, err := n.hooks.discard(name); err != nil {
+		return errors.Join(errNotKept{err}, n.hooks.rollback())
+	}
+	return nil
+}
+
+// change runs one change of the hooks; none runs beside it or beside a reload.
+func (n *Node) change(what string, f func() error) *problem.Problem {
+	if !n.reloading.TryLock() {
+		return problem.New(problem.ReloadRunning, ErrReloadRunning.Error())
+	}
+	defer n.reloading.Unlock()
+	err := f()
+	n.log.Info("audit: "+what, "ok", err == nil, "error", err)
+	return hookProblem(err)
+}
+
+// hookProblem says what a change of the hooks failed by.
+func hookProblem(err error) *problem.Problem {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errUnknownHook):
+		return problem.New(problem.UnknownHook, "")
+	case errors.Is(err, hooks.ErrSignature):
+		return problem.New(problem.SignatureRefused, err.Error())
+	case errors.Is(err, hooks.ErrTrialRuns):
+		return problem.New(problem.TrialRuns, "")
+	case errors.Is(err, hooks.ErrNoTrial):
+		return problem.New(problem.NoTrial, "")
+	case errors.As(err, &errNotKept{}):
+		return problem.New(problem.Internal, "the module could not be kept on disk: "+err.Error())
+	}
+	return problem.New(problem.ModuleRefused, err.Error())
+}
+
+// uploadPage answers PUT and DELETE /hooks/NAME.
+func (n *Node) uploadPage(x admin.Exchange) {
+	path, query, _ := strings.Cut(string(x.Target()), "?")
+	name := strings.TrimPrefix(path, "/hooks/")
+	ctx := context.WithoutCancel(x.Context())
+	if x.Method() == "DELETE" {
+		n.answerHooks(x, n.change("uploaded module of hook "+strconv.Quote(name)+" deleted", func() error { return n.discardHook(ctx, name) }))
+		return
+	}
+	trial, p := trialOptions(query)
+	if p != nil {
+		n.answerHooks(x, p)
+		return
+	}
+	u := &upload{name: name, signature: []byte(strings.TrimSpace(string(x.Header(signatureField))))}
+	limit := int64(n.o.Config.HooksMaxModuleBytes)
+	var err error
+	if u.module, err = io.ReadAll(io.LimitReader(x.Body(), limit+1)); err != nil {
+		n.answerHooks(x, problem.New(problem.BadBody, "the module did not arrive as a whole"))
+		return
+	}
+	if int64(len(u.module)) > limit {
+		n.answerHooks(x, problem.Newf(problem.ContentTooLarge, "the module has more than %d bytes; raise hooks_max_module_bytes or build smaller", limit))
+		return
+	}
+	n.answerHooks(x, n.change("module of hook "+strconv.Quote(name)+" uploaded", func() error { return n.uploadHook(ctx, u, trial) }))
+}
+
+// trialOptions reads ?trial= and ?share=; nil is no trial.
+func trialOptions(query string) (*hooks.TrialOptions, *problem.Problem) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, problem.New(problem.BadParameter, "the query cannot be read")
+	}
+	for name, v := range values {
+		if name != "trial" && name != "share" {
+			return nil, problem.Newf(problem.UnknownParameter, "%q is not known here; trial and share are", name)
+		}
+		if len(v) != 1 {
+			return nil, problem.Newf(problem.RepeatedParameter, "give %s once", name)
+		}
+	}
+	o := hooks.TrialOptions{Mode: values.Get("trial"), Share: 1}
+	if values.Has("share") {
+		if o.Share, err = strconv.ParseFloat(values.Get("share"), 64); err != nil || !(o.Share > 0 && o.Share <= 1) {
+			return nil, problem.New(problem.BadParameter, "share must be above 0 and at most 1")
+		}
+	}
+	switch {
+	case !values.Has("trial") && values.Has("share"):
+		return nil, problem.New(problem.BadParameter, "share needs trial=shadow or trial=canary")
+	case !values.Has("trial"):
+		return nil, nil
+	case o.Mode != hooks.ModeShadow && o.Mode != hooks.ModeCanary:
+		return nil, problem.New(problem.BadParameter, "trial must be shadow or canary")
+	}
+	return &o, nil
+}
+
+// promotePage and abortPage answer POST /hooks/promote and /hooks/abort.
+func (n *Node) promotePage(x admin.Exchange) {
+	n.answerHooks(x, n.change("hooks on trial promoted", n.promoteHooks))
+}
+
+func (n *Node) abortPage(x admin.Exchange) {
+	n.answerHooks(x, n.change("trial of hooks aborted", n.abortHooks))
+}
+
+// answerHooks answers with a problem, or with the hooks as they are then.
+func (n *Node) answerHooks(x admin.Exchange, p *problem.Problem) {
+	if p == nil {
+		n.admin.JSON(x, n.hooks.report())
+		return
+	}
+	if err := problem.Write(x, p); err != nil {
+		n.log.Debug("answer about hooks not sent", "error", err)
+	}
+}
