@@ -34,6 +34,7 @@ func (u *update) last(depth int) bool { return depth == len(u.parts)-1 }
 type working struct {
 	store Store
 	rows  map[string]*loaded // by key
+	dirty []string           // keys of those that may have changed
 	reads int
 }
 
@@ -162,11 +163,7 @@ func (w *working) update(ctx context.Context, p place) (sum, error) {
 	if len(p.updates) == 0 {
 		return sum{}, nil
 	}
-	l := w.rows[p.ref.key()]
-	if l == nil {
-		l = &loaded{} // below a row that is not in the store either
-		w.rows[p.ref.key()] = l
-	}
+	l := w.touch(p.ref) // one that was not loaded is below a row that is not in the store either
 	n := l.node
 	if n == nil {
 		n = &node{}
@@ -181,10 +178,25 @@ func (w *working) update(ctx context.Context, p place) (sum, error) {
 		return sum{}, err
 	}
 	s := n.sum()
-	if l.node, l.dirty = n, true; s.children == 0 {
+	if l.node = n; s.children == 0 {
 		l.node = nil
 	}
 	return s, nil
+}
+
+// touch returns a row that is going to change; one that was not loaded is new.
+func (w *working) touch(r ref) *loaded {
+	k := r.key()
+	l := w.rows[k]
+	if l == nil {
+		l = &loaded{}
+		w.rows[k] = l
+	}
+	if !l.dirty {
+		l.dirty = true
+		w.dirty = append(w.dirty, k)
+	}
+	return l
 }
 
 func (w *working) updateFan(ctx context.Context, n *node, p place) error {
@@ -224,12 +236,12 @@ func (w *working) collapse(ctx context.Context, n *node, r ref) error {
 	}
 	n.fan, n.list = nil, make([]entry, 0, fanOut+1)
 	for _, r := range below {
-		l := w.rows[r.key()]
+		l := w.touch(r)
 		if l.node == nil || l.node.fan != nil {
 			return fmt.Errorf("%w: %q should be a list; rebuild the tree", ErrCorrupt, r.key())
 		}
 		n.list = append(n.list, l.node.list...)
-		l.node, l.dirty = nil, true
+		l.node = nil
 	}
 	slices.SortFunc(n.list, func(a, b entry) int { return bytes.Compare(a.segment, b.segment) })
 	return nil
@@ -290,22 +302,15 @@ func (w *working) spread(n *node, r ref) {
 			w.spread(child, at)
 		}
 		n.fan[i] = child.sum()
-		l := w.rows[at.key()]
-		if l == nil {
-			l = &loaded{} // a list has no rows of its own below it
-			w.rows[at.key()] = l
-		}
-		l.node, l.dirty = child, true
+		w.touch(at).node = child // a list has no rows of the trie below it
 	}
 }
 
 // changes returns the rows that are not as they were, in order, and takes them
 // for stored.
 func (w *working) changes() (puts []Row, deletes []string) {
-	for k, l := range w.rows {
-		if !l.dirty {
-			continue
-		}
+	for _, k := range w.dirty {
+		l := w.rows[k]
 		l.dirty = false
 		if l.node == nil {
 			if l.was != nil {
@@ -313,10 +318,11 @@ func (w *working) changes() (puts []Row, deletes []string) {
 			}
 			continue
 		}
-		if b := l.node.appendRow(nil); !bytes.Equal(b, l.was) {
+		if b := l.node.appendRow(make([]byte, 0, l.node.rowLen())); !bytes.Equal(b, l.was) {
 			puts, l.was = append(puts, Row{Key: k, Value: b}), b
 		}
 	}
+	w.dirty = w.dirty[:0]
 	slices.SortFunc(puts, func(a, b Row) int { return strings.Compare(a.Key, b.Key) })
 	slices.Sort(deletes)
 	return puts, deletes

@@ -36,11 +36,13 @@ func BenchmarkTree(b *testing.B) {
 				b.ReportMetric(float64(b.N)*float64(n)/b.Elapsed().Seconds(), "ids/s")
 				b.ReportMetric(float64(len(s.rows))/float64(n), "rows/id")
 			})
+			value := 1
 			change := func(what string, batch int) {
 				b.Run(what+"/"+name, func(b *testing.B) {
 					s.reads, s.writes = 0, 0
 					for i := 0; b.Loop(); i++ {
-						src.put(shape.id(i*7919%n), i+2)
+						value++
+						src.put(shape.id(i*7919%n), value)
 						if i%batch == batch-1 {
 							settle(b, tree)
 						}

@@ -123,6 +123,18 @@ func (n *node) appendRow(b []byte) []byte {
 	return b
 }
 
+// rowLen returns at least the length of the row.
+func (n *node) rowLen() int {
+	if n.fan != nil {
+		return rowHead + fanOut*fanEntry
+	}
+	length := rowHead
+	for i := range n.list {
+		length += 2 + len(n.list[i].segment) + sha256.Size + 9
+	}
+	return length
+}
+
 // parseRow reads a row, nil for none. The node shares memory with b.
 func parseRow(b []byte) (*node, error) {
 	if b == nil {
