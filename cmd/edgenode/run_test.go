@@ -17,7 +17,14 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain lets the test binary be the program, for tests that need a process of
+// its own.
+func TestMain(m *testing.M) {
+	if os.Getenv("TEST_MAIN_IS_EDGENODE") != "" {
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // A result is what a command left behind.
 type result struct {

@@ -72,7 +72,11 @@ func (m *Module) spec(hookNames ...string) hooks.Spec {
 		Name: "module", Bytes: m.Code, Hooks: hookNames, Config: m.Config, Pools: m.Pools,
 		Grant: manifest.Capabilities, Fuel: manifest.Fuel, MemoryBytes: manifest.MemoryBytes, Instances: 2,
 	}
-	if manifest.Guards {
+	requests := slices.Contains(hookNames, "route") || slices.Contains(hookNames, "ttl")
+	if len(hookNames) == 0 {
+		requests = m.Has("route") || m.Has("ttl")
+	}
+	if manifest.Guards && requests {
 		s.OnFault = hooks.OnFaultDeny
 	}
 	return s

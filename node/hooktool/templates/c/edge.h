@@ -63,6 +63,18 @@ typedef struct {
   u16 flags, tag_class;
 } edge_candidate;
 
+/* Compilers turn loops and assignments into calls of these; what is not called is
+ * not linked. */
+__attribute__((no_builtin("memcpy"))) void *memcpy(void *to, const void *from, unsigned long n) {
+  for (unsigned long i = 0; i < n; i++) ((u8 *)to)[i] = ((const u8 *)from)[i];
+  return to;
+}
+
+__attribute__((no_builtin("memset"))) void *memset(void *to, int c, unsigned long n) {
+  for (unsigned long i = 0; i < n; i++) ((u8 *)to)[i] = (u8)c;
+  return to;
+}
+
 _Static_assert(sizeof(edge_head) == 64, "input head");
 _Static_assert(sizeof(edge_header) == 8, "header entry");
 _Static_assert(sizeof(edge_candidate) == 32, "candidate");
@@ -104,6 +116,14 @@ static inline edge_str edge_get_header(u32 name) {
   return (edge_str){0, 0};
 }
 
+/* Header line i of header_count: name gets its number, with EDGE_RESPONSE for one
+ * of the response. */
+static inline edge_str edge_line(u32 i, u32 *name) {
+  const edge_header *e = (const edge_header *)(edge_buf + edge_input()->headers_off) + i;
+  *name = e->name;
+  return (edge_str){edge_buf + e->off, e->len};
+}
+
 /* Candidates of an evict or admit block. */
 static inline u32 edge_candidate_count(void) { return *(const u32 *)(edge_buf + edge_input()->head_len); }
 static inline u32 edge_pressure(void) { return *(const u32 *)(edge_buf + edge_input()->head_len + 4); }
@@ -118,11 +138,12 @@ static inline void edge_records_begin(void) { edge_out_at = edge_out_off; }
 
 static inline u8 *edge_put(u32 type, u32 len) {
   u32 size = (4 + len + 7) & ~7u;
-  if (edge_out_at > edge_out_end || size + 8 > edge_out_end - edge_out_at) {
+  if (len > 0xffff || edge_out_at > edge_out_end || size + 8 > edge_out_end - edge_out_at) {
     edge_out_at = edge_out_end + 1;
     return 0;
   }
   u8 *p = edge_buf + edge_out_at;
+  *(u64 *)(p + size - 8) = 0;
   *(u32 *)p = type | len << 16;
   edge_out_at += size;
   return p + 4;
@@ -142,6 +163,85 @@ static inline int edge_records_end(void) {
 
 /* Byte strings. S("text") makes one of a literal. */
 #define S(lit) ((edge_str){(const u8 *)(lit), sizeof(lit) - 1})
+
+/* What a hook decides besides status and value, one record each, after
+ * edge_records_begin; edge_done closes them. */
+static inline void edge_put_str(u32 type, edge_str s) { edge_put_bytes(type, s.p, s.n); }
+static inline void edge_key_addition(edge_str s) { edge_put_str(EDGE_REC_KEY, s); }
+static inline void edge_target(edge_str s) { edge_put_str(EDGE_REC_TARGET, s); }
+static inline void edge_tag(edge_str s) { edge_put_str(EDGE_REC_TAG, s); }
+static inline void edge_state(edge_str s) { edge_put_str(EDGE_REC_STATE, s); }
+
+static inline void edge_tiers(u32 read, u32 write) {
+  u8 *p = edge_put(EDGE_REC_TIERS, 2);
+  if (p) p[0] = (u8)read, p[1] = (u8)write;
+}
+
+static inline void edge_lifetimes(u32 l1, u32 l2, u32 l3) {
+  u32 *p = (u32 *)edge_put(EDGE_REC_LIFETIMES, 12);
+  if (p) p[0] = l1, p[1] = l2, p[2] = l3;
+}
+
+static inline void edge_stale(u32 while_revalidate, u32 if_error) {
+  u32 *p = (u32 *)edge_put(EDGE_REC_STALE, 8);
+  if (p) p[0] = while_revalidate, p[1] = if_error;
+}
+
+static inline void edge_reuse(u32 seconds) {
+  u32 *p = (u32 *)edge_put(EDGE_REC_REUSE, 4);
+  if (p) *p = seconds;
+}
+
+static inline u8 *edge_copy(u8 *to, edge_str s) {
+  for (u32 i = 0; i < s.n; i++) to[i] = s.p[i];
+  return to + s.n;
+}
+
+/* A u16 and one or two strings: status, set and remove. */
+static inline void edge_put_u16(u32 type, u32 number, edge_str a, edge_str b) {
+  u8 *p = edge_put(type, 2 + a.n + b.n);
+  if (!p) return;
+  *(u16 *)p = (u16)number;
+  edge_copy(edge_copy(p + 2, a), b);
+}
+
+#define EDGE_NONE ((edge_str){0, 0})
+static inline void edge_set_request(edge_str name, edge_str value) { edge_put_u16(EDGE_REC_SET_REQUEST, name.n, name, value); }
+static inline void edge_set_response(edge_str name, edge_str value) { edge_put_u16(EDGE_REC_SET_RESPONSE, name.n, name, value); }
+static inline void edge_remove_request(edge_str name) { edge_put_u16(EDGE_REC_REMOVE, 0, name, EDGE_NONE); }
+static inline void edge_remove_response(edge_str name) { edge_put_u16(EDGE_REC_REMOVE, 1, name, EDGE_NONE); }
+
+typedef struct { edge_str name, value; } edge_field;
+
+/* Answers the request at once. */
+static inline void edge_answer(u32 status, const edge_field *f, u32 fields, edge_str body) {
+  u32 n = 8 + body.n;
+  for (u32 i = 0; i < fields; i++) n += 4 + f[i].name.n + f[i].value.n;
+  u8 *p = edge_put(EDGE_REC_ANSWER, n);
+  if (!p) return;
+  *(u32 *)p = status | fields << 16;
+  *(u32 *)(p + 4) = body.n;
+  p += 8;
+  for (u32 i = 0; i < fields; i++) {
+    u16 lengths[2] = {(u16)f[i].name.n, (u16)f[i].value.n};
+    __builtin_memcpy(p, lengths, 4);
+    p = edge_copy(edge_copy(p + 4, f[i].name), f[i].value);
+  }
+  edge_copy(p, body);
+}
+
+/* Closes the records and returns the result; a guest error if some did not fit. */
+static inline i64 edge_done(u32 status, u32 flags, u32 value) {
+  if (!edge_records_end()) return edge_result(EDGE_ERROR, 0, 0);
+  return edge_result(status, flags | EDGE_RECORDS, value);
+}
+
+/* Refuses the request: the whole answer of a route hook. */
+static inline i64 edge_deny(u32 status, edge_str reason) {
+  edge_records_begin();
+  edge_put_u16(EDGE_REC_STATUS, status, reason, EDGE_NONE);
+  return edge_done(EDGE_DENY, 0, 0);
+}
 
 static inline u64 edge_load64(const u8 *p) {
   u64 v;
