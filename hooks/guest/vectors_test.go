@@ -297,7 +297,7 @@ func TestGuestsInHost(t *testing.T) {
 			}
 		}()
 		spec := hooks.Spec{Name: "v", Bytes: code, Pools: []string{"a", "b", "c"}, Grant: []string{"header", "kv_get"},
-			Config: map[string]any{"greeting": "hi, guest"}}
+			Config: map[string]any{"greeting": "hi, guest"}, Fuel: map[string]uint64{"route": 1_000_000}}
 		if _, err := h.Load(t.Context(), []hooks.Spec{spec}); err != nil {
 			t.Fatal(err)
 		}
