@@ -272,3 +272,31 @@ func BenchmarkReuse(b *testing.B) {
 	f("call3", 0, 3)
 	f("reused3", 60, 3)
 }
+
+// TestInputsAreBlank: what a manifest does not ask for is not shown.
+func TestInputsAreBlank(t *testing.T) {
+	var d hooks.Decision
+	f := func(manifest string, client, tls, size bool) {
+		t.Helper()
+		h := open(t, hooks.Options{Instances: 1})
+		load(t, h, hooks.Spec{Name: "x", Bytes: echo(manifest, 0, abi.HeadBytes)})
+		req := request("http://h/", nil)
+		req.Client, req.Flags, req.ContentBytes = [16]byte{15: 9}, req.Flags|abi.FlagTLS|abi.FlagClientCert, 77
+		h.Route(req, &d)
+		in := d.KeyAddition
+		if got := in[abi.OffClient+15] == 9; got != client {
+			t.Errorf("%s: client shown %v, want %v", manifest, got, client)
+		}
+		if got := abi.Flags(in[abi.OffFlags])&(abi.FlagTLS|abi.FlagClientCert) != 0; got != tls {
+			t.Errorf("%s: TLS shown %v, want %v", manifest, got, tls)
+		}
+		if got := binary.LittleEndian.Uint64(in[abi.OffContent:]) == 77; got != size {
+			t.Errorf("%s: size shown %v, want %v", manifest, got, size)
+		}
+	}
+	f(`{}`, true, true, true)
+	f(`{"inputs":[]}`, false, false, false)
+	f(`{"inputs":["client"]}`, true, false, false)
+	f(`{"inputs":["tls"]}`, false, true, false)
+	f(`{"inputs":["size"]}`, false, false, true)
+}
