@@ -4,11 +4,12 @@
 ;; This file is fields of a module without "(module": put yours behind it,
 ;;
 ;;   cat edge.wat mine.wat > all.wat
-;;   wat2wasm --enable-annotations all.wat -o mine.wasm
+;;   wat2wasm all.wat -o mine.wasm
+;;   manifest.sh manifest.json mine.wasm
 ;;
-;; and imports of host functions before it. Yours holds a manifest,
-;; (@custom "edge.manifest" "{…}"), the exports edge_init and edge_on_…, and its
-;; texts as (data (i32.const 1024) "…"). Bytes are passed as address and length.
+;; and imports of host functions before it. Yours holds the exports edge_init and
+;; edge_on_…, and its texts as (data (i32.const 1024) "…"). Bytes are passed as
+;; address and length.
 ;;
 ;; Memory, one page: 0 to 1,023 unused, 1,024 to 32,767 yours, then the area.
 

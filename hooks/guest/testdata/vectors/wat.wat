@@ -1,5 +1,4 @@
 ;; The vector guest in WebAssembly text: see README.md in this folder.
-(@custom "edge.manifest" "{\"name\":\"vectors-wat\",\"hooks\":[\"route\",\"ttl\",\"evict\",\"admit\"],\"headers\":[\"x-a\",\"x-b\",\"x-c\",\"x-d\"],\"response_headers\":[\"content-type\",\"x-r\"],\"capabilities\":[\"header\",\"kv_get\"],\"fuel\":{\"route\":1000000},\"metrics\":[{\"name\":\"seen\",\"kind\":\"counter\"},{\"name\":\"size\",\"kind\":\"histogram\"}]}")
 
 (data (i32.const 1024) "vector:routevector:denyvector:passvector:poolvector:defaultvector:errorvector:fullvector:hostvector:ttlvector:no-store\"refuse\"")
 ;;                      1024        1036       1047       1058       1069          1083        1095       1106       1117      1127           1142
