@@ -1,5 +1,5 @@
 // Package hooktest helps to test hooks: a builder for small WebAssembly modules
-// made of bytes, headers as a list, and cases in JSON that are run against a module
+// made of bytes, headers as a list, and cases in TOML that are run against a module
 // by the real host.
 //
 // Start at [Guest] for a module with one hook, at [Cases] for examples of what a

@@ -6,48 +6,94 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"strings"
+
+	"github.com/BurntSushi/toml"
 
 	"github.com/edgenode/edgenode/hooks"
 	"github.com/edgenode/edgenode/hooks/abi"
 )
 
-// Cases are examples of what a module decides, a JSON file.
+// Cases are examples of what a module decides, a TOML file. Fields that are not
+// given keep the default that stands beside them.
 type Cases struct {
-	Config map[string]any `json:"config"`
-	Pools  []string       `json:"pools"`
-	Grant  []string       `json:"grant"`
-	Cases  []Case         `json:"cases"`
+	Config map[string]any    `toml:"config"` // given to the module
+	Pools  []string          `toml:"pools"`
+	Grant  []string          `toml:"grant"` // capabilities
+	KV     map[string]string `toml:"kv"`    // what kv_get finds
+	Cases  []Case            `toml:"case"`
 }
 
 // Case is one call and what must come of it. Of Want only the fields that are
 // given are compared.
 type Case struct {
-	Name       string          `json:"name"`
-	Hook       string          `json:"hook"`
-	Site       string          `json:"site"` // "-" for the items API
-	Key        string          `json:"key"`
-	Operation  uint8           `json:"operation"` // default read
-	Status     uint16          `json:"status"`
-	Lifetime   *uint32         `json:"lifetime"`
-	ClientCert bool            `json:"client_cert"`
-	Headers    Headers         `json:"headers"`
-	Candidates []abi.Candidate `json:"candidates"`
-	Pressure   float64         `json:"pressure"`
-	Want       map[string]any  `json:"want"`
+	Name            string      `toml:"name"`
+	Hook            string      `toml:"hook"` // route, ttl, evict or admit
+	Site            string      `toml:"site"` // "-" for the items API
+	Key             string      `toml:"key"`
+	Operation       string      `toml:"operation"` // read (default), write, delete, purge
+	Method          string      `toml:"method"`    // default GET
+	Tiers           []string    `toml:"tiers"`     // default L1 and L2
+	Client          string      `toml:"client"`    // address
+	NowMillis       uint64      `toml:"now_ms"`    // default 1,700,000,000,000
+	Bytes           *uint64     `toml:"bytes"`     // of the content; default unknown
+	Status          uint16      `toml:"status"`
+	Lifetime        *uint32     `toml:"lifetime"` // as computed; default none
+	Hits            uint32      `toml:"hits"`
+	TLS             bool        `toml:"tls"`
+	ClientCert      bool        `toml:"client_cert"` // implies TLS
+	Headers         []Pair      `toml:"headers"`
+	ResponseHeaders []Pair      `toml:"response_headers"`
+	Candidates      []Candidate `toml:"candidates"` // for admit the newcomer first
+	Pressure        float64     `toml:"pressure"`
+
+	Want map[string]any `toml:"want"`
 }
 
-// ReadCases reads a file of cases.
+// Pair is a header line: name and value.
+type Pair [2]string
+
+// Candidate is one item of an evict or admit case, with the names of ABI.md.
+type Candidate struct {
+	ID         uint64  `toml:"id"`
+	Size       uint32  `toml:"size"`
+	AgeSeconds uint32  `toml:"age_s"`
+	IdleMillis uint32  `toml:"idle_ms"`
+	Hits       uint32  `toml:"hits"`
+	Left       *uint32 `toml:"left_s"` // default: never expires
+	TagClass   uint16  `toml:"tag_class"`
+}
+
+// AsComputed is what a case wants of a lifetime or window that is left as it is.
+const AsComputed = "as computed"
+
+// ReadCases reads a file of cases. Its errors name file and line.
 func ReadCases(path string) (Cases, error) {
-	var c Cases
 	b, err := os.ReadFile(path)
+	if err != nil {
+		return Cases{}, err
+	}
+	c, err := ParseCases(string(b))
+	if err != nil {
+		return c, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// ParseCases reads cases from TOML. Unknown fields are an error.
+func ParseCases(text string) (c Cases, err error) {
+	meta, err := toml.Decode(text, &c)
 	if err != nil {
 		return c, err
 	}
-	d := json.NewDecoder(strings.NewReader(string(b)))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&c); err != nil {
-		return c, fmt.Errorf("%s: %w", path, err)
+	for _, key := range meta.Undecoded() {
+		if key[0] != "config" { // whose contents are the module's
+			return c, fmt.Errorf("%s is no field of a case", key)
+		}
+	}
+	for _, one := range c.Cases {
+		if err := one.check(); err != nil {
+			return c, fmt.Errorf("case %q: %w", one.Name, err)
+		}
 	}
 	return c, nil
 }
@@ -55,39 +101,22 @@ func ReadCases(path string) (Cases, error) {
 // Run runs all cases on a module with the real host and returns one line per
 // difference. The error says that the module could not be loaded.
 func (c Cases) Run(ctx context.Context, module []byte) (differences []string, err error) {
-	h, err := hooks.Open(hooks.Options{Instances: 1})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = firstError(err, h.Close()) }()
-	spec := hooks.Spec{Name: "case", Bytes: module, Config: c.Config, Pools: c.Pools, Grant: c.Grant}
-	if info, err := hooks.Inspect(module); err == nil && info.Manifest.Guards {
-		spec.OnFault = hooks.OnFaultDeny
-	}
-	if _, err := h.Load(ctx, []hooks.Spec{spec}); err != nil {
-		return nil, err
-	}
-	for _, one := range c.Cases {
-		got, err := one.run(h)
-		if err != nil {
-			return nil, fmt.Errorf("case %q: %w", one.Name, err)
-		}
-		for field, want := range one.Want {
-			if g, w := marshal(got[field]), marshal(want); g != w {
-				differences = append(differences, fmt.Sprintf("%s: %s is %s, want %s", one.Name, field, g, w))
-			}
+	outcomes, err := c.Outcomes(ctx, module)
+	for _, o := range outcomes {
+		for _, d := range o.Differences {
+			differences = append(differences, fmt.Sprintf("%s: %s is %s, want %s", o.Name, d.Field, d.Got, d.Want))
 		}
 	}
-	return differences, nil
+	return differences, err
 }
 
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+// items are what kv_get finds in a case.
+type items map[string]string
+
+// Get implements hooks.KV.
+func (k items) Get(dst, key []byte) ([]byte, bool) {
+	v, ok := k[string(key)]
+	return append(dst, v...), ok
 }
 
 func marshal(v any) string {
@@ -100,16 +129,27 @@ func marshal(v any) string {
 
 func (c *Case) run(h *hooks.Host) (map[string]any, error) {
 	switch c.Hook {
-	case "route", "ttl":
-		return c.decide(h), nil
 	case "evict":
-		scores, ok := h.Score(nil, c.Candidates, c.Pressure, 0)
+		scores, ok := h.Score(nil, c.candidates(), c.Pressure, 0)
 		return map[string]any{"ok": ok, "scores": scores, "order": order(scores)}, nil
 	case "admit":
-		admit, ok := h.Admit(c.Candidates[0], c.Candidates[1:], c.Pressure, 0)
+		all := c.candidates()
+		admit, ok := h.Admit(all[0], all[1:], c.Pressure, 0)
 		return map[string]any{"ok": ok, "admit": admit}, nil
 	}
-	return nil, fmt.Errorf("hook %q is unknown", c.Hook)
+	return c.decide(h)
+}
+
+func (c *Case) candidates() []abi.Candidate {
+	list := make([]abi.Candidate, len(c.Candidates))
+	for i, k := range c.Candidates {
+		list[i] = abi.Candidate{ID: k.ID, Size: k.Size, AgeSeconds: k.AgeSeconds, IdleMillis: k.IdleMillis,
+			Hits: k.Hits, LeftSeconds: abi.NoLifetime, TagClass: k.TagClass}
+		if k.Left != nil {
+			list[i].LeftSeconds = *k.Left
+		}
+	}
+	return list
 }
 
 // order returns the positions of scores from the one that leaves first.
@@ -124,19 +164,10 @@ func order(scores []int32) []int {
 	return list
 }
 
-func (c *Case) decide(h *hooks.Host) map[string]any {
-	req := &hooks.Request{Site: c.Site, Key: []byte(c.Key), Headers: c.Headers}
-	req.Input = abi.Input{Operation: abi.Operation(max(c.Operation, 1)), Method: abi.MethodGet, Tiers: abi.L1 | abi.L2,
-		NowMillis: 1_700_000_000_000, ContentBytes: abi.UnknownBytes, Status: c.Status}
-	if c.Site != "-" {
-		req.Flags |= abi.FlagSite
-	}
-	if c.ClientCert {
-		req.Flags |= abi.FlagClientCert | abi.FlagTLS
-	}
-	if c.Lifetime != nil {
-		req.Flags |= abi.FlagLifetimeKnown
-		req.Lifetime = *c.Lifetime
+func (c *Case) decide(h *hooks.Host) (map[string]any, error) {
+	req, err := c.request()
+	if err != nil {
+		return nil, err
 	}
 	var d hooks.Decision
 	asked := false
@@ -145,7 +176,7 @@ func (c *Case) decide(h *hooks.Host) map[string]any {
 	} else {
 		asked = h.TTL(req, &d)
 	}
-	return describe(asked, &d)
+	return describe(asked, &d), nil
 }
 
 // describe names what was decided, as it stands in a case.

@@ -1,8 +1,10 @@
 package hooktest_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -15,7 +17,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // TestCasesTellDifferences holds that a wrong module does not pass.
 func TestCasesTellDifferences(t *testing.T) {
-	cases, err := hooktest.ReadCases("../../wasm-examples/route-header/cases.json")
+	cases, err := hooktest.ReadCases("../../wasm-examples/route-header/cases.toml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +33,7 @@ func TestCasesTellDifferences(t *testing.T) {
 // TestExamples runs the cases of every example over its module: the committed
 // ones, and those that build.sh made.
 func TestExamples(t *testing.T) {
-	files, err := filepath.Glob("../../wasm-examples/*/cases.json")
+	files, err := filepath.Glob("../../wasm-examples/*/cases.toml")
 	if err != nil || len(files) < 4 {
 		t.Fatalf("found %d files of cases, %v", len(files), err)
 	}
@@ -62,4 +64,23 @@ func TestExamples(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestParseCases holds what a file of cases may say.
+func TestParseCases(t *testing.T) {
+	f := func(text, complaint string) {
+		t.Helper()
+		_, err := hooktest.ParseCases(text)
+		if got := fmt.Sprint(err); !strings.Contains(got, complaint) {
+			t.Errorf("%s: got %v, want %q", text, got, complaint)
+		}
+	}
+	f("config = { rules = [{ a = 1 }] }\n[[case]]\nhook = \"route\"\nkey = \"k\"\n", "<nil>")
+	f("[[case]]\nhook = \"rout\"\n", `hook is "rout"`)
+	f("[[case]]\nhook = \"route\"\nlifetme = 3\n", "case.lifetme is no field")
+	f("[[case]]\nhook = \"ttl\"\nmethod = \"get\"\n", `method is "get"`)
+	f("[[case]]\nhook = \"ttl\"\ntiers = [\"L4\"]\n", `tiers is "L4"`)
+	f("[[case]]\nhook = \"ttl\"\nclient = \"1.2.3\"\n", "client: ")
+	f("[[case]]\nhook = \"evict\"\n", "0 candidates, must be 1 to 64")
+	f("[[case]\n", "expected")
 }

@@ -17,7 +17,7 @@ const modulePath = "github.com/edgenode/edgenode/"
 // homes says where each third-party library may be imported, tests aside: below
 // these folders and nowhere else.
 var homes = map[string][]string{
-	"github.com/BurntSushi/toml":         {"node/config"},
+	"github.com/BurntSushi/toml":         {"node/config", "hooks/hooktest"},
 	"github.com/alecthomas/kong":         {"cmd/edgenode", "node"},
 	"github.com/cespare/xxhash/v2":       {"tiers", "hooks", "node"},
 	"github.com/google/uuid":             {"tiers", "node"},
