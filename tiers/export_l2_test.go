@@ -16,3 +16,10 @@ func (e *Engine) OwedKeyBytes() (n int) {
 	}
 	return n
 }
+
+// OwedBytes counts the bytes of the records that wait for L2.
+func (e *Engine) OwedBytes() int64 {
+	e.l2.copies.mu.Lock()
+	defer e.l2.copies.mu.Unlock()
+	return e.l2.copies.bytes
+}

@@ -55,11 +55,19 @@ func (e *Engine) runTrust() {
 	}
 }
 
-// tendL2 makes L2 trusted, or follows the changes and applies rules if it is.
+// tendL2 makes room in L2, also while L3 is away, since stored answers need none;
+// and makes it trusted, or follows the changes and applies rules if it is.
 func (e *Engine) tendL2(ctx context.Context) error {
+	if !e.l2.backend.up() {
+		return nil // its keeper says when there is work
+	}
+	return errors.Join(e.evictL2(ctx), e.tendTrust(ctx))
+}
+
+func (e *Engine) tendTrust(ctx context.Context) error {
 	t := e.l2
-	if !t.backend.up() || !e.l3Up() || !e.loaded.Load() {
-		return nil // the keepers say when there is work
+	if !e.l3Up() || !e.loaded.Load() {
+		return nil
 	}
 	if _, ok := t.trusted(); !ok {
 		e.distrust("another server or a new connection", nil)
@@ -71,7 +79,7 @@ func (e *Engine) tendL2(ctx context.Context) error {
 	if err := errors.Join(e.checkL3(ctx), e.sweepL2(ctx)); err != nil {
 		return err
 	}
-	return errors.Join(e.moveMark(ctx), e.evictL2(ctx))
+	return e.moveMark(ctx)
 }
 
 // catchUp makes L2 trusted.
