@@ -79,6 +79,9 @@ func TestChanges(t *testing.T) {
 // C4: deletes, of keys that are there and of keys that are not, deny nothing.
 func TestC4_DeletesDenyNothing(t *testing.T) {
 	n := 100_000
+	if raceEnabled {
+		n = 20_000
+	}
 	if soak {
 		n = 1_000_000
 	}
@@ -292,11 +295,14 @@ func TestReadersDuringMoves(t *testing.T) {
 		})
 	}
 	n := 60_000
+	if raceEnabled {
+		n = 20_000
+	}
 	for i := range n {
 		if err := f.Seen(key(old + i)); err != nil {
 			t.Fatal(err)
 		}
-		if i%20_000 == 0 {
+		if i%8000 == 0 {
 			warm(t, f, s)
 		}
 	}
