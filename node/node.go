@@ -198,6 +198,7 @@ func (n *Node) shutdown(ctx context.Context) error {
 	defer cancel()
 	// Upgraded connections never finish by themselves: they are told to go.
 	n.proxy.Drain()
+	n.api.Drain() // nor do readers of the change feed
 	// No new requests; those under way finish or are cut.
 	n.warn(n.data.Shutdown(limit))
 	// Fetches that no client waits for any more would store into a closed engine.

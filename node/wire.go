@@ -224,7 +224,7 @@ func (n *Node) openHandlers(cfg *config.Config, set *metrics.Set) error {
 	}
 	n.api, err = api.New(api.Options{
 		Engine: n.engine, MaxPayload: int64(cfg.MaxPayloadBytes), Tokens: apiTokens(cfg), Policy: itemPolicy{p},
-		Sites: sitePurge{n.proxy}, Name: publicName(cfg), Metrics: set, Log: n.log, Now: n.now,
+		Sites: sitePurge{n.proxy}, MaxFeeds: cfg.FeedsMax, Name: publicName(cfg), Metrics: set, Log: n.log, Now: n.now,
 	})
 	if err != nil {
 		return err

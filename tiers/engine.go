@@ -43,6 +43,7 @@ type Engine struct {
 	node     registration
 	followed atomic.Uint64 // the last change of a shared L3 that was seen
 	mine     ownWrites     // what this node wrote to a shared L3
+	feed     feedWatch     // for those who wait for a change
 	// What forget knows: changes up to trimmed are gone, so many stay.
 	trimmed, keptChanges uint64
 
@@ -98,7 +99,8 @@ type Engine struct {
 // It starts the goroutines that Close ends: flusher, sweeper, and keeper (clock
 // file, probe of L3, registration among its nodes); with a shared L3 the one that
 // follows its changes; with L2 also its keeper, the one that knows whether L2 may
-// be trusted, and the one that writes copies.
+// be trusted, and the one that writes copies. While changes are waited for there
+// is one more.
 //
 // It fails if another node that is alive has this one's identity.
 func Open(ctx context.Context, o Options) (*Engine, error) {

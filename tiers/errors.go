@@ -28,6 +28,9 @@ var (
 	// ErrBadCursor is returned for a cursor of another query, another format or
 	// not of ours.
 	ErrBadCursor = errors.New("tiers: bad cursor")
+	// ErrChangesGone is returned by Feed for a number after which changes are not
+	// kept any more: the reader has to compare what it has with what is here.
+	ErrChangesGone = errors.New("tiers: changes after this number are not kept any more")
 	// ErrTooOld is returned when no version as new as asked for is known here.
 	ErrTooOld = errors.New("tiers: no version that new is known here")
 )

@@ -90,6 +90,11 @@ func (e *Engine) Forget(kept uint64) {
 	}
 }
 
+// Settled reports whether nothing is pending and every rule has been applied.
+func (e *Engine) Settled() bool {
+	return e.pending.ids.Load() == 0 && len(e.rules.which(unapplied)) == 0
+}
+
 // NoteOwing is what the keeper of L2 does now and then.
 func (e *Engine) NoteOwing() { e.noteOwing() }
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -30,6 +31,7 @@ type Options struct {
 	Policy     Policy       // nil: none
 	Sites      SitePurge    // nil: purges by URL and host are refused
 	Group      Group        // nil: this node is alone
+	MaxFeeds   int          // readers of the change feed at a time; default 256
 	Name       string       // in Cache-Status and in the answer to purges; default edgenode
 	Metrics    *metrics.Set // nil: no metrics
 	Log        *slog.Logger // nil: nothing is logged
@@ -47,6 +49,10 @@ type API struct {
 	log        *slog.Logger
 	now        func() int64
 	metrics    *counters
+	maxFeeds   int64
+	feeds      atomic.Int64 // being read
+	draining   context.Context
+	drain      context.CancelCauseFunc
 
 	cacheStatus [5][]byte // by tiers.Source: the line up to its parameters
 	missing     prepared  // 404 of an item
@@ -59,6 +65,9 @@ type API struct {
 func New(o Options) (*API, error) {
 	if o.MaxPayload == 0 {
 		o.MaxPayload = DefaultMaxPayload
+	}
+	if o.MaxFeeds == 0 {
+		o.MaxFeeds = DefaultMaxFeeds
 	}
 	if o.Name == "" {
 		o.Name = DefaultName
@@ -75,8 +84,10 @@ func New(o Options) (*API, error) {
 	}
 	a := &API{
 		engine: o.Engine, maxPayload: o.MaxPayload, policy: o.Policy, sites: o.Sites, group: o.Group,
-		name: o.Name, log: o.Log, now: o.Now, metrics: newCounters(o.Metrics),
+		name: o.Name, log: o.Log, now: o.Now, maxFeeds: int64(o.MaxFeeds),
 	}
+	a.metrics = newCounters(o.Metrics, func() float64 { return float64(a.feeds.Load()) })
+	a.draining, a.drain = context.WithCancelCause(context.Background())
 	a.cacheStatus = [5][]byte{
 		tiers.FromNone:    []byte("Cache-Status: " + o.Name + "; fwd=uri-miss"),
 		tiers.FromL1:      []byte("Cache-Status: " + o.Name + "; hit; detail=l1"),
@@ -98,6 +109,9 @@ func (o *Options) check() error {
 	}
 	if o.MaxPayload < 1 || o.MaxPayload > 1<<31-1 {
 		errs = append(errs, fmt.Errorf("api: max payload of %d bytes, allowed are 1 to %d", o.MaxPayload, 1<<31-1))
+	}
+	if o.MaxFeeds < 1 {
+		errs = append(errs, fmt.Errorf("api: %d feeds at most, allowed are 1 and more", o.MaxFeeds))
 	}
 	if !isToken(o.Name) {
 		errs = append(errs, fmt.Errorf("api: name %q is not a letter followed by letters, digits, dots, - or _", o.Name))
@@ -226,6 +240,10 @@ func (c *call) dispatch(method string) *problem.Problem {
 	case routeDead:
 		if method == "GET" || method == "HEAD" {
 			return c.deadLetters()
+		}
+	case routeChanges:
+		if method == "GET" {
+			return c.changes()
 		}
 	case routeUnknown:
 		return &problem.Problem{Kind: problem.UnknownPath}

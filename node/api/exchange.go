@@ -50,6 +50,9 @@ type Engine interface {
 	DeleteMatching(ctx context.Context, q tiers.Query, d item.Durability) (tiers.BulkReceipt, error)
 	Purge(ctx context.Context, p tiers.Purge) (tiers.BulkReceipt, error)
 	Status(ctx context.Context, key item.Key) (tiers.Status, error)
+	Feed(ctx context.Context, q tiers.FeedQuery, fn func(ev *tiers.Event) error) (last uint64, err error)
+	AwaitChange(ctx context.Context, after uint64) error
+	LastChange() uint64
 	DeadLetters(ctx context.Context, cursor string, limit int) (list []tiers.DeadLetter, next string, err error)
 	RetryDeadLetter(ctx context.Context, key item.Key) error
 	DropDeadLetter(ctx context.Context, key item.Key) error

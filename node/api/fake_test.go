@@ -41,6 +41,8 @@ type exchange struct {
 	closed  bool
 	flushes int
 	onFlush func()
+	broken  error           // of writing a streamed answer
+	ctx     context.Context // nil: one without end
 }
 
 // request builds an exchange from "METHOD target", header lines and a body.
@@ -54,15 +56,20 @@ func request(line, body string, fields ...string) *exchange {
 	return x
 }
 
-func (x *exchange) Method() string           { return x.method }
-func (x *exchange) Target() []byte           { return []byte(x.target) }
-func (x *exchange) Host() []byte             { return []byte(x.host) }
-func (x *exchange) Scheme() string           { return "http" }
-func (x *exchange) ContentLength() int64     { return x.length }
-func (x *exchange) Body() io.Reader          { return x.body }
-func (x *exchange) Client() netip.Addr       { return netip.MustParseAddr("192.0.2.7") }
-func (x *exchange) Local() bool              { return !x.remote }
-func (x *exchange) Context() context.Context { return context.Background() }
+func (x *exchange) Method() string       { return x.method }
+func (x *exchange) Target() []byte       { return []byte(x.target) }
+func (x *exchange) Host() []byte         { return []byte(x.host) }
+func (x *exchange) Scheme() string       { return "http" }
+func (x *exchange) ContentLength() int64 { return x.length }
+func (x *exchange) Body() io.Reader      { return x.body }
+func (x *exchange) Client() netip.Addr   { return netip.MustParseAddr("192.0.2.7") }
+func (x *exchange) Local() bool          { return !x.remote }
+func (x *exchange) Context() context.Context {
+	if x.ctx != nil {
+		return x.ctx
+	}
+	return context.Background()
+}
 func (x *exchange) Fields(yield func(name, value []byte) bool) {
 	for _, f := range x.fields {
 		if !yield([]byte(f[0]), []byte(f[1])) {
@@ -108,7 +115,12 @@ func (x *exchange) CloseAfter() { x.closed = true }
 
 type stream struct{ x *exchange }
 
-func (s stream) Write(b []byte) (int, error) { return s.x.out.Write(b) }
+func (s stream) Write(b []byte) (int, error) {
+	if s.x.broken != nil {
+		return 0, s.x.broken
+	}
+	return s.x.out.Write(b)
+}
 func (s stream) Flush() error {
 	s.x.flushes++
 	if s.x.onFlush != nil {
@@ -149,7 +161,9 @@ type store struct {
 	writes  []tiers.Write
 	perList int // List breaks after so many items, if above 0
 
-	dead   []tiers.DeadLetter
+	dead []tiers.DeadLetter
+	feed feedLog
+
 	refuse string // id of the one that a retry does not help
 }
 

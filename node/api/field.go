@@ -28,6 +28,7 @@ const (
 	fieldIfNoneMatch
 	fieldIfRange
 	fieldIfUnmodifiedSince
+	fieldLastEventID
 	fieldOrigin
 	fieldRange
 	fieldTraceParent
@@ -42,7 +43,7 @@ func (f field) name() string { return fieldNames[f] }
 var fieldNames = [fields]string{
 	"Accept", "Authorization", "Content-Encoding", "Content-Range", "Content-Type",
 	"Edge-Durability", "Edge-If-Version", "Edge-State", "Edge-Tags", "Edge-Tiers", "Edge-TTL",
-	"If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since",
+	"If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since", "Last-Event-ID",
 	"Origin", "Range", "traceparent", "tracestate",
 }
 
@@ -74,7 +75,7 @@ func fieldOf(name []byte) field {
 	case 12:
 		return among(name, fieldContentType)
 	case 13:
-		return among(name, fieldAuthorization, fieldIfNoneMatch, fieldContentRange)
+		return among(name, fieldAuthorization, fieldIfNoneMatch, fieldContentRange, fieldLastEventID)
 	case 15:
 		return among(name, fieldDurability, fieldIfVersion)
 	case 16:

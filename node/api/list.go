@@ -232,11 +232,12 @@ func (o *page) end(next string) *problem.Problem {
 func appendItem(b []byte, v item.View) []byte {
 	b = appendString(append(b, `"id":`...), v.Key().Own())
 	b = appendVersion(b, v.Version())
-	return appendMetadata(append(b, ','), v)
+	return appendMetadata(append(b, ','), v, int64(len(v.Content())))
 }
 
-// appendMetadata appends the members of an item besides its id and version.
-func appendMetadata(b []byte, v item.View) []byte {
+// appendMetadata appends the members of an item besides its id and version; size
+// is the length of its content.
+func appendMetadata(b []byte, v item.View, size int64) []byte {
 	tag := v.ETag()
 	b = append(append(append(b, `"etag":"`...), tag.String()...), '"')
 	b = appendString(append(b, `,"mime":`...), mimeOf(v))
@@ -248,7 +249,7 @@ func appendMetadata(b []byte, v item.View) []byte {
 	if e := contentEncodingOf(v.Response()); len(e) > 0 {
 		b = appendString(append(b, `,"encoding":`...), e)
 	}
-	b = appendInt(append(b, `,"size":`...), int64(len(v.Content())))
+	b = appendInt(append(b, `,"size":`...), size)
 	b = appendString(append(b, `,"state":`...), v.State())
 	b = appendTags(append(b, `,"tags":`...), v)
 	b = append(append(append(b, `,"tiers":"`...), v.Tiers().String()...), '"')

@@ -68,7 +68,7 @@ func (b *getBatch) appendAnswer(out []byte, _ *entry) ([]byte, bool) {
 	}
 	v := b.hit.View
 	out = appendVersion(append(out, `,"status":200`...), v.Version())
-	out = appendMetadata(append(out, ','), v)
+	out = appendMetadata(append(out, ','), v, int64(len(v.Content())))
 	if b.hit.Stale {
 		out = append(out, `,"stale":true`...)
 	}

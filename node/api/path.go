@@ -22,6 +22,7 @@ const (
 	routePutMany
 	routeDeleteMany
 	routePurge
+	routeChanges
 	routeDead
 	routeDeadRetry
 	routeDeadDrop
@@ -31,7 +32,7 @@ const (
 // String returns the route's name in metrics.
 func (r route) String() string {
 	return [routes]string{
-		"unknown", "item", "state", "status", "items", "count", "get_many", "put_many", "delete_many", "purge",
+		"unknown", "item", "state", "status", "items", "count", "get_many", "put_many", "delete_many", "purge", "changes",
 		"dead_letters", "dead_letters_retry", "dead_letters_drop",
 	}[r]
 }
@@ -45,6 +46,8 @@ func (r route) allow() string {
 		return "GET, HEAD, DELETE"
 	case routeStatus, routeCount, routeDead:
 		return "GET, HEAD"
+	case routeChanges:
+		return "GET"
 	}
 	return "POST"
 }
@@ -88,6 +91,8 @@ func fixedRoute(path []byte) route {
 		return routeDeleteMany
 	case "/v1/purge":
 		return routePurge
+	case "/v1/changes":
+		return routeChanges
 	case "/v1/dead-letters":
 		return routeDead
 	case "/v1/dead-letters:retry":

@@ -58,6 +58,9 @@ type Config struct {
 	RedisEvictionStart  float64 `toml:"redis_eviction_start" reload:"yes" range:"0.01..1"`
 	RedisEvictionTarget float64 `toml:"redis_eviction_target" reload:"yes" range:"0.01..1"`
 
+	// FeedsMax is how many readers of the change feed are served at a time.
+	FeedsMax int `toml:"feeds_max" reload:"no" range:"1..100000"`
+
 	// LogLevel is the least level that is logged. Reloads.
 	LogLevel string `toml:"log_level" reload:"yes" oneof:"debug info warn error"`
 	// APIHosts are the hosts on which the items API answers: exact names,

@@ -28,6 +28,7 @@ const (
 	DefaultSQLBatchTimeout     = Duration(30 * time.Second)
 	DefaultSQLWaitMax          = Duration(30 * time.Second)
 	DefaultFollowInterval      = Duration(time.Second)
+	DefaultFeedsMax            = 256
 	DefaultRedisPrefix         = "edgenode:"
 	DefaultRedisTimeout        = Duration(5 * time.Second)
 	DefaultL2MaxTTL            = Duration(time.Hour)
@@ -165,6 +166,7 @@ func Default() *Config {
 		SQLBatchTimeout:     DefaultSQLBatchTimeout,
 		SQLWaitMax:          DefaultSQLWaitMax,
 		FollowInterval:      DefaultFollowInterval,
+		FeedsMax:            DefaultFeedsMax,
 		RedisPrefix:         DefaultRedisPrefix,
 		RedisTimeout:        DefaultRedisTimeout,
 		L2MaxTTL:            DefaultL2MaxTTL,

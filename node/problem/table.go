@@ -48,6 +48,7 @@ const (
 	ReloadRunning
 	TrialRuns
 	NoTrial
+	ChangesGone
 	PreconditionFailed
 	ContentTooLarge
 	TargetTooLong
@@ -74,6 +75,7 @@ const (
 	VersionNotHere
 	Pressure
 	Busy
+	TooManyFeeds
 	ShuttingDown
 	HookFault
 	Maintenance
@@ -159,6 +161,7 @@ var table = [kinds]Entry{
 	ReloadRunning:        {"reload-running", 409, "Another reload is under way.", "Wait for its end and ask again."},
 	TrialRuns:            {"trial-runs", 409, "A set of hooks is on trial already; nothing was changed.", "Promote it or abort it first."},
 	NoTrial:              {"no-trial", 409, "No set of hooks is on trial; nothing was changed.", "Upload a module with ?trial=shadow or ?trial=canary."},
+	ChangesGone:          {"changes-gone", 410, "Changes after this number are not kept any more, or the number is not of this database.", "Take the present number (since=now), compare what you have with what is here (a Merkle diff, or the list, which has versions), then go on from that number."},
 	PreconditionFailed:   {"precondition-failed", 412, "The condition does not hold for the present item; nothing was changed.", "Read the present item and decide anew."},
 	ContentTooLarge:      {"content-too-large", 413, "The content is above the limit; nothing was written.", "Send less, or raise max_payload_bytes (and the limits of the backends behind it)."},
 	TargetTooLong:        {"target-too-long", 414, "The request target is above the limit.", "Use a shorter one."},
@@ -185,6 +188,7 @@ var table = [kinds]Entry{
 	VersionNotHere:    {"version-not-here", 503, "No version as new as min_version is known here yet.", "Try again after Retry-After, or ask the node that wrote it."},
 	Pressure:          {"pressure", 503, "Memory or journal is full up to a level at which this is refused; nothing was written.", "Try again after Retry-After; /healthz shows the level, l1_max_bytes and journal_max_bytes set it."},
 	Busy:              {"busy", 503, "Too many requests wait for the same thing already.", "Try again after Retry-After."},
+	TooManyFeeds:      {"too-many-feeds", 503, "As many readers of the change feed are served as may be.", "Try again after Retry-After, on another node, or raise feeds_max."},
 	ShuttingDown:      {"shutting-down", 503, "The node is shutting down or not yet ready; nothing was done.", "Try again, on another node if there is one."},
 	HookFault:         {"hook-fault", 503, "A hook failed, and it is configured to deny then.", "Look at /hooks, or set on_fault."},
 	Maintenance:       {"maintenance", 503, "The site is under maintenance; nothing was done.", "Try again after Retry-After."},

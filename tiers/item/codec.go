@@ -148,6 +148,15 @@ func (v View) homeEnd() int       { return v.traceStateEnd() + v.u16(138) }
 func (v View) tagsEnd() int       { return v.homeEnd() + int(le.Uint32(v[144:])) }
 func (v View) contentStart() int  { return len(v) - int(le.Uint32(v[148:])) }
 
+// AppendHead appends v without its content to dst: a record that is as long as its
+// metadata and has the hash of the content that it lacks.
+func (v View) AppendHead(dst []byte) View {
+	start := len(dst)
+	dst = append(dst, v[:v.contentStart()]...)
+	le.PutUint32(dst[start+148:], 0)
+	return View(dst)
+}
+
 // text returns b as a string that shares its memory: the record is never
 // changed while a View of it is in use.
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
