@@ -140,6 +140,7 @@ func TestRefusedAtLoad(t *testing.T) {
 	f("manifest followed by more", "bytes after the JSON object", func(m *hooktest.Module) { m.Manifest = `{} {}` })
 	f("manifest lists a hook it lacks", "edge_on_ttl is not exported", func(m *hooktest.Module) { m.Manifest = `{"hooks":["ttl"]}` })
 	f("header in upper case", "must be a field name in lower case", func(m *hooktest.Module) { m.Manifest = `{"headers":["X-A"]}` })
+	f("unknown capability", `capability "net" is unknown`, func(m *hooktest.Module) { m.Manifest = `{"capabilities":["log","net"]}` })
 	f("bad metric", `metric "a b"`, func(m *hooktest.Module) { m.Manifest = `{"metrics":[{"name":"a b","kind":"counter"}]}` })
 	f("asks for fuel", "add fuel = { route = 30000 }", func(m *hooktest.Module) { m.Manifest = `{"fuel":{"route":30000}}` })
 	f("asks for memory", `add memory = "8790KiB"`, func(m *hooktest.Module) { m.Manifest = `{"memory":9000000}` })

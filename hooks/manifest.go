@@ -21,7 +21,7 @@ type Manifest struct {
 	Hooks           []string          `json:"hooks,omitempty"`            // exported hooks it means to be used for
 	Headers         []string          `json:"headers,omitempty"`          // request headers it wants to see, lower case
 	ResponseHeaders []string          `json:"response_headers,omitempty"` // the same of the response, for ttl
-	Capabilities    []string          `json:"capabilities,omitempty"`     // host functions that need a grant: header, kv_get
+	Capabilities    []string          `json:"capabilities,omitempty"`     // host functions it uses; header and kv_get must be listed and granted
 	Fuel            map[string]uint64 `json:"fuel,omitempty"`             // by hook or "init"
 	MemoryBytes     uint64            `json:"memory,omitempty"`           // linear memory
 	Guards          bool              `json:"guards,omitempty"`           // it protects something: on_fault must be written out
@@ -112,8 +112,8 @@ func (mf *Manifest) validate(m *meter.Module) error {
 		}
 	}
 	for _, c := range mf.Capabilities {
-		if c != capabilityHdr && c != capabilityKV {
-			fault("capability %q is unknown, there are header and kv_get", c)
+		if edgeFunctions[c].call == nil {
+			fault("capability %q is unknown, capabilities are the names of host functions", c)
 		}
 	}
 	for name := range mf.Fuel {

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync/atomic"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -76,7 +75,7 @@ func hookSpecs(cfg *config.Config) []hooks.Spec {
 			Name: h.Name, Path: h.Module, Hooks: h.Hooks,
 			Match:  hooks.Match{Sites: h.Match.Sites, PathPrefix: h.Match.PathPrefix},
 			Config: h.Config, Pools: h.Pools, OnFault: h.OnFault,
-			Grant: neededGrants(h.Grant),
+			Grant: h.Grant,
 			Fuel: map[string]uint64{
 				"route": uint64(h.Fuel.Route), "ttl": uint64(h.Fuel.TTL), "evict": uint64(h.Fuel.Evict),
 				"admit": uint64(h.Fuel.Admit), "init": uint64(h.Fuel.Init),
@@ -99,11 +98,6 @@ func hookOptions(cfg *config.Config) hooks.Options {
 		TrustedKeys: keys, RequireSigned: cfg.RequireSigned, CacheDir: cfg.HooksCacheDir,
 		MaxModuleBytes: int64(cfg.HooksMaxModuleBytes), LoadTimeout: cfg.HooksLoadTimeout.Std(),
 	}
-}
-
-// neededGrants leaves out the capabilities that every module has.
-func neededGrants(grant []string) []string {
-	return slices.DeleteFunc(slices.Clone(grant), func(c string) bool { return c != "header" && c != "kv_get" })
 }
 
 // A hookSet is the hooks of a node. Its zero value has none, and no host.
