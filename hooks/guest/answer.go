@@ -21,8 +21,12 @@ func NewAnswer(hook abi.Hook, out []byte) *Answer {
 	return a
 }
 
+// reset leaves out alone: a pointer stored costs a guest a write barrier.
 func (a *Answer) reset(hook abi.Hook, out []byte) {
-	*a = Answer{out: out}
+	if len(a.out) != len(out) {
+		a.out = out
+	}
+	a.at, a.status, a.flags, a.value, a.touched, a.full = 0, abi.OK, 0, 0, false, false
 	if hook == abi.TTL {
 		a.value = abi.AsComputed
 	}
@@ -30,18 +34,21 @@ func (a *Answer) reset(hook abi.Hook, out []byte) {
 
 // Result closes the records and returns what the hook hands to the node.
 func (a *Answer) Result() abi.Result {
-	switch {
-	case !a.touched:
+	if !a.touched {
 		return abi.MakeResult(abi.Default, 0, 0)
-	case a.full:
+	}
+	if a.full {
 		return abi.MakeResult(abi.GuestError, 0, 0)
 	}
 	if a.at > 0 {
-		clear(a.out[a.at : a.at+8])
+		le.PutUint64(a.out[a.at:], 0)
 		a.flags |= abi.ResultRecords
 	}
 	return abi.MakeResult(a.status, a.flags, a.value)
 }
+
+// Error says that the hook could not decide: a fault of the module.
+func (a *Answer) Error() { a.touched, a.full = true, true }
 
 // Pass makes the node neither read nor store.
 func (a *Answer) Pass() { a.touched, a.status = true, abi.Pass }
@@ -49,9 +56,14 @@ func (a *Answer) Pass() { a.touched, a.status = true, abi.Pass }
 // Deny refuses the request with a status from 400 to 599.
 func (a *Answer) Deny(status int, reason string) {
 	a.touched, a.status = true, abi.Deny
-	if p := a.put(abi.RecStatus, 2+len(reason)); p != nil {
-		le.PutUint16(p, uint16(status))
-		copy(p[2:], reason)
+	a.number(abi.RecStatus, uint16(status), reason)
+}
+
+// number adds a record of a number and a text.
+func (a *Answer) number(typ, n uint16, text string) {
+	if p := a.put(typ, 2+len(text)); p != nil {
+		le.PutUint16(p, n)
+		copy(p[2:], text)
 	}
 }
 
@@ -80,6 +92,19 @@ func (a *Answer) Tiers(read, write abi.Tiers) {
 	}
 }
 
+// State sets the item's state, 1 to 32 bytes of a-z 0-9 _ -.
+func (a *Answer) State(b []byte) { a.Record(abi.RecState, b) }
+
+// Lifetimes sets the lifetime for each tier in seconds; abi.AsComputed leaves one as
+// it is.
+func (a *Answer) Lifetimes(l1, l2, l3 uint32) {
+	if p := a.put(abi.RecLifetimes, 12); p != nil {
+		le.PutUint32(p, l1)
+		le.PutUint32(p[4:], l2)
+		le.PutUint32(p[8:], l3)
+	}
+}
+
 // Stale sets the stale windows in seconds; abi.AsComputed leaves one as it is.
 func (a *Answer) Stale(whileRevalidate, ifError uint32) {
 	if p := a.put(abi.RecStale, 8); p != nil {
@@ -100,6 +125,38 @@ func (a *Answer) SetRequestHeader(name, value string) { a.field(abi.RecSetReques
 
 // SetResponseHeader sets a field of the response to the client.
 func (a *Answer) SetResponseHeader(name, value string) { a.field(abi.RecSetResponse, name, value) }
+
+// RemoveRequestHeader removes a field of the request.
+func (a *Answer) RemoveRequestHeader(name string) { a.number(abi.RecRemove, 0, name) }
+
+// RemoveResponseHeader removes a field of the response.
+func (a *Answer) RemoveResponseHeader(name string) { a.number(abi.RecRemove, 1, name) }
+
+// Field is a header line of an answer.
+type Field struct{ Name, Value string }
+
+// Respond answers the request at once, with a status from 200 to 599 and a body of
+// at most abi.MaxBody bytes.
+func (a *Answer) Respond(status int, body []byte, fields ...Field) {
+	size := 8 + len(body)
+	for _, f := range fields {
+		size += 4 + len(f.Name) + len(f.Value)
+	}
+	p := a.put(abi.RecAnswer, size)
+	if p == nil {
+		return
+	}
+	le.PutUint32(p, uint32(status)|uint32(len(fields))<<16)
+	le.PutUint32(p[4:], uint32(len(body)))
+	p = p[8:]
+	for _, f := range fields {
+		le.PutUint32(p, uint32(len(f.Name))|uint32(len(f.Value))<<16)
+		copy(p[4:], f.Name)
+		copy(p[4+len(f.Name):], f.Value)
+		p = p[4+len(f.Name)+len(f.Value):]
+	}
+	copy(p, body)
+}
 
 func (a *Answer) field(typ uint16, name, value string) {
 	if p := a.put(typ, 2+len(name)+len(value)); p != nil {
@@ -125,9 +182,8 @@ func (a *Answer) put(typ uint16, n int) []byte {
 		return nil
 	}
 	p := a.out[a.at : a.at+size]
-	clear(p[size-8:])
-	le.PutUint16(p, typ)
-	le.PutUint16(p[2:], uint16(n))
+	le.PutUint64(p[size-8:], 0)
+	le.PutUint32(p, uint32(typ)|uint32(n)<<16)
 	a.at += size
 	return p[4 : 4+n]
 }

@@ -1,7 +1,6 @@
 package guest
 
 import (
-	"bytes"
 	"encoding/binary"
 
 	"github.com/edgenode/edgenode/hooks/abi"
@@ -60,15 +59,15 @@ func (r *Request) Path() []byte {
 	if !r.Is(abi.FlagSite) {
 		return k
 	}
-	host := bytes.IndexByte(k, ':') + len("://")
-	if host > len(k) {
-		return nil
+	slashes := 0
+	for i, c := range k {
+		if c == '/' {
+			if slashes++; slashes == 3 {
+				return k[i:]
+			}
+		}
 	}
-	path := bytes.IndexByte(k[host:], '/')
-	if path < 0 {
-		return nil
-	}
-	return k[host+path:]
+	return nil
 }
 
 // Header is the first line of request header number name in the manifest's list.
@@ -80,17 +79,12 @@ func (r *Request) ResponseHeader(name int) ([]byte, bool) {
 }
 
 func (r *Request) find(name uint16) ([]byte, bool) {
-	n := int(le.Uint16(r.b[abi.OffCount:]))
-	if n == 0 {
-		return nil, false
-	}
-	table := r.b[le.Uint32(r.b[abi.OffHeaders:]):]
-	for ; n > 0; n-- {
-		if e := le.Uint64(table); uint16(e) == name {
+	at := le.Uint32(r.b[abi.OffHeaders:])
+	for end := at + abi.HeaderBytes*uint32(le.Uint16(r.b[abi.OffCount:])); at < end; at += abi.HeaderBytes {
+		if e := le.Uint64(r.b[at:]); uint16(e) == name {
 			off := uint32(e >> 32)
 			return r.b[off : off+uint32(uint16(e>>16))], true
 		}
-		table = table[abi.HeaderBytes:]
 	}
 	return nil, false
 }
@@ -108,25 +102,31 @@ func (r *Request) Line(i int) (name uint16, value []byte) {
 
 // Candidates is the input of evict and admit.
 type Candidates struct {
-	b     []byte
-	first int
+	list     []abi.Candidate
+	pressure uint32
 }
 
 // NewCandidates reads a block as the node writes it; for tests of hooks.
 func NewCandidates(block []byte) *Candidates {
-	return &Candidates{block, int(le.Uint16(block)) + 8}
+	first := int(le.Uint16(block)) + 8
+	c := &Candidates{pressure: le.Uint32(block[first-4:])}
+	for n := range int(le.Uint32(block[first-8:])) {
+		b := block[first+n*abi.CandidateBytes:][:abi.CandidateBytes]
+		c.list = append(c.list, abi.Candidate{ID: le.Uint64(b), Size: le.Uint32(b[8:]), AgeSeconds: le.Uint32(b[12:]),
+			IdleMillis: le.Uint32(b[16:]), Hits: le.Uint32(b[20:]), LeftSeconds: le.Uint32(b[24:]),
+			Flags: le.Uint16(b[28:]), TagClass: le.Uint16(b[30:])})
+	}
+	return c
 }
+
+// All are the candidates; for admit the newcomer is the first. It is a view.
+func (c *Candidates) All() []abi.Candidate { return c.list }
 
 // Len is their number.
-func (c *Candidates) Len() int { return int(le.Uint32(c.b[c.first-8:])) }
+func (c *Candidates) Len() int { return len(c.list) }
 
 // Pressure is in 1/65536.
-func (c *Candidates) Pressure() uint32 { return le.Uint32(c.b[c.first-4:]) }
+func (c *Candidates) Pressure() uint32 { return c.pressure }
 
 // At returns candidate i.
-func (c *Candidates) At(i int) abi.Candidate {
-	b := c.b[c.first+i*abi.CandidateBytes:][:abi.CandidateBytes]
-	return abi.Candidate{ID: le.Uint64(b), Size: le.Uint32(b[8:]), AgeSeconds: le.Uint32(b[12:]),
-		IdleMillis: le.Uint32(b[16:]), Hits: le.Uint32(b[20:]), LeftSeconds: le.Uint32(b[24:]),
-		Flags: le.Uint16(b[28:]), TagClass: le.Uint16(b[30:])}
-}
+func (c *Candidates) At(i int) abi.Candidate { return c.list[i] }

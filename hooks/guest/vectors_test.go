@@ -6,7 +6,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
+	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,29 +16,53 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
 	"github.com/edgenode/edgenode/hooks"
 	"github.com/edgenode/edgenode/hooks/abi"
 	"github.com/edgenode/edgenode/hooks/guest"
 	"github.com/edgenode/edgenode/hooks/hooktest"
+	"github.com/edgenode/edgenode/hooks/meter"
 )
 
 // eachGuest runs a test on the vector guest of each language; see
 // testdata/vectors/README.md.
 func eachGuest(t *testing.T, f func(t *testing.T, code []byte)) {
-	files, err := filepath.Glob("testdata/vectors/*.wasm")
-	if err != nil || len(files) < 4 {
-		t.Fatalf("%d vector guests, %v", len(files), err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".wasm"), func(t *testing.T) {
-			code, err := os.ReadFile(file)
+	for _, language := range []string{"assemblyscript", "c", "rust", "wat"} {
+		t.Run(language, func(t *testing.T) {
+			code, err := os.ReadFile("testdata/vectors/" + language + ".wasm")
 			if err != nil {
 				t.Fatal(err)
 			}
 			f(t, code)
 		})
 	}
+	t.Run("go", func(t *testing.T) {
+		if !raceDetector { // some MB to compile, by one goroutine
+			f(t, goGuest(t))
+		}
+	})
+}
+
+// goGuest builds the vector guest in Go, which is too big to be committed.
+func goGuest(t *testing.T) []byte {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "go.wasm")
+	build := exec.Command("go", "build", "-buildmode=c-shared", "-trimpath", "-ldflags=-s -w", "-o", file, "./testdata/vectors/go")
+	build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	code, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := os.ReadFile("testdata/vectors/manifest.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wasi := strings.Replace(string(manifest), "{", `{"wasi": true,`, 1)
+	return meter.AppendCustom(code, abi.SectionName, []byte(wasi))
 }
 
 // raw is a vector guest without the host, to give it blocks to the byte.
@@ -82,22 +108,24 @@ func openRaw(t *testing.T, code []byte) *raw {
 	return r
 }
 
-// nothing offers the imports of a module, all of which return 0.
+// nothing offers the imports of a module: the host's functions return 0.
 func nothing(t *testing.T, rt wazero.Runtime, compiled wazero.CompiledModule) {
 	t.Helper()
-	builders := map[string]wazero.HostModuleBuilder{}
+	edge, wasi := rt.NewHostModuleBuilder(abi.ImportModule), false
 	for _, def := range compiled.ImportedFunctions() {
 		module, name, _ := def.Import()
-		if builders[module] == nil {
-			builders[module] = rt.NewHostModuleBuilder(module)
+		if module != abi.ImportModule {
+			wasi = true
+			continue
 		}
 		f := api.GoFunc(func(_ context.Context, stack []uint64) { clear(stack[:min(1, len(stack))]) })
-		builders[module].NewFunctionBuilder().WithGoFunction(f, def.ParamTypes(), def.ResultTypes()).Export(name)
+		edge.NewFunctionBuilder().WithGoFunction(f, def.ParamTypes(), def.ResultTypes()).Export(name)
 	}
-	for _, b := range builders {
-		if _, err := b.Instantiate(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := edge.Instantiate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if wasi {
+		wasi_snapshot_preview1.MustInstantiate(t.Context(), rt)
 	}
 }
 
@@ -287,7 +315,7 @@ func TestGuestsWriteVectors(t *testing.T) {
 // to its functions.
 func TestGuestsInHost(t *testing.T) {
 	eachGuest(t, func(t *testing.T, code []byte) {
-		h, err := hooks.Open(hooks.Options{Instances: 1, KV: one{}})
+		h, err := hooks.Open(hooks.Options{Instances: 1, KV: one{}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -297,7 +325,7 @@ func TestGuestsInHost(t *testing.T) {
 			}
 		}()
 		spec := hooks.Spec{Name: "v", Bytes: code, Pools: []string{"a", "b", "c"}, Grant: []string{"header", "kv_get"},
-			Config: map[string]any{"greeting": "hi, guest"}, Fuel: map[string]uint64{"route": 1_000_000}}
+			Config: map[string]any{"greeting": "hi, guest"}, Fuel: map[string]uint64{"route": 20_000_000}}
 		if _, err := h.Load(t.Context(), []hooks.Spec{spec}); err != nil {
 			t.Fatal(err)
 		}

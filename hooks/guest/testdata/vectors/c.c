@@ -1,7 +1,7 @@
 /* The vector guest in C: see README.md in this folder. */
 #include "edge.h"
 
-EDGE_MANIFEST({"name" : "vectors-c", "hooks" : [ "route", "ttl", "evict", "admit" ], "headers" : [ "x-a", "x-b", "x-c", "x-d" ], "response_headers" : [ "content-type", "x-r" ], "capabilities" : [ "header", "kv_get" ], "fuel" : {"route" : 1000000}, "metrics" : [ {"name" : "seen", "kind" : "counter"}, {"name" : "size", "kind" : "histogram"} ]});
+EDGE_MANIFEST({"name" : "vectors-c", "hooks" : [ "route", "ttl", "evict", "admit" ], "headers" : [ "x-a", "x-b", "x-c", "x-d" ], "response_headers" : [ "content-type", "x-r" ], "capabilities" : [ "header", "kv_get" ], "fuel" : {"route" : 20000000}, "metrics" : [ {"name" : "seen", "kind" : "counter"}, {"name" : "size", "kind" : "histogram"} ]});
 
 static u8 dump[1024];
 static u32 at;

@@ -4,7 +4,7 @@
 use core::cell::UnsafeCell;
 use edge::{host, Answer, Candidate, Candidates, Config, Request, AS_COMPUTED, L1, L2, L3};
 
-edge::manifest!(r#"{"name":"vectors-rust","hooks":["route","ttl","evict","admit"],"headers":["x-a","x-b","x-c","x-d"],"response_headers":["content-type","x-r"],"capabilities":["header","kv_get"],"fuel":{"route":1000000},"metrics":[{"name":"seen","kind":"counter"},{"name":"size","kind":"histogram"}]}"#);
+edge::manifest!(r#"{"name":"vectors-rust","hooks":["route","ttl","evict","admit"],"headers":["x-a","x-b","x-c","x-d"],"response_headers":["content-type","x-r"],"capabilities":["header","kv_get"],"fuel":{"route":20000000},"metrics":[{"name":"seen","kind":"counter"},{"name":"size","kind":"histogram"}]}"#);
 edge::init!(init);
 edge::route!(route);
 edge::ttl!(ttl);
