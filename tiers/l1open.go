@@ -11,13 +11,16 @@ var rankings = map[string]l1.Scorer{
 	"objects": eviction.Auto{},
 	"bytes":   eviction.Auto{Bytes: 1},
 	"tan":     eviction.Tan{},
+	"lru":     eviction.LRU{},
 }
 
 // openL1 makes the memory tier with the configured ranking.
 func (e *Engine) openL1() *l1.Cache {
 	o := &e.options
 	return l1.New(l1.Options{
-		MaxBytes: o.L1MaxBytes, Scorer: rankings[o.Eviction], Hook: o.Scorer, TimeIdle: o.Eviction == "tan",
+		MaxBytes: o.L1MaxBytes, Scorer: rankings[o.Eviction], Hook: o.Scorer,
+		Contest: o.Eviction == "auto" || o.Eviction == "objects", Queues: o.Eviction == "bytes",
+		TimeIdle: o.Eviction == "tan" || o.Eviction == "lru",
 		Seed: uint64(e.clock.Last()), Now: e.clock.UnixMilli, Metrics: o.Metrics,
 	})
 }

@@ -60,7 +60,7 @@ type Options struct {
 	Durability      item.Durability // sync; for writes that do not say
 	L1MaxBytes      int64           // 256 MiB; everything that L1 and the pending index hold
 	MaxPayloadBytes int64           // 16 MiB; content of one item
-	Eviction        string          // auto; objects, bytes or tan
+	Eviction        string          // auto; objects, bytes, tan or lru
 	Scorer          l1.Scorer       // ranks candidates beside the built-in score; nil is none
 
 	BatchFlush      time.Duration // 100 ms; longest time that a write waits for its batch
@@ -172,7 +172,7 @@ func (o *Options) validate() error {
 	f(o.L3Timeout >= time.Millisecond && o.L3ApplyTimeout >= o.L3Timeout, "L3ApplyTimeout = %v must be at least L3Timeout = %v", o.L3ApplyTimeout, o.L3Timeout)
 	f(o.L2QueueBytes > 0 && o.FollowInterval >= time.Millisecond, "L2QueueBytes and follow_interval must be above zero")
 	_, known := rankings[o.Eviction]
-	f(known, "unknown eviction %q, allowed are auto, objects, bytes and tan", o.Eviction)
+	f(known, "unknown eviction %q, allowed are auto, objects, bytes, tan and lru", o.Eviction)
 	return errors.Join(errs...)
 }
 

@@ -81,7 +81,7 @@ type Config struct {
 	// it bodies are refused with 503 and answers are not stored.
 	InflightMaxBytes Size `toml:"inflight_max_bytes" reload:"no" range:"1MiB..1TiB"`
 	// Eviction is the policy of L1.
-	Eviction string `toml:"eviction" reload:"no" oneof:"auto objects bytes tan"`
+	Eviction string `toml:"eviction" reload:"no" oneof:"auto objects bytes tan lru"`
 
 	// BatchFlush is the longest that an acknowledged write waits for L3 while
 	// L3 is well. A bare integer of milliseconds. Reloads.

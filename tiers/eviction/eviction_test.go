@@ -60,6 +60,14 @@ func TestCurve(t *testing.T) {
 	f(0, 1, 1<<20, 0.4+0.4*math.Ln2/math.Log(1001)+0.1)
 }
 
+// The longest idle leaves first, whatever else it is.
+func TestLRU(t *testing.T) {
+	c := []item.Candidate{{Idle: 5, Hits: 1}, {Idle: math.MaxUint32, Hits: 1000}, {Idle: 0}, {Idle: 70_000, Size: 1 << 20}}
+	if got := order(eviction.LRU{}, c, 0); got[0] != 1 || got[1] != 3 || got[2] != 0 || got[3] != 2 {
+		t.Errorf("they leave in the order %v, want 1 3 0 2", got)
+	}
+}
+
 // The factor of pressure is common to all candidates: whatever it is, the same
 // one leaves.
 func TestPressureDoesNotChangeOrder(t *testing.T) {
@@ -87,7 +95,7 @@ func TestPressureDoesNotChangeOrder(t *testing.T) {
 
 func TestScoreAppends(t *testing.T) {
 	c := []item.Candidate{candidate(1, 512)}
-	for _, s := range []scorer{eviction.Auto{}, eviction.Tan{}} {
+	for _, s := range []scorer{eviction.Auto{}, eviction.Tan{}, eviction.LRU{}} {
 		got := s.Score([]int32{7}, c, 0.5)
 		if len(got) != 2 || got[0] != 7 {
 			t.Errorf("%T: got %v, want 7 and one score", s, got)
@@ -98,7 +106,7 @@ func TestScoreAppends(t *testing.T) {
 func TestScoreDoesNotAllocate(t *testing.T) {
 	c := make([]item.Candidate, 16)
 	dst := make([]int32, 0, 16)
-	for _, s := range []scorer{eviction.Auto{}, eviction.Tan{}} {
+	for _, s := range []scorer{eviction.Auto{}, eviction.Tan{}, eviction.LRU{}} {
 		if n := testing.AllocsPerRun(100, func() { dst = s.Score(dst[:0], c, 0.5) }); n != 0 {
 			t.Errorf("%T: %v allocations", s, n)
 		}

@@ -26,17 +26,26 @@ func (c *Cache) makeRoom(n int64, now int64) bool {
 	if c.claim(n) {
 		return true
 	}
-	if n > c.limit.Load()-c.external.Load()-c.pinnedBytes.Load()-c.fixedBytes() {
+	if !c.reachable(n) {
 		return false // do not empty the cache in vain
 	}
 	b := c.borrow(now)
 	defer c.giveBack(b)
+	return c.claimEvicting(b, n)
+}
+
+func (c *Cache) claimEvicting(b *batch, n int64) bool {
 	for !c.claim(n) {
 		if !c.shrink(b) {
 			return c.claim(n)
 		}
 	}
 	return true
+}
+
+// reachable reports whether n bytes may become free at all.
+func (c *Cache) reachable(n int64) bool {
+	return n <= c.limit.Load()-c.external.Load()-c.pinnedBytes.Load()-c.fixedBytes()
 }
 
 // shrink does one step towards fewer reserved bytes: it gives back a chunk, or
@@ -49,7 +58,7 @@ func (c *Cache) shrink(b *batch) bool {
 		c.dropUnused() // unless another goroutine has already put it to use
 		return true
 	}
-	return c.evict(b, nil) || c.trim()
+	return c.evict(b, nil) || !b.lost && c.trim()
 }
 
 // dropUnused gives the memory of one unused chunk back to the runtime.
@@ -62,22 +71,17 @@ func (c *Cache) dropUnused() bool {
 }
 
 // allocate finds room for a record of n bytes of the entry owner, evicting as
-// needed.
-func (c *Cache) allocate(n int, owner uint32, now int64) (place, bool) {
+// needed for b, which may have a rival.
+func (c *Cache) allocate(b *batch, n int, owner uint32) (place, bool) {
 	cl := c.slab.classFor(n)
 	if cl == nil {
-		return c.allocateExtent(n, now)
+		return c.allocateExtent(b, n)
 	}
-	if p, ok := cl.take(owner); ok {
-		return p, true
-	}
-	b := c.borrow(now)
-	defer c.giveBack(b)
 	for tries := 0; tries < maxTries; tries++ {
 		if p, ok := cl.take(owner); ok {
 			return p, true
 		}
-		if !c.extend(cl) && !c.vacate(b, cl, tries) {
+		if !c.extend(cl) && !c.vacate(b, cl, tries) || b.lost {
 			return 0, false
 		}
 	}
@@ -85,10 +89,12 @@ func (c *Cache) allocate(n int, owner uint32, now int64) (place, bool) {
 }
 
 // Bounds of the work for one record: victims from everywhere before they are
-// looked for in the class alone, and steps at all.
+// looked for in the class alone, more of these if queues say who leaves, as a
+// victim of the class is none of theirs; and steps at all.
 const (
-	widely   = 8
-	maxTries = 4096
+	widely       = 8
+	queuedWidely = 64
+	maxTries     = 4096
 )
 
 // vacate does one step towards a free slot of cl: a victim from anywhere, as
@@ -98,10 +104,17 @@ func (c *Cache) vacate(b *batch, cl *class, tries int) bool {
 	if c.compactAny() {
 		return true
 	}
-	if tries < widely && c.evict(b, nil) {
+	wide := widely
+	if c.queues != nil {
+		wide = queuedWidely
+	}
+	if tries < wide && c.evict(b, nil) {
 		return true
 	}
-	return c.evict(b, cl) || c.clearChunk(b, cl) || c.evict(b, nil)
+	if b.lost {
+		return false
+	}
+	return c.evict(b, cl) || !b.lost && (c.clearChunk(b, cl) || c.evict(b, nil))
 }
 
 // extend gives cl one more chunk if one is unused or the budget has room.
@@ -124,9 +137,9 @@ func (c *Cache) extend(cl *class) bool {
 	return true
 }
 
-func (c *Cache) allocateExtent(n int, now int64) (place, bool) {
+func (c *Cache) allocateExtent(b *batch, n int) (place, bool) {
 	size := extentSize(n)
-	if !c.makeRoom(int64(size)+chunkBytes, now) {
+	if !c.reachable(int64(size)+chunkBytes) || !c.claimEvicting(b, int64(size)+chunkBytes) {
 		return 0, false
 	}
 	ch := &chunk{buf: make([]byte, size), slotSize: size, logSize: log2(float32(size))}

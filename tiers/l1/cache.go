@@ -45,6 +45,16 @@ type Options struct {
 	// native ranking.
 	Hook Scorer
 
+	// Contest lets the cache find out, by two shadows of itself on a share of
+	// the keys, whether what comes in must beat what would leave for it; while
+	// it must, a Put of what loses is refused. It has no effect with a hook.
+	Contest bool
+
+	// Queues makes entries leave in the order of S3-FIFO, which is good for hits
+	// of bytes; Scorer then ranks only within a class of sizes. It has no
+	// effect with a hook, and excludes Contest.
+	Queues bool
+
 	// TimeIdle measures idleness in time (16 ms) and not in accesses to the
 	// cache. Rankings that read Candidate.Idle need it; a hook implies it. For
 	// others accesses are better: nights and bursts do not count.
@@ -75,6 +85,8 @@ type Cache struct {
 	hook     Scorer
 	events   Events
 	timeIdle bool
+	duel     *duel   // nil without Options.Contest
+	queues   *queues // nil without Options.Queues
 
 	tickShift  uint
 	startMilli int64
@@ -93,6 +105,7 @@ type Cache struct {
 	queue                    hookQueue
 
 	evicted, expired, refused    atomic.Uint64
+	lost                         atomic.Uint64
 	moved, hookCalls, hookFaults atomic.Uint64
 }
 
@@ -116,6 +129,15 @@ func New(o Options) *Cache {
 	}
 	c.limit.Store(o.MaxBytes)
 	c.seeds.Store(o.Seed)
+	c.share.Store(noShare)
+	switch {
+	case o.Hook != nil:
+	case o.Queues:
+		c.queues = &queues{}
+	case o.Contest:
+		c.duel = newDuel(o.MaxBytes, o.Seed)
+		c.share.Store(c.duel.share)
+	}
 	c.batches.New = func() any { return c.newBatch() }
 	c.pace.Store(pace{}.word())
 	c.entries.pages.Store(&[]*entryPage{})
@@ -155,8 +177,8 @@ func tableLen(maxBytes int64, chunkSize int) int { return int(maxBytes/int64(chu
 
 // fixedBytes returns what an empty cache takes.
 func (c *Cache) fixedBytes() int64 {
-	return int64(unsafe.Sizeof(*c)) + int64(len(c.shards))*(int64(unsafe.Sizeof(shard{}))+8*minIndexWords) +
-		int64(len(*c.slab.table.Load()))*8 + int64(len(c.slab.classes))*classBytes
+	return int64(unsafe.Sizeof(*c)) + int64(len(c.shards))*(int64(unsafe.Sizeof(shard{}))+indexBytes(minIndexWords)) +
+		int64(len(*c.slab.table.Load()))*8 + int64(len(c.slab.classes))*classBytes + c.duel.bytes()
 }
 
 // byFrequency is the ranking without a ranking.

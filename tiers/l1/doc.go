@@ -69,11 +69,12 @@
 //
 // # Lock order
 //
-//	shard.mu → class.mu, entries.mu, slab.mu
+//	shard.mu → class.mu, entries.mu, slab.mu, queues.mu
 //
-// The latter three are leaves: nothing is locked while one of them is held. No
+// The latter four are leaves: nothing is locked while one of them is held. No
 // two shards are locked at once. Scorers, hooks, visitors and events are called
-// with no lock held. hookQueue.mu is a leaf too.
+// with no lock held, but that the native scorer is called under duel.mu. This
+// and hookQueue.mu are leaves too.
 //
 // # What it does not do
 //

@@ -68,6 +68,7 @@ type meta uint64
 const (
 	flagPinned meta = 1 << (8 + iota)
 	flagStale
+	flagMain // in the main queue, see queues
 
 	never = 1<<48 - 1
 )

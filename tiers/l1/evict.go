@@ -27,6 +27,10 @@ type batch struct {
 
 	next  [runnersUp]ranked // the lowest that did not leave, ascending
 	nexts int
+
+	rival  item.Candidate // for whom room is needed, if it must contest
+	rivals bool
+	lost   bool // it is not above what would leave for it
 }
 
 // ranked is an entry in the order of leaving.
@@ -52,6 +56,7 @@ func (c *Cache) borrow(now int64) *batch {
 	if b.now = now; now == 0 {
 		b.now = c.nowMilli()
 	}
+	b.rivals, b.lost = false, false
 	return b
 }
 
@@ -83,11 +88,19 @@ func (c *Cache) evict(b *batch, cl *class) bool {
 	if c.hook != nil && cl == nil && c.evictHooked(b) {
 		return true
 	}
+	if c.queues != nil && cl == nil && c.evictQueued(b) {
+		return true
+	}
 	for range 8 {
 		if !c.sample(b, candidates, cl) {
 			break
 		}
-		if v := c.lowest(b, cl == nil); c.remove(v) {
+		v := c.lowest(b, cl == nil)
+		if b.rivals && c.loses(b, v) {
+			b.lost = true
+			return false
+		}
+		if c.remove(v) {
 			return true
 		}
 	}
@@ -116,7 +129,20 @@ func (c *Cache) lowest(b *batch, keep bool) *victim {
 			}
 		}
 	}
+	if len(b.scores) > 0 {
+		b.seen[best].score = b.scores[best]
+	}
 	return &b.seen[best]
+}
+
+// loses reports whether the rival of b is not above v, the lowest of the sample.
+func (c *Cache) loses(b *batch, v *victim) bool {
+	if v.expired {
+		return false
+	}
+	b.facts = append(b.facts[:0], b.rival)
+	b.scores = c.scorer.Score(b.scores[:0], b.facts, c.Pressure())
+	return len(b.scores) == 1 && b.scores[0] <= v.score
 }
 
 // remember adds r to the next ones in its place.
@@ -259,13 +285,11 @@ func (c *Cache) remove(v *victim) bool {
 // entries leave, a five-hundredth of the way for each. Updates of goroutines
 // that meet may be lost.
 func (c *Cache) learn(idle uint32) {
-	const weight = 0.002
 	age := math.Float64frombits(c.age.Load())
 	if age == 0 { // the first: as long as it took to fill up
 		age = float64(max(1, gap(c.tick(c.nowMilli()), c.startTick)))
 	}
-	age += weight * (float64(idle) - age)
-	age = max(age, 1)
+	age = smoothed(age, idle)
 	c.age.Store(math.Float64bits(age))
 	// Hits read the pace: it is written only when it changed by a hundredth.
 	now := paceOf(c.pace.Load())
@@ -274,13 +298,20 @@ func (c *Cache) learn(idle uint32) {
 	}
 }
 
+// smoothed moves age a five-hundredth of the way to idle.
+func smoothed(age float64, idle uint32) float64 {
+	const weight = 0.002
+	return max(1, age+weight*(float64(idle)-age))
+}
+
 // clock is when things happen: accesses so far in ticks, or, if TimeIdle is
 // set, time in 16 ms since the start. It lags behind by the accesses to shards
 // into which nothing was put since.
 type clock struct {
 	accesses atomic.Uint64
 	pace     atomic.Uint64 // see pace.word
-	_        [48]byte      // hits read the above; what follows is written by evictions
+	share    atomic.Uint64 // of the duel, noShare without one
+	_        [40]byte      // hits read the above; what follows is written by evictions
 	age      atomic.Uint64 // float64: smoothed idle ticks at eviction; 0 before the first
 }
 

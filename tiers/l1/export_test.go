@@ -7,8 +7,14 @@ import "fmt"
 func (c *Cache) Audit() error {
 	used := c.fixedBytes() + c.entries.bytes() + c.external.Load() +
 		int64(len(c.slab.bufs)*c.slab.chunkSize)
+	if q := c.queues; q != nil {
+		used += q.small.segments() + q.main.segments()
+		if q.spare != nil {
+			used += segmentBytes
+		}
+	}
 	for i := range c.shards {
-		used += c.shards[i].index.Load().bytes() - 8*minIndexWords
+		used += c.shards[i].index.Load().bytes() - indexBytes(minIndexWords)
 	}
 	slots := 0
 	table := *c.slab.table.Load()
@@ -140,3 +146,23 @@ func Hit(halfLife float64, now uint32, ticks ...uint32) float64 {
 
 // Sizes exposes the classes for a chunk size.
 func Sizes(chunkSize int) []int { return sizes(chunkSize) }
+
+// RecordBytes returns the bytes of all records.
+func (c *Cache) RecordBytes() (sum int64) {
+	for i := range c.entries.len() {
+		if e := c.entries.at(i); e.refs.Load()&closed == 0 {
+			sum += int64(e.size.Load())
+		}
+	}
+	return sum
+}
+
+// Contests reports whether newcomers must contest at the moment.
+func (c *Cache) Contests() bool { return c.duel.contest.Load() }
+
+func (q *queue) segments() (bytes int64) {
+	for s := q.first; s != nil; s = s.next {
+		bytes += segmentBytes
+	}
+	return bytes
+}

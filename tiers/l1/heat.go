@@ -28,6 +28,10 @@ func (h heat) last() uint32          { return uint32(h >> 32) }
 func (h heat) hits() uint32          { return uint32(h>>16) & math.MaxUint16 }
 func (h heat) logFrequency() float32 { return float32(uint16(h)) / heatUnit }
 
+func (h heat) withHits(n uint32) heat {
+	return h&^(math.MaxUint16<<16) | heat(min(n, math.MaxUint16))<<16
+}
+
 func packHeat(tick, hits uint32, log float32) heat {
 	return heat(tick)<<32 | heat(min(hits, math.MaxUint16))<<16 |
 		heat(min(log*heatUnit+0.5, math.MaxUint16))

@@ -29,14 +29,20 @@ type shard struct {
 // 32 bits of the hash above the number of the entry + 1; 0 is empty. Words are
 // ordered by home position, so that removal closes gaps and leaves no marks.
 // Readers take no lock: they validate what they found on the entry, and what
-// they did not find by seq.
-type index struct{ words []atomic.Uint64 }
+// they did not find by seq. The ghosts are of keys that are not there; readers do
+// not look at them.
+type index struct {
+	words  []atomic.Uint64
+	ghosts ghosts
+}
 
 const minIndexWords = 16
 
-func newIndex(words int) *index { return &index{make([]atomic.Uint64, words)} }
+func newIndex(words int) *index { return &index{make([]atomic.Uint64, words), newGhosts(words)} }
 
-func (x *index) bytes() int64      { return int64(len(x.words)) * 8 }
+// indexBytes returns what an index of so many words takes.
+func indexBytes(words int) int64   { return int64(words+words&^(ghostBucket-1)) * 8 }
+func (x *index) bytes() int64      { return indexBytes(len(x.words)) }
 func (x *index) full(n int64) bool { return n*5 >= int64(len(x.words))*4 }
 
 // home returns where a word with this tag belongs if there is room.
@@ -105,14 +111,16 @@ func (x *index) distance(i, j int) int {
 	return j + len(x.words) - i
 }
 
-// copied returns a copy of x with other room.
-func (x *index) copied(words int) *index {
+// copied returns a copy of x with other room. The tick and pace say which ghosts
+// are worth keeping.
+func (x *index) copied(words int, tick uint32, p pace) *index {
 	out := newIndex(words)
 	for i := range x.words {
 		if w := x.words[i].Load(); w != 0 {
 			out.insert(w)
 		}
 	}
+	x.ghosts.copyTo(out.ghosts, tick, p)
 	return out
 }
 

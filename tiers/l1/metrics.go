@@ -7,6 +7,7 @@ type Stats struct {
 	Hits, Misses uint64 // of Get and Append
 	Puts         uint64 // stored
 	Refused      uint64 // not stored for other reasons than a newer version
+	Lost         uint64 // of these, not above what would have left for them
 	Evicted      uint64 // left for room before their time
 	Expired      uint64 // removed after their time
 	Moved        uint64 // records moved to free a chunk
@@ -17,7 +18,7 @@ type Stats struct {
 // Stats returns the counts. They need not be of one moment.
 func (c *Cache) Stats() Stats {
 	out := Stats{
-		Refused: c.refused.Load(), Evicted: c.evicted.Load(), Expired: c.expired.Load(),
+		Refused: c.refused.Load(), Lost: c.lost.Load(), Evicted: c.evicted.Load(), Expired: c.expired.Load(),
 		Moved: c.moved.Load(), HookCalls: c.hookCalls.Load(), HookFaults: c.hookFaults.Load(),
 	}
 	for i := range c.shards {
@@ -39,6 +40,13 @@ func (c *Cache) register(set *metrics.Set) {
 	gauge("edgenode_l1_pinned_bytes", c.PinnedBytes)
 	gauge("edgenode_l1_reserved_bytes", c.external.Load)
 
+	gauge("edgenode_l1_contest", func() int64 {
+		if c.duel != nil && c.duel.contest.Load() {
+			return 1
+		}
+		return 0
+	})
+
 	count := func(name string, f func(Stats) uint64) {
 		set.NewGauge(name, func() float64 { return float64(f(c.Stats())) })
 	}
@@ -46,6 +54,7 @@ func (c *Cache) register(set *metrics.Set) {
 	count("edgenode_l1_misses_total", func(s Stats) uint64 { return s.Misses })
 	count("edgenode_l1_puts_total", func(s Stats) uint64 { return s.Puts })
 	count("edgenode_l1_refused_total", func(s Stats) uint64 { return s.Refused })
+	count("edgenode_l1_lost_total", func(s Stats) uint64 { return s.Lost })
 	count("edgenode_l1_evictions_total", func(s Stats) uint64 { return s.Evicted })
 	count("edgenode_l1_expirations_total", func(s Stats) uint64 { return s.Expired })
 	count("edgenode_l1_moves_total", func(s Stats) uint64 { return s.Moved })

@@ -24,7 +24,9 @@ type modelEntry struct {
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := int64(1_000_000)
-		c := l1.New(l1.Options{MaxBytes: 1 << 20, Scorer: eviction.Auto{}, Seed: 1, Now: func() int64 { return now }})
+		way := rapid.IntRange(0, 2).Draw(t, "way")
+		c := l1.New(l1.Options{MaxBytes: 1 << 20, Scorer: eviction.Auto{}, Contest: way == 1, Queues: way == 2,
+			Seed: 1, Now: func() int64 { return now }})
 		model := map[int]*modelEntry{}
 		var held []held
 		key := rapid.IntRange(0, 400)
@@ -198,6 +200,9 @@ func TestPinnedContentNeverLeaves(t *testing.T) {
 	}
 	if pinned < 500 {
 		t.Fatalf("only %d fit", pinned)
+	}
+	if !c.Reserve(c.MaxBytes() - c.UsedBytes()) {
+		t.Fatal("what is free cannot be reserved")
 	}
 	if put(c, 1e6, 1, 5000, l1.PutOptions{}) || c.Reserve(200_000) {
 		t.Error("room was made although all is pinned")

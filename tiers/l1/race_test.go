@@ -15,12 +15,19 @@ import (
 // Everything at once from many goroutines. Each record says what its bytes must
 // be; at rest the accounts must be exact.
 func TestHammer(t *testing.T) {
+	t.Run("hook", func(t *testing.T) { hammer(t, l1.Options{Hook: oddHook{}}, 4000) })
+	t.Run("contest", func(t *testing.T) { hammer(t, l1.Options{Contest: true}, 2000) })
+	t.Run("queues", func(t *testing.T) { hammer(t, l1.Options{Queues: true}, 2000) })
+}
+
+func hammer(t *testing.T, o l1.Options, rounds int) {
 	const goroutines, keys = 16, 600
-	rounds := 4000 / slow
+	rounds /= slow
 	if testing.Short() {
 		rounds = 500
 	}
-	c := newCache(t, l1.Options{MaxBytes: 2 << 20, Hook: oddHook{}})
+	o.MaxBytes = 2 << 20
+	c := newCache(t, o)
 	var over sync.Once
 	var group sync.WaitGroup
 	for g := range goroutines {

@@ -53,6 +53,9 @@ func (c *Cache) Get(hash uint64, key []byte, nowMilli int64) (Pin, bool) {
 		return Pin{}, false
 	}
 	c.touch(e, nowMilli, s.hits.Add(1))
+	if shared(hash, c.share.Load()) {
+		c.play(hash, c.slab.chunk(place(e.place.Load())).slotSize, nowMilli)
+	}
 	return Pin{c.record(e), c, e, number, m&flagStale != 0}, true
 }
 

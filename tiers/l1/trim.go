@@ -28,7 +28,7 @@ func (c *Cache) trimIndex(s *shard) int64 {
 	if len(x.words) < 2*n {
 		return 0
 	}
-	smaller := x.copied(n)
+	smaller := x.copied(n, c.tickNow(0), paceOf(c.pace.Load()))
 	s.seq.Add(1)
 	s.index.Store(smaller)
 	s.seq.Add(1)

@@ -41,7 +41,11 @@ func (c *Cache) Put(hash uint64, key []byte, version uint64, record []byte, o Pu
 		return false
 	}
 	s := c.shard(hash)
-	if done, stored := c.overwrite(s, hash, key, version, record, o); done {
+	if shared(hash, c.share.Load()) {
+		c.play(hash, c.slab.footprint(len(record)), o.NowMilli)
+	}
+	done, stored, replaces, came := c.overwrite(s, hash, key, version, record, o)
+	if done {
 		return stored
 	}
 	number, ok := c.newEntry(o.NowMilli)
@@ -49,7 +53,7 @@ func (c *Cache) Put(hash uint64, key []byte, version uint64, record []byte, o Pu
 		c.refused.Add(1)
 		return false
 	}
-	p, ok := c.allocate(len(record), number, o.NowMilli)
+	p, ok := c.roomFor(number, hash, came, len(record), replaces, o)
 	if !ok {
 		c.entries.put(number)
 		c.refused.Add(1)
@@ -62,7 +66,61 @@ func (c *Cache) Put(hash uint64, key []byte, version uint64, record []byte, o Pu
 		c.refused.Add(1)
 		return false
 	}
-	return c.linkAndUnlock(s, number, p, hash, key, version, record, o)
+	return c.linkAndUnlock(s, number, p, hash, key, version, record, came, o)
+}
+
+// roomFor finds room for the record of n bytes of the entry number. What came as
+// one of a key that is not there may have to contest it; if it loses, its
+// frequency is remembered for the next time.
+func (c *Cache) roomFor(number uint32, hash uint64, came heat, n int, replaces bool, o PutOptions) (place, bool) {
+	if cl := c.slab.classFor(n); cl != nil {
+		if p, ok := cl.take(number); ok {
+			return p, true
+		}
+	}
+	b := c.borrow(o.NowMilli)
+	defer c.giveBack(b)
+	if !replaces && !o.Pinned && c.duel != nil {
+		c.challenge(b, hash, came, n, o)
+	}
+	p, ok := c.allocate(b, n, number)
+	if b.lost {
+		c.lost.Add(1)
+		s := c.shard(hash)
+		s.mu.Lock()
+		s.index.Load().ghosts.add(tagOf(hash), came, c.tickNow(o.NowMilli), paceOf(c.pace.Load()))
+		s.mu.Unlock()
+	}
+	return p, ok
+}
+
+// challenge makes the record of n bytes the rival of b, if the duel says so or
+// room is scarce. Above the pressure at which the engine warns it must be more
+// frequent the higher the pressure, at last twice as frequent.
+func (c *Cache) challenge(b *batch, hash uint64, came heat, n int, o PutOptions) {
+	const scarce = 0.7
+	margin := max(0, c.Pressure()-scarce) / (1 - scarce)
+	if !c.duel.contest.Load() && margin == 0 {
+		return
+	}
+	size := c.slab.footprint(n)
+	m := newMeta(o)
+	b.rivals = true
+	b.rival = item.Candidate{
+		Hash: hash, Size: uint32(min(size, math.MaxUint32)), LogSize: log2(float32(size)), Hits: came.hits(),
+		LogFrequency: came.logNow(c.tickNow(o.NowMilli), paceOf(c.pace.Load())) - float32(margin),
+		Lifetime:     m.lifetime(b.now), Flags: m.candidateFlags(), TagClass: m.tagClass(),
+	}
+}
+
+// coming returns the heat of a key that comes in, from what its ghost remembers
+// if there is one. The caller holds the lock of s.
+func (c *Cache) coming(s *shard, hash uint64, nowMilli int64) heat {
+	tick := c.tickNow(nowMilli)
+	if old, ok := s.index.Load().ghosts.find(tagOf(hash), tick); ok {
+		return old.hit(tick, paceOf(c.pace.Load()), hash)
+	}
+	return newHeat(tick)
 }
 
 // admissible reports whether record is what Put asks for.
@@ -74,33 +132,34 @@ func (c *Cache) admissible(key []byte, version uint64, record []byte) bool {
 }
 
 // overwrite does the whole of a Put if there is an entry that is newer, or one
-// that nobody reads and whose slot fits.
-func (c *Cache) overwrite(s *shard, hash uint64, key []byte, version uint64, record []byte, o PutOptions) (done, stored bool) {
+// that nobody reads and whose slot fits. If there is none at all, came is the
+// heat of the key as of now.
+func (c *Cache) overwrite(s *shard, hash uint64, key []byte, version uint64, record []byte, o PutOptions) (done, stored, replaces bool, came heat) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, number, ok := c.lookupLocked(s, hash, key)
 	if !ok {
-		return false, false
+		return false, false, false, c.coming(s, hash, o.NowMilli)
 	}
 	e := c.entries.at(number)
 	if c.versionOf(e) > version {
-		return true, false
+		return true, false, true, 0
 	}
 	p := place(e.place.Load())
 	cl := c.slab.chunk(p).class
 	if cl == nil || cl != c.slab.classFor(len(record)) || !e.seize() {
-		return false, false
+		return false, false, true, newHeat(c.tickNow(o.NowMilli))
 	}
 	c.countPinned(e, -1)
 	copy(c.slab.record(p, uint32(len(record))), record)
 	e.size.Store(uint32(len(record)))
-	e.meta.Store(uint64(newMeta(o)))
+	e.meta.Store(uint64(newMeta(o) | meta(e.meta.Load())&flagMain))
 	c.countPinned(e, 1)
 	s.puts.Add(1)
 	c.advanceLocked(s)
 	e.heat.Store(uint64(c.warmer(e, o.NowMilli)))
 	e.open()
-	return true, true
+	return true, true, true, 0
 }
 
 // warmer returns the heat of e after one more access.
@@ -138,7 +197,7 @@ func (c *Cache) lockWithRoom(s *shard, now int64) bool {
 	s.mu.Lock()
 	for x := s.index.Load(); x.full(s.count.Load()); x = s.index.Load() {
 		s.mu.Unlock()
-		more := int64(grownWords(len(x.words))) * 8
+		more := indexBytes(grownWords(len(x.words)))
 		if !c.makeRoom(more, now) {
 			return false
 		}
@@ -147,7 +206,7 @@ func (c *Cache) lockWithRoom(s *shard, now int64) bool {
 			c.unclaim(more)
 			continue
 		}
-		bigger := x.copied(grownWords(len(x.words)))
+		bigger := x.copied(grownWords(len(x.words)), c.tickNow(now), paceOf(c.pace.Load()))
 		s.seq.Add(1)
 		s.index.Store(bigger)
 		s.seq.Add(1)
@@ -158,7 +217,7 @@ func (c *Cache) lockWithRoom(s *shard, now int64) bool {
 
 // linkAndUnlock makes the entry number the one of key, unless a newer one came
 // in meanwhile, and unlocks s. It reports whether it did.
-func (c *Cache) linkAndUnlock(s *shard, number uint32, p place, hash uint64, key []byte, version uint64, record []byte, o PutOptions) bool {
+func (c *Cache) linkAndUnlock(s *shard, number uint32, p place, hash uint64, key []byte, version uint64, record []byte, came heat, o PutOptions) bool {
 	at, old, replaces := c.lookupLocked(s, hash, key)
 	if replaces && c.versionOf(c.entries.at(old)) > version {
 		s.mu.Unlock()
@@ -170,10 +229,14 @@ func (c *Cache) linkAndUnlock(s *shard, number uint32, p place, hash uint64, key
 	c.advanceLocked(s)
 	e := c.entries.at(number)
 	e.hash.Store(hash)
-	e.meta.Store(uint64(newMeta(o)))
+	m := newMeta(o)
+	if c.queues != nil && (came.logFrequency() > 0 || replaces && meta(c.entries.at(old).meta.Load())&flagMain != 0) {
+		m |= flagMain
+	}
+	e.meta.Store(uint64(m))
 	e.place.Store(uint64(p))
 	e.size.Store(uint32(len(record)))
-	e.heat.Store(uint64(newHeat(c.tickNow(o.NowMilli))))
+	e.heat.Store(uint64(came))
 	c.countPinned(e, 1)
 	// The index names the entry before it is open: else a reader that comes by
 	// a word of an earlier life of the entry could return this version while
@@ -188,13 +251,18 @@ func (c *Cache) linkAndUnlock(s *shard, number uint32, p place, hash uint64, key
 		c.countPinned(before, -1)
 		last = before.condemn()
 	} else {
+		s.index.Load().ghosts.forget(tagOf(hash))
 		s.index.Load().insert(word(tagOf(hash), number))
 		s.count.Add(1)
 		e.open()
 	}
+	size := c.slab.chunk(p).slotSize
 	s.mu.Unlock()
 	if last {
 		c.reclaim(old)
+	}
+	if c.queues != nil {
+		c.enqueue(name{tagOf(hash), number, uint32(min(size, math.MaxUint32))}, m&flagMain != 0, o.NowMilli)
 	}
 	return true
 }
@@ -226,12 +294,13 @@ func (c *Cache) versionOf(e *entry) uint64 { return uint64(item.View(c.record(e)
 // returns true the caller must reclaim the entry. The caller holds s.mu.
 func (c *Cache) unlink(s *shard, at int) (last bool) {
 	x := s.index.Load()
-	_, number := split(x.words[at].Load())
+	tag, number := split(x.words[at].Load())
 	s.seq.Add(1)
 	x.remove(at)
 	s.seq.Add(1)
 	s.count.Add(-1)
 	e := c.entries.at(number)
+	x.ghosts.add(tag, heat(e.heat.Load()), c.tickNow(0), paceOf(c.pace.Load()))
 	c.countPinned(e, -1)
 	return e.condemn()
 }

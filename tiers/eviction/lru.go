@@ -1,0 +1,19 @@
+package eviction
+
+import (
+	"math"
+
+	"github.com/edgenode/edgenode/tiers/item"
+)
+
+// LRU ranks by the time of the last hit alone: the longest idle leaves first. It
+// needs Candidate.Idle. It is there to compare with.
+type LRU struct{}
+
+// Score appends the score of each candidate to dst.
+func (LRU) Score(dst []int32, c []item.Candidate, _ float64) []int32 {
+	for i := range c {
+		dst = append(dst, math.MaxInt32-int32(min(c[i].Idle, math.MaxInt32)))
+	}
+	return dst
+}

@@ -1,0 +1,229 @@
+package l1
+
+import "sync"
+
+// queues order entries as S3-FIFO does: what comes in passes a small queue, and
+// moves to the main one if it was hit twice meanwhile, or if it left the small
+// one not long ago; what reaches the end of the main one goes round again once
+// for each of up to three hits. After J. Yang et al., "FIFO queues are all you
+// need for cache eviction", 2023. Hits write nothing but the heat of the entry.
+//
+// A queue holds names of entries. Names of what was deleted or replaced since
+// stay until their turn comes; when they are the greater part, each push lets
+// two turns pass.
+type queues struct {
+	// mu guards the fields below. It is a leaf lock.
+	mu    sync.Mutex
+	small queue
+	main  queue
+	spare *segment
+}
+
+// queue is a list of names, first in, first out.
+type queue struct {
+	first, last *segment
+	count       int64
+	bytes       int64 // of what is named, by its size when it came
+}
+
+// segment is a part of a queue.
+type segment struct {
+	next     *segment
+	from, to int
+	names    [segmentNames]name
+}
+
+// name is an entry, if it is still of a key with this tag.
+type name struct {
+	tag, number, size uint32
+}
+
+const (
+	segmentNames = 256
+	segmentBytes = segmentNames*12 + 24 + 8 // as the runtime rounds
+	smallShare   = 10                       // the small queue has a tenth of the bytes
+	smallHits    = 2                        // that lead from the small queue to the main one
+	mainHits     = 3                        // that count in the main one
+	longestWalk  = 128                      // names looked at for one victim; then hits do not count
+)
+
+func (q *queue) full() bool { return q.last == nil || q.last.to == segmentNames }
+
+// push adds n at the end of q, of which seg is a new segment unless nil.
+func (q *queue) push(n name, seg *segment) {
+	switch {
+	case seg == nil:
+	case q.last == nil:
+		q.first, q.last = seg, seg
+	default:
+		q.last.next = seg
+		q.last = seg
+	}
+	q.last.names[q.last.to] = n
+	q.last.to++
+	q.count++
+	q.bytes += int64(n.size)
+}
+
+// pop takes the first name, and the segment it was in if that is now empty.
+func (q *queue) pop() (n name, empty *segment, ok bool) {
+	s := q.first
+	if s == nil || s.from == s.to {
+		return name{}, nil, false
+	}
+	n = s.names[s.from]
+	s.from++
+	q.count--
+	q.bytes -= int64(n.size)
+	if s.from < s.to {
+		return n, nil, true
+	}
+	if q.first = s.next; q.first == nil {
+		q.last = nil
+	}
+	*s = segment{}
+	return n, s, true
+}
+
+// enqueue puts the entry number in its queue.
+func (c *Cache) enqueue(n name, main bool, now int64) {
+	q := c.queues
+	for {
+		q.mu.Lock()
+		to := &q.small
+		if main {
+			to = &q.main
+		}
+		if !to.full() {
+			to.push(n, nil)
+			break
+		}
+		if seg := q.spare; seg != nil {
+			q.spare = nil
+			to.push(n, seg)
+			break
+		}
+		q.mu.Unlock()
+		if !c.makeRoom(segmentBytes, now) {
+			return // it may still leave as one of a sample
+		}
+		q.mu.Lock()
+		c.keepSpareLocked(&segment{})
+		q.mu.Unlock()
+	}
+	names := q.small.count + q.main.count
+	q.mu.Unlock()
+	if names > 2*c.Len()+4*segmentNames {
+		for range 2 {
+			c.turn(now)
+		}
+	}
+}
+
+// keepSpareLocked keeps seg, which is counted, or gives it back.
+func (c *Cache) keepSpareLocked(seg *segment) {
+	switch {
+	case seg == nil:
+	case c.queues.spare == nil:
+		c.queues.spare = seg
+	default:
+		c.unclaim(segmentBytes)
+	}
+}
+
+// next takes the name whose turn it is, and says of which queue.
+func (c *Cache) next() (n name, main, ok bool) {
+	q := c.queues
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	most := (c.limit.Load() - c.external.Load()) / smallShare
+	main = q.small.bytes <= most && q.main.count > 0 || q.small.count == 0
+	from := &q.small
+	if main {
+		from = &q.main
+	}
+	n, empty, ok := from.pop()
+	c.keepSpareLocked(empty)
+	return n, main, ok
+}
+
+// turn lets the turn of one name pass: the name goes if it means nothing.
+func (c *Cache) turn(now int64) {
+	if n, main, ok := c.next(); ok && c.named(n, main) {
+		c.enqueue(n, main, now)
+	}
+}
+
+// named reports whether n still is an entry of that queue. It may change.
+func (c *Cache) named(n name, main bool) bool {
+	if n.number >= c.entries.len() {
+		return false
+	}
+	e := c.entries.at(n.number)
+	return e.refs.Load()&closed == 0 && tagOf(e.hash.Load()) == n.tag && (meta(e.meta.Load())&flagMain != 0) == main
+}
+
+// evictQueued removes the entry whose turn it is. It reports false if there is
+// none within a few rounds.
+func (c *Cache) evictQueued(b *batch) bool {
+	for step := range 2 * longestWalk {
+		n, main, ok := c.next()
+		if !ok {
+			return false
+		}
+		if !c.named(n, main) {
+			continue
+		}
+		e := c.entries.at(n.number)
+		m, h := meta(e.meta.Load()), heat(e.heat.Load())
+		again := int(min(h.hits(), mainHits+1)) - 1
+		switch {
+		case m.expired(b.now):
+		case m&flagPinned != 0 || !e.idle():
+			c.enqueue(n, main, b.now)
+			continue
+		case step >= longestWalk:
+		case !main && again >= smallHits:
+			if c.promote(n, e, h) {
+				c.enqueue(n, true, b.now)
+			}
+			continue
+		case main && again > 0:
+			e.heat.CompareAndSwap(uint64(h), uint64(h.withHits(uint32(again))))
+			c.enqueue(n, true, b.now)
+			continue
+		}
+		v := victim{number: n.number, hash: e.hash.Load(), place: place(e.place.Load()), expired: m.expired(b.now)}
+		v.idle = h.idle(c.tick(b.now))
+		if c.remove(&v) {
+			if main {
+				c.forget(v.hash)
+			}
+			return true
+		}
+		c.enqueue(n, main, b.now)
+	}
+	return false
+}
+
+// promote moves e to the main queue, its hits forgotten. It reports false if e
+// is no longer in the index.
+func (c *Cache) promote(n name, e *entry, h heat) bool {
+	s := c.shard(e.hash.Load())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.index.Load().find(word(n.tag, n.number)) < 0 {
+		return false
+	}
+	e.meta.Or(uint64(flagMain))
+	e.heat.CompareAndSwap(uint64(h), uint64(h.withHits(1)))
+	return true
+}
+
+// forget drops the ghost of the key with this hash.
+func (c *Cache) forget(hash uint64) {
+	s := c.shard(hash)
+	s.mu.Lock()
+	s.index.Load().ghosts.forget(tagOf(hash))
+	s.mu.Unlock()
+}
