@@ -409,7 +409,7 @@ func (fl *flight) comes(pos int64) bool {
 	if fl.phase != phaseBody {
 		return true
 	}
-	if _, stored := fl.pack.copyAt(pos, nil); stored {
+	if _, where := fl.pack.copyAt(pos, nil); where == lookStored {
 		return true
 	}
 	return pos <= fl.pack.at()+fl.r.site.ChunkBytes

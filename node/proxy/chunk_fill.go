@@ -148,7 +148,7 @@ func (fl *flight) resume(end int64) (*originAnswer, error) {
 		return nil, errChanged
 	}
 	// Others get these bytes too.
-	if reason, _ := fl.r.site.updateAlone(fl.r, oa.Header, updated(fl.meta, oa.Header), nil); reason != "" {
+	if v := fl.p.updateVerdict(fl.r, http.StatusOK, oa, updated(fl.meta, oa.Header), fl.length); !v.share {
 		oa.Close()
 		fl.p.m.changedMidway.Inc()
 		return nil, errChanged

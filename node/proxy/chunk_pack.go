@@ -109,19 +109,25 @@ func (k *packer) at() int64 {
 	return k.pos
 }
 
-// copyAt copies bytes from pos on that are still in memory, and reports whether
-// the bytes at pos are stored otherwise.
-func (k *packer) copyAt(pos int64, to []byte) (n int, stored bool) {
+// copyAt copies bytes from pos on that are still in memory, or says where those at
+// pos are: lookStored, lookWait if they have not come, else lookGone. Another
+// goroutine may write meanwhile, so that all of it is one answer.
+func (k *packer) copyAt(pos int64, to []byte) (n int, where looked) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if from := k.pos - int64(len(k.buf)); from <= pos && pos < k.pos {
-		return copy(to, k.buf[pos-from:]), false
+		return copy(to, k.buf[pos-from:]), lookBytes
 	}
 	if k.lastAt <= pos && pos < k.lastAt+int64(len(k.last)) {
-		return copy(to, k.last[pos-k.lastAt:]), false
+		return copy(to, k.last[pos-k.lastAt:]), lookBytes
 	}
-	_, _, stored = k.man.segment(pos)
-	return 0, stored
+	if _, _, stored := k.man.segment(pos); stored {
+		return 0, lookStored
+	}
+	if pos >= k.pos {
+		return 0, lookWait
+	}
+	return 0, lookGone
 }
 
 // manifest returns what is stored by now.

@@ -279,7 +279,8 @@ func (r *partReader) endOwn(whole bool) {
 	r.own.Close()
 	r.own = nil
 	if r.keep != nil {
-		if whole {
+		// A segment that is too short would not be replaced.
+		if _, end, ok := r.man.segment(r.ownEnd - 1); whole && ok && end == r.ownEnd {
 			r.keep.flush()
 		}
 		r.p.fillBytes.Add(-2 * r.man.chunk)
@@ -322,6 +323,7 @@ const (
 	lookGone                 // nowhere here
 	lookEnd                  // there are none
 	lookFailed               // they will not come
+	lookWait                 // they have not come yet
 )
 
 // look returns bytes from pos on, waiting for some while the fill will bring
@@ -344,22 +346,16 @@ func (fl *flight) look(ctx context.Context, pos int64, buf []byte) ([]byte, look
 	}
 }
 
-const lookWait looked = 255
-
 func (fl *flight) lookLocked(pos int64, buf []byte) ([]byte, looked) {
 	if fl.pack == nil {
 		return fl.lookWholeLocked(pos)
 	}
-	n, stored := fl.pack.copyAt(pos, buf)
+	n, where := fl.pack.copyAt(pos, buf)
 	switch {
-	case n > 0:
+	case where == lookBytes:
 		return buf[:n], lookBytes
-	case stored:
-		return nil, lookStored
-	case fl.phase == phaseBody && pos >= fl.pack.at():
-		return nil, lookWait
-	case fl.phase == phaseBody:
-		return nil, lookGone
+	case where == lookStored || fl.phase == phaseBody:
+		return nil, where
 	case fl.phase != phaseDone:
 		return nil, lookFailed
 	case pos == fl.length:

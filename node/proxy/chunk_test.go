@@ -7,10 +7,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/edgenode/edgenode/tiers"
+	"github.com/edgenode/edgenode/tiers/item"
 )
 
 // pattern returns n bytes none of which is where another could be.
@@ -409,6 +413,39 @@ func testManyFollowOneFill(t *testing.T, on opener) {
 	if got, want := w.requests(), 1; got != want {
 		t.Errorf("origin saw %d requests, want %d", got, want)
 	}
+}
+
+// A follower who waits for the next bytes does not take those that come at that
+// moment for bytes that are gone.
+func TestFollowersMeetTheFill(t *testing.T) {
+	const size, followers = 400_000, 4
+	w := newWorld(t)
+	fl := &flight{p: w.p, phase: phaseBody, length: size}
+	fl.cond.L = &fl.mu
+	fl.pack = newPacker(w.p, item.Key("sshop\x00k"), manifest{size: size, chunk: 2 * size}, tiers.Write{}, 0) // nothing is stored
+	var all sync.WaitGroup
+	for range followers {
+		all.Go(func() {
+			for pos, buf := int64(0), make([]byte, size); pos < size; {
+				b, found := fl.look(t.Context(), pos, buf)
+				if found != lookBytes {
+					t.Errorf("at %d: got %v, want bytes", pos, found)
+					return
+				}
+				pos += int64(len(b))
+			}
+		})
+	}
+	for b := []byte(pattern(10)); fl.pack.at() < size; {
+		for range 10 {
+			fl.pack.write(b)
+			runtime.Gosched() // the followers catch up
+		}
+		fl.mu.Lock()
+		fl.cond.Broadcast()
+		fl.mu.Unlock()
+	}
+	all.Wait()
 }
 
 // A client that leaves ends the fetch, unless little is missing; what came is

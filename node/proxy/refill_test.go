@@ -51,6 +51,28 @@ func TestMissingSegmentOfAnOriginWithoutRanges(t *testing.T) {
 	}
 }
 
+// A range that ends within a segment that is gone does not leave a part of it in
+// its place.
+func TestMissingSegmentAndRange(t *testing.T) {
+	w := newWorld(t, chunked(1000))
+	body := pattern(8500)
+	w.says(w.ranged(cacheable, `"e"`, body))
+	w.get("/a")
+	key, man := w.manifest("/a")
+	for _, at := range []int64{4000, 8000} {
+		w.engine.forget(segmentKey(nil, key, man.gen, at))
+		w.expect(w.get("/a", itoaRange(at-100, at+200)), 206, body[at-100:at+201], "hit")
+		w.expect(w.get("/a"), 200, body, "hit")
+		before := w.requests()
+		w.expect(w.get("/a"), 200, body, "hit")
+		if got := w.requests(); got != before {
+			t.Errorf("segment %d: the whole was asked for %d times more", at, got-before)
+		}
+	}
+}
+
+func itoaRange(first, last int64) string { return fmt.Sprintf("Range: bytes=%d-%d", first, last) }
+
 // Nor does a fill that broke off need ranges to be taken up.
 func TestBrokenFillWithoutRanges(t *testing.T) {
 	w := newWorld(t, chunked(1000))

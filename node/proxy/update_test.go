@@ -170,13 +170,14 @@ func TestTrailerWithheld(t *testing.T) {
 // What takes up an answer that broke off is shared with those who wait for it, so
 // it is judged by itself as well.
 func TestUpdateResumed(t *testing.T) {
-	f := func(update string, shared bool) {
+	f := func(who, update string, shared bool) {
 		t.Helper()
 		w := newWorld(t, site1(func(s *Site) { s.ChunkBytes = 8 }))
+		name, _, _ := strings.Cut(who, ":")
 		const tag = "ETag: \"e\"\n"
 		w.does(func(c net.Conn, r *http.Request) {
 			switch {
-			case r.Header.Get("Range") == "bytes=12-19" && r.Header.Get("Authorization") != "":
+			case r.Header.Get("Range") == "bytes=12-19" && r.Header.Get(name) != "":
 				io.WriteString(c, w.status(206, tag+"Content-Range: bytes 12-19/20\n"+update, "forALICE"))
 			case r.Header.Get("Range") != "":
 				io.WriteString(c, w.status(206, tag+"Content-Range: bytes "+strings.TrimPrefix(r.Header.Get("Range"), "bytes=")+"/20\nCache-Control: public, max-age=60", "for  all"))
@@ -186,14 +187,19 @@ func TestUpdateResumed(t *testing.T) {
 				c.Close()
 			}
 		})
-		w.get("/a", "Authorization: Bearer alice")
+		w.get("/a", who)
 		w.p.tasks.Wait()
 		if x := w.get("/a"); strings.Contains(x.out.String(), "ALICE") != shared {
-			t.Errorf("%s: the next got %q %s", update, x.out.String(), x.cache())
+			t.Errorf("%s, %s: the next got %q %s", who, update, x.out.String(), x.cache())
 		}
 	}
-	f("Cache-Control: public, max-age=60", true)
-	f("Cache-Control: private", false)
-	f("Cache-Control: no-store", false)
-	f("X: y", false)
+	const token, cookie = "Authorization: Bearer alice", "Cookie: id=alice"
+	f(token, "Cache-Control: public, max-age=60", true)
+	f(token, "Cache-Control: private", false)
+	f(token, "Cache-Control: no-store", false)
+	f(token, "X: y", false)
+	f(cookie, "Cache-Control: max-age=60", true)
+	f(cookie, "Cache-Control: private", false)
+	f(cookie, "Cache-Control: no-store", false) // holds for the merged fields as well
+	f(cookie, "X: y", true)
 }
