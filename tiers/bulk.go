@@ -229,6 +229,7 @@ func (e *Engine) ruleToL3(ctx context.Context, r *liveRule) error {
 		}
 		return fmt.Errorf("tiers: rule %s to L3: %w", r.Version, err)
 	}
+	signal(e.wrote)
 	if t := e.l2; t != nil {
 		// While L2 is not trusted, the walk that makes it so meets the rule.
 		t.writing.Lock()

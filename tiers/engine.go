@@ -44,6 +44,8 @@ type Engine struct {
 	followed atomic.Uint64 // the last change of a shared L3 that was seen
 	mine     ownWrites     // what this node wrote to a shared L3
 	feed     feedWatch     // for those who wait for a change
+	// Both of capacity 1: this node has written to a shared L3; another one has.
+	wrote, followNow chan struct{}
 	// What forget knows: changes up to trimmed are gone, so many stay.
 	trimmed, keptChanges uint64
 
@@ -99,7 +101,8 @@ type Engine struct {
 // It starts the goroutines that Close ends: flusher, sweeper, and keeper (clock
 // file, probe of L3, registration among its nodes); with a shared L3 the one that
 // follows its changes; with L2 also its keeper, the one that knows whether L2 may
-// be trusted, and the one that writes copies. While changes are waited for there
+// be trusted, and the one that writes copies, and with both two that tell and hear
+// of writes. While changes are waited for there
 // is one more.
 //
 // It fails if another node that is alive has this one's identity.
@@ -111,6 +114,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	e := &Engine{
 		options: o, logger: o.Logger, seed: maphash.MakeSeed(), maxWaiters: o.MaxWaiters,
 		closing: make(chan struct{}), sweep: make(chan struct{}, 1), sweeping: newContextLock(), loading: newContextLock(), keptChanges: keptChanges,
+		wrote: make(chan struct{}, 1), followNow: make(chan struct{}, 1),
 	}
 	e.pending.init()
 	e.applyReloadable(o)
@@ -129,6 +133,10 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		e.tasks.Go(e.runL2Keeper)
 		e.tasks.Go(e.runTrust)
 		e.tasks.Go(e.runCopier)
+		if w := e.l2.waker; w != nil && o.L3Shared {
+			e.tasks.Go(func() { e.runAnnouncer(w) })
+			e.tasks.Go(func() { e.runListener(w) })
+		}
 	}
 	e.state.set(StateRunning)
 	return e, nil

@@ -95,6 +95,9 @@ func (e *Engine) Settled() bool {
 	return e.pending.ids.Load() == 0 && len(e.rules.which(unapplied)) == 0
 }
 
+// Followed returns the last change of a shared L3 that was seen.
+func (e *Engine) Followed() uint64 { return e.followed.Load() }
+
 // NoteOwing is what the keeper of L2 does now and then.
 func (e *Engine) NoteOwing() { e.noteOwing() }
 

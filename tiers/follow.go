@@ -17,7 +17,7 @@ import (
 // runFollower follows until the engine closes.
 func (e *Engine) runFollower() {
 	last := ""
-	for e.pause(time.Duration(e.followInterval.Load()), nil) {
+	for e.pause(time.Duration(e.followInterval.Load()), e.followNow) {
 		if !e.loaded.Load() || !e.l3Up() {
 			continue
 		}
@@ -54,8 +54,10 @@ func (e *Engine) followPage(ctx context.Context) (n int, err error) {
 		seq = c.Seq
 		switch {
 		case c.Op == l3.ChangeRule:
+			e.observe(c.Rule.Version)
 			e.meetRule(c.Rule, false)
 		case c.Op != l3.ChangeExpire: // which L1 knows by itself
+			e.observe(c.Version)
 			hash := e.hash(c.Key)
 			if own, _ := e.mine.find(hash, c.Version); !own {
 				e.supersedeInL1(hash, c.Key, c.Version+1)
@@ -112,7 +114,7 @@ func (e *Engine) followAnew(ctx context.Context) error {
 }
 
 // noteOwn remembers what this node has written to a shared L3, so that following
-// passes it over.
+// passes it over, and tells the others.
 func (e *Engine) noteOwn(items []flushItem, out []l3.Outcome) {
 	if !e.options.L3Shared {
 		return
@@ -122,4 +124,5 @@ func (e *Engine) noteOwn(items []flushItem, out []l3.Outcome) {
 			e.mine.note(items[i].p.hash, out[i].Version, true)
 		}
 	}
+	signal(e.wrote)
 }

@@ -25,6 +25,7 @@ import (
 type l2Tier struct {
 	store   L2Store
 	evict   evicter // the store itself, if it can; else nil
+	waker   waker   // likewise
 	backend *backend
 	copies  copyQueue
 	own     ownWrites
@@ -73,10 +74,11 @@ func (e *Engine) openL2() error {
 		return fmt.Errorf("tiers: L2: %w", err)
 	}
 	evict, _ := store.(evicter)
+	waker, _ := store.(waker)
 	if o.WrapL2 != nil {
 		store = o.WrapL2(store)
 	}
-	e.l2 = &l2Tier{store: store, evict: evict, backend: e.newBackend("l2"), wake: make(chan struct{}, 1), sweeping: newContextLock()}
+	e.l2 = &l2Tier{store: store, evict: evict, waker: waker, backend: e.newBackend("l2"), wake: make(chan struct{}, 1), sweeping: newContextLock()}
 	e.l2.copies.init(o.L2QueueBytes)
 	if _, err := os.Stat(e.oweFile()); err == nil {
 		e.l2.owes.Store(true)

@@ -39,6 +39,7 @@ type engineMetrics struct {
 	// Of L2; counted, if there is none, but shown to nobody.
 	distrusts, l2Skipped, l2Errors, l2Writes, l2WriteErrors *metrics.Counter
 	l2Refused, l2Swept, l2Repairs, l2Repaired               *metrics.Counter
+	announced, woken                                        *metrics.Counter
 	l2Seconds                                               *metrics.Histogram
 
 	names []string // as registered
@@ -171,6 +172,8 @@ func (m *engineMetrics) registerL2(e *Engine, set *metrics.Set) {
 	m.l2Swept = counter("edgenode_l2_swept_copies_total")
 	m.l2Repairs = counter("edgenode_l2_repairs_total")
 	m.l2Repaired = counter("edgenode_l2_repaired_copies_total")
+	m.announced = counter("edgenode_wakes_sent_total")
+	m.woken = counter("edgenode_wakes_heard_total")
 	m.l2Seconds = set.NewHistogram(note("edgenode_l2_write_seconds"))
 	if e.l2 == nil {
 		return

@@ -374,6 +374,9 @@ func (e *Engine) newerOf(ctx context.Context, key item.Key, v item.View) item.Vi
 // answer turns a record below L1 into a hit, unless it is a tombstone, expired
 // or hidden by a rule that is relevant.
 func (e *Engine) answer(v item.View, from Source, relevant func(*liveRule) bool) (Hit, bool) {
+	if from != FromPending && e.options.L3Shared {
+		e.observe(v.Version()) // of another node, whose clock may be ahead: what is written now is newer
+	}
 	if v.Kind() == item.KindTombstone || v.Expired(e.clock.UnixMilli()) {
 		return Hit{}, false
 	}
