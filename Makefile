@@ -47,7 +47,8 @@ check: format vet static
 bench:
 	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchmem ./...
 
-# Build the example hooks with the toolchains that are present.
+# Build the example hooks and vector guests with the toolchains that are present;
+# what is missing is said and left out.
 examples:
 	wasm-examples/build.sh
 

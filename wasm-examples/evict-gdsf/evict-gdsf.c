@@ -37,7 +37,7 @@ i64 EDGE_EXPORT(edge_on_evict)(u32 len) {
   (void)len;
   u32 n = edge_candidate_count();
   const edge_candidate *c = edge_candidates();
-  i32 *out = edge_scores();
+  edge_i32 *out = edge_scores();
   for (u32 i = 0; i < n; i++) out[i] = score(&c[i]);
   return edge_result(EDGE_OK, 0, n);
 }

@@ -21,17 +21,6 @@ i32 EDGE_EXPORT(edge_init)(u32 len) {
   return 0;
 }
 
-static i64 deny(u16 status, edge_str why) {
-  edge_records_begin();
-  u8 *p = edge_put(EDGE_REC_STATUS, 2 + why.n);
-  if (p) {
-    p[0] = (u8)status;
-    p[1] = (u8)(status >> 8);
-    for (u32 i = 0; i < why.n; i++) p[2 + i] = why.p[i];
-  }
-  return edge_result(EDGE_DENY, edge_records_end() ? EDGE_RECORDS : 0, 0);
-}
-
 static int tenant_ok(edge_str t) {
   if (t.n < 1 || t.n > 32) return 0;
   for (u32 i = 0; i < t.n; i++) {
@@ -46,22 +35,21 @@ i64 EDGE_EXPORT(edge_on_route)(u32 len) {
   const edge_head *h = edge_input();
   edge_str path = edge_path();
   if (edge_prefix(path, S("/internal/")) && !(h->flags & EDGE_CLIENT_CERT))
-    return deny(403, S("internal"));
+    return edge_deny(403, S("internal"));
   if (edge_prefix(path, S("/live/"))) return edge_result(EDGE_PASS, 0, 0);
 
   edge_str tenant = edge_get_header(TENANT);
   if (!tenant.p) {
     /* A cut block may have lost the header: do not guess. */
-    if (require_tenant || h->flags & EDGE_TRUNCATED) return deny(400, S("tenant required"));
+    if (require_tenant || h->flags & EDGE_TRUNCATED) return edge_deny(400, S("tenant required"));
     return edge_result(EDGE_DEFAULT, 0, 0);
   }
-  if (!tenant_ok(tenant)) return deny(400, S("bad tenant"));
+  if (!tenant_ok(tenant)) return edge_deny(400, S("bad tenant"));
 
   u32 pool = 0;
   if (edge_prefix(tenant, S("eu"))) pool = 1;
   if (edge_prefix(tenant, S("us"))) pool = 2;
   edge_records_begin();
-  edge_put_bytes(EDGE_REC_KEY, tenant.p, tenant.n);
-  if (!edge_records_end()) return edge_result(EDGE_ERROR, 0, 0);
-  return edge_result(EDGE_OK, EDGE_RECORDS, pool);
+  edge_key_addition(tenant);
+  return edge_done(EDGE_OK, 0, pool);
 }

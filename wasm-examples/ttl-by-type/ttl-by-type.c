@@ -33,11 +33,10 @@ static int has_cookie(edge_str all, edge_str name) {
 static int logged_in(void) {
   const edge_head *h = edge_input();
   if (h->flags & EDGE_TRUNCATED) return 1; /* the cookie may have been cut off */
-  const edge_header *e = (const edge_header *)(edge_buf + h->headers_off);
   for (u32 i = 0; i < h->header_count; i++) {
-    if (e[i].name != COOKIE) continue;
-    edge_str line = {edge_buf + e[i].off, e[i].len};
-    if (has_cookie(line, S("session=")) || has_cookie(line, S("sid="))) return 1;
+    u32 name;
+    edge_str line = edge_line(i, &name);
+    if (name == COOKIE && (has_cookie(line, S("session=")) || has_cookie(line, S("sid=")))) return 1;
   }
   return 0;
 }
@@ -62,12 +61,8 @@ i64 EDGE_EXPORT(edge_on_ttl)(u32 len) {
   }
   if (edge_prefix(edge_path(), S("/static/"))) {
     edge_records_begin();
-    u8 *p = edge_put(EDGE_REC_STALE, 8);
-    if (p) {
-      const u8 windows[8] = {60, 0, 0, 0, 0xff, 0xff, 0xff, 0xff};
-      for (u32 i = 0; i < 8; i++) p[i] = windows[i];
-    }
-    return edge_result(EDGE_OK, edge_records_end() ? EDGE_RECORDS : 0, 31536000);
+    edge_stale(60, EDGE_AS_COMPUTED);
+    return edge_done(EDGE_OK, 0, 31536000);
   }
   return edge_result(EDGE_OK, 0, lifetime(edge_get_header(TYPE)));
 }
