@@ -132,6 +132,7 @@ type Purge struct {
 // A BulkReceipt is the acknowledgement of a bulk delete or a purge.
 type BulkReceipt struct {
 	Version   item.Version // the rule's; its number in order with all writes
+	Seq       uint64       // of its change in L3, or a little later; 0 if L3 does not have it yet
 	L1, L2    int64        // copies removed from L1 and from L2, so far
 	L3        int64        // rows removed from L3, so far
 	Complete  bool         // false: the sweep goes on in the background; the rule holds already
@@ -153,6 +154,15 @@ type Status struct {
 	Version    item.Version
 	L1, L2, L3 bool // whether that tier holds this version now
 	Tombstone  bool // the newest version is a delete
+}
+
+// A Node is one that shares this engine's L3, or this one itself.
+type Node struct {
+	ID, Name, Addr string
+	Self           bool
+	Live           bool   // it renews its registration
+	Applied        uint64 // the last change that it has seen: rules up to it hold there
+	LeaseUntil     int64  // Unix ms; when it is taken as gone unless it renews that
 }
 
 // A BackendHealth is the state of one backend.

@@ -111,7 +111,7 @@ func (e *Engine) l3Recovered() {
 // runKeeper keeps the clock file ahead of the clock, knows whether L3 is there,
 // and keeps this node registered in it.
 func (e *Engine) runKeeper() {
-	for e.pause(e.l3Backend.interval(), nil) {
+	for e.pause(e.l3Backend.interval(), e.node.soon) {
 		if err := e.clockFile.advance(e.clock.Last()); err != nil {
 			e.logger.Error("clock file not written; a restart after a step of the clock could stamp lower versions", "err", err)
 		}

@@ -95,7 +95,8 @@ func (e *Engine) Purge(ctx context.Context, p Purge) (BulkReceipt, error) {
 	return e.submitRule(ctx, r, item.DurabilitySync)
 }
 
-// purgeState drops the copies in L1 and L2 of the items that are in a state now.
+// purgeState drops the copies in L1 and L2 of the items that are in a state now. For
+// other nodes their ids are rules, a page each.
 func (e *Engine) purgeState(ctx context.Context, p Purge) (BulkReceipt, error) {
 	q := Query{State: p.State, Scope: p.Scope, Limit: maxPage}
 	out := BulkReceipt{Version: e.clock.Stamp(), Complete: true}
@@ -103,6 +104,12 @@ func (e *Engine) purgeState(ctx context.Context, p Purge) (BulkReceipt, error) {
 		keys, next, err := e.listKeys(ctx, q)
 		if err != nil {
 			return out, err
+		}
+		if e.options.L3Shared && len(keys) > 0 {
+			if err := e.purgeKeys(ctx, p, keys, &out); err != nil {
+				return out, err
+			}
+			keys = nil
 		}
 		for _, key := range keys {
 			hash := e.hash(key)
@@ -122,6 +129,24 @@ func (e *Engine) purgeState(ctx context.Context, p Purge) (BulkReceipt, error) {
 		}
 		q.Cursor = next
 	}
+}
+
+// purgeKeys makes a rule of keys and adds what it did to out.
+func (e *Engine) purgeKeys(ctx context.Context, p Purge, keys []item.Key, out *BulkReceipt) error {
+	r := item.Rule{Op: item.OpPurge, Namespaces: item.InItems, Match: item.MatchKey, Scope: []byte(p.Scope)}
+	if p.Soft {
+		r.Op = item.OpPurgeSoft
+	}
+	for _, key := range keys {
+		r.Values = append(r.Values, key.ID())
+	}
+	got, err := e.submitRule(ctx, r, item.DurabilitySync)
+	if err != nil {
+		return err
+	}
+	out.Version, out.Seq, out.Persisted = got.Version, got.Seq, got.Persisted
+	out.L1, out.L2, out.Complete = out.L1+got.L1, out.L2+got.L2, out.Complete && got.Complete
+	return nil
 }
 
 // submitRule stamps r, makes it durable, makes it hold, and applies as much of
@@ -148,6 +173,7 @@ func (e *Engine) submitRule(ctx context.Context, r item.Rule, d item.Durability)
 	}
 	signal(e.sweep) // for what is left
 	out.L1, out.L2, out.L3 = live.countL1.Load(), live.countL2.Load(), live.countL3.Load()
+	e.rules.is(live, func(r *liveRule) bool { out.Seq = r.seq; return true })
 	out.Complete = err == nil
 	if d == item.DurabilityL3 && !e.ruleInL3(live) {
 		return out, fmt.Errorf("%w: the rule holds and is in the journal, but L3 does not have it yet", ErrUnknownFate)
@@ -223,7 +249,8 @@ func (e *Engine) ruleToL3(ctx context.Context, r *liveRule) error {
 			return fmt.Errorf("tiers: rule %s to L3: %w", r.Version, err)
 		}
 	}
-	if _, err := e.l3.Apply(ctx, nil, []item.Rule{r.Rule}, nil); err != nil {
+	seq, err := e.l3.Apply(ctx, nil, []item.Rule{r.Rule}, nil)
+	if err != nil {
 		if ctx.Err() == nil {
 			e.l3Failed(err)
 		}
@@ -236,7 +263,7 @@ func (e *Engine) ruleToL3(ctx context.Context, r *liveRule) error {
 		defer t.writing.Unlock()
 	}
 	e.rules.update(r, func(r *liveRule) {
-		r.inL3 = true
+		r.inL3, r.seq = true, seq
 		r.sweptL2 = r.sweptL2 || e.l2 == nil || e.l2.token.Load() == 0
 	})
 	if r.logged {

@@ -31,6 +31,8 @@ var (
 	// ErrChangesGone is returned by Feed for a number after which changes are not
 	// kept any more: the reader has to compare what it has with what is here.
 	ErrChangesGone = errors.New("tiers: changes after this number are not kept any more")
+	// ErrNodeLive is returned by RemoveNode for a node that renews its registration.
+	ErrNodeLive = errors.New("tiers: the node is alive; stop it first")
 	// ErrTooOld is returned when no version as new as asked for is known here.
 	ErrTooOld = errors.New("tiers: no version that new is known here")
 )

@@ -48,12 +48,13 @@ func (e *Engine) follow(ctx context.Context) error {
 func (e *Engine) followPage(ctx context.Context) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, e.l3TimeoutNow())
 	defer cancel()
-	seq := e.followed.Load()
+	seq, rules := e.followed.Load(), false
 	err = e.l3.Changes(ctx, seq, walkPage, func(c l3.Change) error {
 		n++
 		seq = c.Seq
 		switch {
 		case c.Op == l3.ChangeRule:
+			rules = true
 			e.observe(c.Rule.Version)
 			e.meetRule(c.Rule, false)
 		case c.Op != l3.ChangeExpire: // which L1 knows by itself
@@ -72,6 +73,10 @@ func (e *Engine) followPage(ctx context.Context) (n int, err error) {
 		return 0, err
 	}
 	e.followed.Store(seq)
+	if rules {
+		e.node.tell.Store(true)
+		signal(e.node.soon)
+	}
 	return n, nil
 }
 

@@ -21,6 +21,6 @@ func (e *Engine) openL1() *l1.Cache {
 		MaxBytes: o.L1MaxBytes, Scorer: rankings[o.Eviction], Hook: o.Scorer,
 		Contest: o.Eviction == "auto" || o.Eviction == "objects", Queues: o.Eviction == "bytes",
 		TimeIdle: o.Eviction == "tan" || o.Eviction == "lru",
-		Seed: uint64(e.clock.Last()), Now: e.clock.UnixMilli, Metrics: o.Metrics,
+		Seed:     uint64(e.clock.Last()), Now: e.clock.UnixMilli, Metrics: o.Metrics,
 	})
 }

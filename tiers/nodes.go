@@ -40,6 +40,10 @@ type registration struct {
 	runs incarnations
 	due  int64 // Unix ms of the next heartbeat
 	held bool  // L3 has it
+	// tell says that a rule was met, which somebody may wait for; soon, of capacity
+	// 1, that the keeper is to look.
+	tell atomic.Bool
+	soon chan struct{}
 
 	conflict atomic.Pointer[string] // somebody else has the identity; read by health
 }
@@ -57,6 +61,7 @@ type incarnations struct {
 func (e *Engine) openRegistration() {
 	r := &e.node
 	r.host, _ = os.Hostname()
+	r.soon = make(chan struct{}, 1)
 	at, err := filepath.Abs(e.options.DataDir)
 	if err == nil {
 		if real, err := filepath.EvalSymlinks(at); err == nil {
@@ -180,7 +185,10 @@ func (e *Engine) join(ctx context.Context) error {
 // heartbeat renews the registration when it is due, or makes it when L3 came
 // later.
 func (e *Engine) heartbeat() {
-	if !e.loaded.Load() || !e.l3Up() || e.node.held && e.clock.UnixMilli() < e.node.due {
+	if !e.loaded.Load() || !e.l3Up() {
+		return
+	}
+	if told := e.node.tell.Swap(false); e.node.held && !told && e.clock.UnixMilli() < e.node.due {
 		return
 	}
 	if _, err := e.register(e.ctx); err != nil && e.ctx.Err() == nil {
@@ -197,5 +205,81 @@ func (e *Engine) leaveNodes() {
 	defer cancel()
 	if err := e.l3.RegisterNode(ctx, e.nodeInfo(e.node.incarnation(), -time.Millisecond)); err != nil {
 		e.logger.Debug("the registration in L3 ends with its lease", "err", err)
+	}
+}
+
+// Nodes returns those that share this engine's L3, by id. One is known until it is
+// removed, or has been away for the retention of tombstones.
+func (e *Engine) Nodes(ctx context.Context) ([]Node, error) {
+	if err := e.enterRead(); err != nil {
+		return nil, err
+	}
+	defer e.leave()
+	limited, cancel := context.WithTimeout(ctx, e.l3TimeoutNow())
+	defer cancel()
+	list, err := e.l3.Nodes(limited)
+	if err != nil {
+		return nil, e.feedError(ctx, err)
+	}
+	cutoff := e.clock.UnixMilli() - time.Duration(e.retention.Load()).Milliseconds()
+	nodes := make([]Node, 0, len(list))
+	for _, n := range list {
+		node := Node{ID: n.ID, Name: n.Name, Addr: n.Addr, Self: n.ID == e.identity.ID, Live: n.Live, Applied: n.AppliedSeq, LeaseUntil: n.LeaseUntil}
+		if node.Self {
+			node.Applied = e.applied()
+		}
+		if node.Self || node.Live || n.LeaseUntil > cutoff {
+			nodes = append(nodes, node)
+		}
+	}
+	return nodes, nil
+}
+
+// RemoveNode forgets a node that is gone for good, so that nothing is kept for it
+// any more and no purge waits for it. It fails with ErrNodeLive for one that is
+// not gone. A node that comes back nevertheless registers again.
+func (e *Engine) RemoveNode(ctx context.Context, id string) (existed bool, err error) {
+	nodes, err := e.Nodes(ctx)
+	if err != nil {
+		return false, err
+	}
+	if slices.ContainsFunc(nodes, func(n Node) bool { return n.ID == id && (n.Live || n.Self) }) {
+		return false, ErrNodeLive
+	}
+	if err := e.enterWrite(); err != nil {
+		return false, err
+	}
+	defer e.leave()
+	limited, cancel := context.WithTimeout(ctx, e.l3TimeoutNow())
+	defer cancel()
+	if existed, err = e.l3.RemoveNode(limited, id); err != nil {
+		return false, e.feedError(ctx, err)
+	}
+	return existed, nil
+}
+
+// appliedPoll is how often AwaitApplied looks at the nodes.
+const appliedPoll = 50 * time.Millisecond
+
+// AwaitApplied returns the nodes when all of them have applied the changes up to
+// seq, or, if that takes longer, when ctx ends; then it is no error.
+func (e *Engine) AwaitApplied(ctx context.Context, seq uint64) ([]Node, error) {
+	tick := time.NewTicker(appliedPoll)
+	defer tick.Stop()
+	for {
+		if e.options.L3Shared && e.applied() < seq {
+			signal(e.followNow)
+		}
+		nodes, err := e.Nodes(context.WithoutCancel(ctx))
+		if err != nil || !slices.ContainsFunc(nodes, func(n Node) bool { return n.Applied < seq }) {
+			return nodes, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nodes, nil
+		case <-e.closing:
+			return nodes, nil
+		}
 	}
 }

@@ -193,6 +193,7 @@ type Store interface {
 	TrimChanges(ctx context.Context, upTo uint64, limit int) (n int, err error)
 	RegisterNode(ctx context.Context, n l3.NodeInfo) error
 	Nodes(ctx context.Context) ([]l3.NodeInfo, error)
+	RemoveNode(ctx context.Context, id string) (existed bool, err error)
 	Rules(ctx context.Context) ([]l3.StoredRule, error)
 	DropRules(ctx context.Context, olderThan item.Version, storedBefore int64) (n int, err error)
 	MaxVersion() item.Version

@@ -27,6 +27,7 @@ type liveRule struct {
 	sweptL2 bool // or there is no L2, or the walk that makes it trusted will see to it
 	sweptL3 bool
 	inL3    bool        // the rules table holds it
+	seq     uint64      // its change in L3, or a later one; set with inL3 by the node that made it
 	order   uint64      // it was the order-th to be added
 	sweptAt uint64      // sweptL3 was set as the sweptAt-th; 0 before
 	pos     journal.Pos // its record, to be released once inL3

@@ -30,7 +30,6 @@ type Options struct {
 	Tokens     []Token      // none: only requests of this machine are answered
 	Policy     Policy       // nil: none
 	Sites      SitePurge    // nil: purges by URL and host are refused
-	Group      Group        // nil: this node is alone
 	MaxFeeds   int          // readers of the change feed at a time; default 256
 	Name       string       // in Cache-Status and in the answer to purges; default edgenode
 	Metrics    *metrics.Set // nil: no metrics
@@ -44,7 +43,6 @@ type API struct {
 	maxPayload int64
 	policy     Policy
 	sites      SitePurge
-	group      Group
 	name       string
 	log        *slog.Logger
 	now        func() int64
@@ -83,7 +81,7 @@ func New(o Options) (*API, error) {
 		return nil, err
 	}
 	a := &API{
-		engine: o.Engine, maxPayload: o.MaxPayload, policy: o.Policy, sites: o.Sites, group: o.Group,
+		engine: o.Engine, maxPayload: o.MaxPayload, policy: o.Policy, sites: o.Sites,
 		name: o.Name, log: o.Log, now: o.Now, maxFeeds: int64(o.MaxFeeds),
 	}
 	a.metrics = newCounters(o.Metrics, func() float64 { return float64(a.feeds.Load()) })
@@ -244,6 +242,18 @@ func (c *call) dispatch(method string) *problem.Problem {
 	case routeChanges:
 		if method == "GET" {
 			return c.changes()
+		}
+	case routeNodes:
+		if method == "GET" || method == "HEAD" {
+			return c.nodes()
+		}
+	case routeNode:
+		if method == "DELETE" {
+			return c.removeNode()
+		}
+	case routePurged:
+		if method == "GET" || method == "HEAD" {
+			return c.purged()
 		}
 	case routeUnknown:
 		return &problem.Problem{Kind: problem.UnknownPath}

@@ -8,8 +8,7 @@
 // a pooled [call].
 //
 // The package knows no server library, no hooks and no other handler. Hooks
-// come in as a [Policy], purges of sites as a [SitePurge], other nodes as a
-// [Group]; each may be absent. HTTP statuses of the engine's errors are chosen
+// come in as a [Policy], purges of sites as a [SitePurge]; each may be absent. HTTP statuses of the engine's errors are chosen
 // in one place, fault.go.
 //
 // # Response metadata, format 1

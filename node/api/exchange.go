@@ -53,6 +53,9 @@ type Engine interface {
 	Feed(ctx context.Context, q tiers.FeedQuery, fn func(ev *tiers.Event) error) (last uint64, err error)
 	AwaitChange(ctx context.Context, after uint64) error
 	LastChange() uint64
+	Nodes(ctx context.Context) ([]tiers.Node, error)
+	RemoveNode(ctx context.Context, id string) (existed bool, err error)
+	AwaitApplied(ctx context.Context, seq uint64) ([]tiers.Node, error)
 	DeadLetters(ctx context.Context, cursor string, limit int) (list []tiers.DeadLetter, next string, err error)
 	RetryDeadLetter(ctx context.Context, key item.Key) error
 	DropDeadLetter(ctx context.Context, key item.Key) error
@@ -116,10 +119,4 @@ type SitePurge interface {
 	URL(url string) (item.Predicate, []string, error)
 	Host(host string) (item.Predicate, []string, error)
 	Prefix(urlPrefix string) (item.Predicate, []string, error)
-}
-
-// A Group tells which nodes have applied a purge. With wait it returns once all
-// have, or ctx ends.
-type Group interface {
-	Applied(ctx context.Context, version item.Version, wait bool) (applied, pending []string, err error)
 }

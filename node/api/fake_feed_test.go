@@ -97,3 +97,29 @@ func (s *store) AwaitChange(ctx context.Context, after uint64) error {
 		}
 	}
 }
+
+// A fakeGroup are the nodes that share the store's L3.
+type fakeGroup []tiers.Node
+
+func (s *store) Nodes(context.Context) ([]tiers.Node, error) { return s.group, s.fail }
+
+// AwaitApplied lets every node catch up.
+func (s *store) AwaitApplied(_ context.Context, seq uint64) ([]tiers.Node, error) {
+	for i := range s.group {
+		s.group[i].Applied = max(s.group[i].Applied, seq)
+	}
+	return s.group, s.fail
+}
+
+func (s *store) RemoveNode(_ context.Context, id string) (bool, error) {
+	for i, n := range s.group {
+		if n.ID == id && n.Live {
+			return false, tiers.ErrNodeLive
+		}
+		if n.ID == id {
+			s.group = append(s.group[:i:i], s.group[i+1:]...)
+			return true, s.fail
+		}
+	}
+	return false, s.fail
+}

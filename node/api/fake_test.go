@@ -161,8 +161,10 @@ type store struct {
 	writes  []tiers.Write
 	perList int // List breaks after so many items, if above 0
 
-	dead []tiers.DeadLetter
-	feed feedLog
+	dead  []tiers.DeadLetter
+	feed  feedLog
+	group fakeGroup
+	seq   uint64 // of the next purge
 
 	refuse string // id of the one that a retry does not help
 }
@@ -170,7 +172,7 @@ type store struct {
 const testTime = 1_700_000_000_000
 
 func newStore() *store {
-	s := &store{now: testTime, items: map[string]item.View{}, source: tiers.FromL1}
+	s := &store{now: testTime, items: map[string]item.View{}, source: tiers.FromL1, group: fakeGroup{{ID: "id1", Name: "host1", Self: true, Live: true}}}
 	s.clock = item.NewClock(0, func() int64 { return s.now })
 	return s
 }
@@ -428,7 +430,7 @@ func (s *store) Purge(_ context.Context, p tiers.Purge) (tiers.BulkReceipt, erro
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.purges = append(s.purges, p)
-	return tiers.BulkReceipt{Version: s.clock.Stamp(), L1: 1, Complete: true, Persisted: item.DurabilitySync}, s.fail
+	return tiers.BulkReceipt{Version: s.clock.Stamp(), Seq: s.seq, L1: 1, Complete: true, Persisted: item.DurabilitySync}, s.fail
 }
 
 func (s *store) Status(_ context.Context, key item.Key) (tiers.Status, error) {

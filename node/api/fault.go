@@ -30,6 +30,7 @@ func faults() []fault {
 		{tiers.ErrUnavailable, problem.Unavailable, time.Second, false},
 		{tiers.ErrCorrupt, problem.Corrupt, 0, false},
 		{tiers.ErrBusy, problem.Busy, time.Second, false},
+		{tiers.ErrNodeLive, problem.NodeLive, 0, false},
 		{tiers.ErrChangesGone, problem.ChangesGone, 0, false},
 		{tiers.ErrBadCursor, problem.BadCursor, 0, false},
 		{tiers.ErrTooOld, problem.VersionNotHere, time.Second, false},

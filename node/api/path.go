@@ -22,6 +22,9 @@ const (
 	routePutMany
 	routeDeleteMany
 	routePurge
+	routePurged
+	routeNodes
+	routeNode
 	routeChanges
 	routeDead
 	routeDeadRetry
@@ -32,7 +35,7 @@ const (
 // String returns the route's name in metrics.
 func (r route) String() string {
 	return [routes]string{
-		"unknown", "item", "state", "status", "items", "count", "get_many", "put_many", "delete_many", "purge", "changes",
+		"unknown", "item", "state", "status", "items", "count", "get_many", "put_many", "delete_many", "purge", "purged", "nodes", "node", "changes",
 		"dead_letters", "dead_letters_retry", "dead_letters_drop",
 	}[r]
 }
@@ -44,10 +47,12 @@ func (r route) allow() string {
 		return "GET, HEAD, PUT, DELETE"
 	case routeItems:
 		return "GET, HEAD, DELETE"
-	case routeStatus, routeCount, routeDead:
+	case routeStatus, routeCount, routeDead, routePurged, routeNodes:
 		return "GET, HEAD"
 	case routeChanges:
 		return "GET"
+	case routeNode:
+		return "DELETE"
 	}
 	return "POST"
 }
@@ -61,7 +66,12 @@ const idPath = "/v1/items/"
 func parsePath(path []byte, dst item.Key) (route, item.Key, *problem.Problem) {
 	raw, ok := bytes.CutPrefix(path, []byte(idPath))
 	if !ok {
-		return fixedRoute(path), dst, nil
+		r, rest := fixedRoute(path)
+		if len(rest) == 0 {
+			return r, dst, nil
+		}
+		key, p := appendDecoded(dst, rest)
+		return r, key, p
 	}
 	r := routeItem
 	if id, ok := bytes.CutSuffix(raw, []byte(":state")); ok {
@@ -76,8 +86,25 @@ func parsePath(path []byte, dst item.Key) (route, item.Key, *problem.Problem) {
 	return r, key, checkID(key[len(dst)+1:])
 }
 
-// fixedRoute returns the route of a path without an id.
-func fixedRoute(path []byte) route {
+// What comes before a number of a purge, and the id of a node.
+const (
+	purgedPath = "/v1/purge/"
+	nodePath   = "/v1/nodes/"
+)
+
+// fixedRoute returns the route of a path without an item's id. rest is the last
+// segment of those that end in one, undecoded.
+func fixedRoute(path []byte) (r route, rest []byte) {
+	if rest, ok := bytes.CutPrefix(path, []byte(purgedPath)); ok && len(rest) > 0 {
+		return routePurged, rest
+	}
+	if rest, ok := bytes.CutPrefix(path, []byte(nodePath)); ok && len(rest) > 0 {
+		return routeNode, rest
+	}
+	return plainRoute(path), nil
+}
+
+func plainRoute(path []byte) route {
 	switch string(path) {
 	case "/v1/items":
 		return routeItems
@@ -91,6 +118,8 @@ func fixedRoute(path []byte) route {
 		return routeDeleteMany
 	case "/v1/purge":
 		return routePurge
+	case "/v1/nodes":
+		return routeNodes
 	case "/v1/changes":
 		return routeChanges
 	case "/v1/dead-letters":

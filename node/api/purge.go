@@ -1,7 +1,9 @@
 package api
 
 import (
+	"context"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/edgenode/edgenode/node/problem"
@@ -21,16 +23,8 @@ func (c *call) purge() *problem.Problem {
 	if p := c.need(ScopePurge); p != nil {
 		return p
 	}
-	wait := false
-	if p := params(c.query, func(name, value string) (bool, *problem.Problem) {
-		if name != "wait" {
-			return false, nil
-		}
-		if wait = value == "all"; !wait {
-			return true, problem.Newf(problem.BadParameter, "wait is %q, allowed is all", value)
-		}
-		return true, nil
-	}); p != nil {
+	wait, p := c.waitAll()
+	if p != nil {
 		return p
 	}
 	return c.withBody(maxSmallBody, func(body []byte) *problem.Problem {
@@ -160,24 +154,62 @@ func (c *call) applyPurge(s selection, rules []tiers.Purge, wait bool) *problem.
 		if err != nil {
 			return c.fault(err)
 		}
-		sum.Version, sum.Persisted = r.Version, r.Persisted
+		sum.Version, sum.Seq, sum.Persisted = r.Version, r.Seq, r.Persisted
 		sum.L1, sum.L2, sum.L3 = sum.L1+r.L1, sum.L2+r.L2, sum.L3+r.L3
 		sum.Complete = sum.Complete && r.Complete
 	}
 	c.api.log.Info("audit: purge", "token", c.who.Name, "client", c.x.Client(), "scope", c.who.Namespace,
 		"by", s.by, "values", s.values, "soft", s.soft, "version", sum.Version.String())
-	applied, pending := []string{c.api.name}, []string(nil)
-	if c.api.group != nil {
-		var err error
-		if applied, pending, err = c.api.group.Applied(c.x.Context(), sum.Version, wait); err != nil {
-			return c.fault(err)
-		}
+	nodes, err := c.awaitApplied(sum.Seq, wait)
+	if err != nil {
+		// The purge holds; who else has it is not known while L3 is away.
+		nodes = []tiers.Node{{Name: c.api.name, Self: true, Applied: sum.Seq}}
 	}
 	b := appendBulk([]byte{'{'}, sum)
-	b = appendStrings(append(b, `,"nodes":{"applied":`...), applied)
-	b = appendStrings(append(b, `,"pending":`...), pending)
-	c.answerJSON(append(b, '}'))
+	if sum.Seq != 0 {
+		b = append(strconv.AppendUint(append(b, `,"seq":"`...), sum.Seq, 10), '"')
+	}
+	c.answerJSON(append(c.appendNodes(append(b, `,"nodes":{`...), nodes, sum.Seq), '}'))
 	return nil
+}
+
+// awaitApplied returns the nodes; with wait once all have applied the changes up to
+// seq, or after maxWait.
+func (c *call) awaitApplied(seq uint64, wait bool) ([]tiers.Node, error) {
+	if !wait {
+		return c.api.engine.Nodes(c.x.Context())
+	}
+	ctx, cancel := context.WithTimeout(c.x.Context(), maxWait)
+	defer cancel()
+	defer context.AfterFunc(c.api.draining, cancel)()
+	return c.api.engine.AwaitApplied(ctx, seq)
+}
+
+// appendNodes appends which nodes have applied the changes up to seq, and which
+// have not; none but this one is known to if seq is 0.
+func (c *call) appendNodes(b []byte, nodes []tiers.Node, seq uint64) []byte {
+	var applied, pending []string
+	for i := range nodes {
+		if n := &nodes[i]; n.Self && seq == 0 || seq != 0 && n.Applied >= seq {
+			applied = append(applied, c.labelOf(n))
+		} else {
+			pending = append(pending, c.labelOf(n))
+		}
+	}
+	b = appendStrings(append(b, `"applied":`...), applied)
+	return appendStrings(append(b, `,"pending":`...), pending)
+}
+
+// labelOf returns what a node is called in answers: its name may be that of a
+// machine, which is for who may see the whole node; this one has a public name.
+func (c *call) labelOf(n *tiers.Node) string {
+	switch {
+	case n.Self:
+		return c.api.name
+	case c.who.Scopes&ScopeAdmin != 0 && n.Name != "":
+		return n.Name
+	}
+	return n.ID
 }
 
 // appendStrings appends a JSON array.

@@ -48,6 +48,7 @@ const (
 	ReloadRunning
 	TrialRuns
 	NoTrial
+	NodeLive
 	ChangesGone
 	PreconditionFailed
 	ContentTooLarge
@@ -161,6 +162,7 @@ var table = [kinds]Entry{
 	ReloadRunning:        {"reload-running", 409, "Another reload is under way.", "Wait for its end and ask again."},
 	TrialRuns:            {"trial-runs", 409, "A set of hooks is on trial already; nothing was changed.", "Promote it or abort it first."},
 	NoTrial:              {"no-trial", 409, "No set of hooks is on trial; nothing was changed.", "Upload a module with ?trial=shadow or ?trial=canary."},
+	NodeLive:             {"node-live", 409, "The node is alive; it was not removed.", "Stop it, wait until GET /v1/nodes says that it is not live, and ask again."},
 	ChangesGone:          {"changes-gone", 410, "Changes after this number are not kept any more, or the number is not of this database.", "Take the present number (since=now), compare what you have with what is here (a Merkle diff, or the list, which has versions), then go on from that number."},
 	PreconditionFailed:   {"precondition-failed", 412, "The condition does not hold for the present item; nothing was changed.", "Read the present item and decide anew."},
 	ContentTooLarge:      {"content-too-large", 413, "The content is above the limit; nothing was written.", "Send less, or raise max_payload_bytes (and the limits of the backends behind it)."},

@@ -240,6 +240,14 @@ func (s *Store) Nodes(ctx context.Context) ([]l3.NodeInfo, error) {
 	return s.Store.Nodes(ctx)
 }
 
+// RemoveNode is Store.RemoveNode.
+func (s *Store) RemoveNode(ctx context.Context, id string) (bool, error) {
+	if err := s.fail(); err != nil {
+		return false, err
+	}
+	return s.Store.RemoveNode(ctx, id)
+}
+
 // Rules is Store.Rules.
 func (s *Store) Rules(ctx context.Context) ([]l3.StoredRule, error) {
 	if err := s.fail(); err != nil {

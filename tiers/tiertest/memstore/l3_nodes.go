@@ -51,3 +51,17 @@ func (s *L3) Nodes(ctx context.Context) ([]l3.NodeInfo, error) {
 	s.mu.Unlock()
 	return list, s.leave(ctx, "Nodes", fault)
 }
+
+// RemoveNode is Store.RemoveNode.
+func (s *L3) RemoveNode(ctx context.Context, id string) (existed bool, err error) {
+	fault, err := s.enter(ctx, "RemoveNode")
+	if err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	before := len(s.state.nodes)
+	s.state.nodes = slices.DeleteFunc(s.state.nodes, func(n l3.NodeInfo) bool { return n.ID == id })
+	existed = len(s.state.nodes) < before
+	s.mu.Unlock()
+	return existed, s.leave(ctx, "RemoveNode", fault)
+}
