@@ -27,6 +27,9 @@ func (n *Node) openAdmin(cfg *config.Config, set *metrics.Set) (err error) {
 			Path: "/pools", Methods: "GET, HEAD", Serve: n.poolsPage,
 			About: "the origins of every pool and whether they are well",
 		}, {
+			Path: "/top", Methods: "GET, HEAD", Serve: n.topPage,
+			About: "the keys that were found in memory most often in the last 10 s (?n=20)",
+		}, {
 			Path: "/explain", Methods: "GET, HEAD, POST", Serve: n.explainPage,
 			About: "what is stored for ?url= or ?id=, and what a request (POST) would do now and why; fetches nothing",
 		}, {

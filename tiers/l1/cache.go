@@ -103,6 +103,7 @@ type Cache struct {
 	hand                     atomic.Uint32
 	seeds                    atomic.Uint64
 	queue                    hookQueue
+	hot                      hotKeys
 
 	evicted, expired, refused    atomic.Uint64
 	lost                         atomic.Uint64
@@ -128,6 +129,7 @@ func New(o Options) *Cache {
 		tickShift: tickShift(o.MaxBytes), startMilli: o.Now(), nowMilli: o.Now,
 	}
 	c.limit.Store(o.MaxBytes)
+	c.hot.init(o.MaxBytes)
 	c.seeds.Store(o.Seed)
 	c.share.Store(noShare)
 	switch {
@@ -178,7 +180,7 @@ func tableLen(maxBytes int64, chunkSize int) int { return int(maxBytes/int64(chu
 // fixedBytes returns what an empty cache takes.
 func (c *Cache) fixedBytes() int64 {
 	return int64(unsafe.Sizeof(*c)) + int64(len(c.shards))*(int64(unsafe.Sizeof(shard{}))+indexBytes(minIndexWords)) +
-		int64(len(*c.slab.table.Load()))*8 + int64(len(c.slab.classes))*classBytes + c.duel.bytes()
+		int64(len(*c.slab.table.Load()))*8 + int64(len(c.slab.classes))*classBytes + c.duel.bytes() + c.hot.taken
 }
 
 // byFrequency is the ranking without a ranking.

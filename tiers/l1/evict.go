@@ -311,7 +311,8 @@ type clock struct {
 	accesses atomic.Uint64
 	pace     atomic.Uint64 // see pace.word
 	share    atomic.Uint64 // of the duel, noShare without one
-	_        [40]byte      // hits read the above; what follows is written by evictions
+	hotMask  atomic.Uint64 // one of hotMask+1 hits is looked at by hotKeys
+	_        [32]byte      // hits read the above; what follows is written by evictions
 	age      atomic.Uint64 // float64: smoothed idle ticks at eviction; 0 before the first
 }
 

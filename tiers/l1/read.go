@@ -52,7 +52,11 @@ func (c *Cache) Get(hash uint64, key []byte, nowMilli int64) (Pin, bool) {
 		s.misses.Add(1)
 		return Pin{}, false
 	}
-	c.touch(e, nowMilli, s.hits.Add(1))
+	n := s.hits.Add(1)
+	c.touch(e, nowMilli, n)
+	if sampled(n, c.hotMask.Load()) {
+		c.countHot(hash, key, nowMilli)
+	}
 	if shared(hash, c.share.Load()) {
 		c.play(hash, c.slab.chunk(place(e.place.Load())).slotSize, nowMilli)
 	}
