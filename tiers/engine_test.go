@@ -13,10 +13,13 @@ import (
 	"github.com/edgenode/edgenode/tiers/item"
 )
 
-// open starts an engine in dir and closes it at the end of the test.
+// open starts an engine in dir, over the backends of the test (see backings), and
+// closes it at the end of the test.
 func open(t *testing.T, dir string, change func(*tiers.Options)) *tiers.Engine {
 	t.Helper()
 	o := tiers.Options{DataDir: dir, L1MaxBytes: 16 << 20, MaxPayloadBytes: 1 << 20, JournalMaxBytes: 64 << 20, Logger: slog.New(slog.DiscardHandler)}
+	backendsOf(t, &o)
+	ofTest := o.RedisURL
 	if change != nil {
 		change(&o)
 	}
@@ -25,6 +28,9 @@ func open(t *testing.T, dir string, change func(*tiers.Options)) *tiers.Engine {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.Close(context.Background()) })
+	if o.RedisURL != "" && o.RedisURL == ofTest {
+		awaitL2(t, e)
+	}
 	return e
 }
 

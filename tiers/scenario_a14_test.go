@@ -13,7 +13,9 @@ import (
 
 // TestA14_PoisonRow: L3 refuses one row among many. The rest lands; the one
 // becomes a dead letter: readable, shown, over a restart, until a newer write.
-func TestA14_PoisonRow(t *testing.T) {
+func TestA14_PoisonRow(t *testing.T) { overBackends(t, testA14PoisonRow) }
+
+func testA14PoisonRow(t *testing.T) {
 	dir, store := t.TempDir(), &tiertest.Store{}
 	poisoned := func(op l3.Op) bool { return bytes.Equal(op.Record.Content(), []byte("content 500")) }
 	store.Reject(poisoned)

@@ -38,7 +38,9 @@ func reopen(t *testing.T, e *tiers.Engine, dir string, change func(*tiers.Option
 }
 
 // TestB1_DeleteBeforeFlush: the put and its delete wait in one batch.
-func TestB1_DeleteBeforeFlush(t *testing.T) {
+func TestB1_DeleteBeforeFlush(t *testing.T) { overBackends(t, testB1DeleteBeforeFlush) }
+
+func testB1DeleteBeforeFlush(t *testing.T) {
 	dir := t.TempDir()
 	e := open(t, dir, func(o *tiers.Options) { o.BatchFlush = 1 << 40 })
 	put(t, e, "k", "v")
@@ -52,7 +54,9 @@ func TestB1_DeleteBeforeFlush(t *testing.T) {
 
 // TestB1_DeleteOvertakesPut: puts and deletes of one id wait for the disk
 // together; whichever wakes first, the last one in order wins.
-func TestB1_DeleteOvertakesPut(t *testing.T) {
+func TestB1_DeleteOvertakesPut(t *testing.T) { overBackends(t, testB1DeleteOvertakesPut) }
+
+func testB1DeleteOvertakesPut(t *testing.T) {
 	e := open(t, t.TempDir(), nil)
 	for i := range scale(2000, 200) {
 		id := fmt.Sprintf("o/%d", i)
@@ -80,6 +84,10 @@ func TestB1_DeleteOvertakesPut(t *testing.T) {
 
 // TestB2_DeleteDuringOutageAndRestart: the item is in L3 when L3 goes down.
 func TestB2_DeleteDuringOutageAndRestart(t *testing.T) {
+	overBackends(t, testB2DeleteDuringOutageAndRestart)
+}
+
+func testB2DeleteDuringOutageAndRestart(t *testing.T) {
 	dir, store := t.TempDir(), &tiertest.Store{}
 	e := open(t, dir, func(o *tiers.Options) { o.WrapStore = store.Wrap })
 	put(t, e, "k", "v")
@@ -97,7 +105,9 @@ func TestB2_DeleteDuringOutageAndRestart(t *testing.T) {
 }
 
 // TestB3_PutAndDeleteDuringOutage: both drain when L3 is back.
-func TestB3_PutAndDeleteDuringOutage(t *testing.T) {
+func TestB3_PutAndDeleteDuringOutage(t *testing.T) { overBackends(t, testB3PutAndDeleteDuringOutage) }
+
+func testB3PutAndDeleteDuringOutage(t *testing.T) {
 	store := &tiertest.Store{}
 	e := open(t, t.TempDir(), func(o *tiers.Options) { o.WrapStore = store.Wrap })
 	store.SetDown(true)
@@ -112,6 +122,10 @@ func TestB3_PutAndDeleteDuringOutage(t *testing.T) {
 // written, deleted, or deleted by prefix; all of that is flushed and over when
 // the read goes on.
 func TestB4_LatePromotionIsThrownAway(t *testing.T) {
+	overSQL(t, testB4LatePromotionIsThrownAway)
+}
+
+func testB4LatePromotionIsThrownAway(t *testing.T) {
 	f := func(name string, write func(e *tiers.Engine), want string) {
 		t.Run(name, func(t *testing.T) {
 			dir, store := t.TempDir(), &tiertest.Store{}
@@ -189,7 +203,9 @@ var register = porcupine.Model{
 
 // TestB7_HistoriesAreLinearizable: clients put, get, delete and compare-and-set
 // one id, through flushes.
-func TestB7_HistoriesAreLinearizable(t *testing.T) {
+func TestB7_HistoriesAreLinearizable(t *testing.T) { overBackends(t, testB7HistoriesAreLinearizable) }
+
+func testB7HistoriesAreLinearizable(t *testing.T) {
 	e := open(t, t.TempDir(), func(o *tiers.Options) { o.BatchFlush = time.Millisecond })
 	start := time.Now()
 	for h := range scale(1000, 50) {
@@ -244,7 +260,9 @@ func perform(t *testing.T, e *tiers.Engine, id string, in op) (op, op) {
 }
 
 // TestB7_NoIncrementIsLost: eight writers count up one id by compare-and-set.
-func TestB7_NoIncrementIsLost(t *testing.T) {
+func TestB7_NoIncrementIsLost(t *testing.T) { overBackends(t, testB7NoIncrementIsLost) }
+
+func testB7NoIncrementIsLost(t *testing.T) {
 	e := open(t, t.TempDir(), func(o *tiers.Options) { o.BatchFlush = time.Millisecond })
 	put(t, e, "n", "v0")
 	var done atomic.Int64
@@ -271,7 +289,9 @@ func TestB7_NoIncrementIsLost(t *testing.T) {
 
 // TestB7_TiersAgree: two writers on one id; afterwards L1, L3 and the order of
 // acknowledgements agree.
-func TestB7_TiersAgree(t *testing.T) {
+func TestB7_TiersAgree(t *testing.T) { overBackends(t, testB7TiersAgree) }
+
+func testB7TiersAgree(t *testing.T) {
 	dir := t.TempDir()
 	e := open(t, dir, func(o *tiers.Options) { o.BatchFlush = time.Millisecond })
 	var mu sync.Mutex
@@ -301,7 +321,9 @@ func TestB7_TiersAgree(t *testing.T) {
 
 // TestB9_BulkDeleteIsWhole: many items under a prefix, in L3, pending and in
 // L1, are deleted by one call.
-func TestB9_BulkDeleteIsWhole(t *testing.T) {
+func TestB9_BulkDeleteIsWhole(t *testing.T) { overBackends(t, testB9BulkDeleteIsWhole) }
+
+func testB9BulkDeleteIsWhole(t *testing.T) {
 	n := scale(150_000, 4_000)
 	dir, store := t.TempDir(), &tiertest.Store{}
 	e := open(t, dir, func(o *tiers.Options) { o.WrapStore, o.JournalMaxBytes = store.Wrap, 1<<30 })
@@ -345,11 +367,7 @@ func TestB9_BulkDeleteIsWhole(t *testing.T) {
 func countChanges(t *testing.T, e *tiers.Engine, dir string) int {
 	t.Helper()
 	e.Close(context.Background())
-	s, err := l3.Open(t.Context(), l3.Options{Path: dir + "/edgenode.db"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := openL3(t, dir)
 	deletes, after := 0, uint64(0)
 	for {
 		n := 0
@@ -371,7 +389,9 @@ func countChanges(t *testing.T, e *tiers.Engine, dir string) int {
 }
 
 // TestB10_PrefixIsBytes: nothing in a prefix is a pattern.
-func TestB10_PrefixIsBytes(t *testing.T) {
+func TestB10_PrefixIsBytes(t *testing.T) { overBackends(t, testB10PrefixIsBytes) }
+
+func testB10PrefixIsBytes(t *testing.T) {
 	for _, flushed := range []bool{false, true} {
 		e := open(t, t.TempDir(), func(o *tiers.Options) { o.BatchFlush = 1 << 40 })
 		ids := []string{"a_b1", "axb2", "A_B3", "%x", "a%b", "a\u00e9", "ae\u0301"}

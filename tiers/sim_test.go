@@ -54,7 +54,7 @@ func TestSimulation(t *testing.T) {
 	}
 	seeds := uint64(scale(1_000_000, 2_000))
 	if raceEnabled {
-		seeds /= 10
+		seeds /= 20 // too few to meet every fault
 	}
 	if *simSeeds != 0 {
 		seeds = *simSeeds
@@ -76,7 +76,7 @@ func TestSimulation(t *testing.T) {
 			})
 		}
 	})
-	if !t.Failed() {
+	if !t.Failed() && !raceEnabled {
 		totals.check(t)
 	}
 }
