@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"github.com/edgenode/edgenode/hooks/abi"
@@ -54,20 +55,25 @@ func (r *Request) Key() []byte {
 }
 
 // Path is the path and query of a site's request; of the items API, the id.
+//
+// In a guest each turn of a loop is a dispatch over the whole function, and is
+// metered as such: the search is left to the library, which has a loop of its own.
 func (r *Request) Path() []byte {
 	k := r.Key()
 	if !r.Is(abi.FlagSite) {
 		return k
 	}
-	slashes := 0
-	for i, c := range k {
-		if c == '/' {
-			if slashes++; slashes == 3 {
-				return k[i:]
-			}
+	host := len("https://")
+	if len(k) < host || k[host-3] != ':' {
+		if host = bytes.IndexByte(k, ':') + len("://"); host > len(k) {
+			return nil
 		}
 	}
-	return nil
+	path := bytes.IndexByte(k[host:], '/')
+	if path < 0 {
+		return nil
+	}
+	return k[host+path:]
 }
 
 // Header is the first line of request header number name in the manifest's list.
