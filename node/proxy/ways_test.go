@@ -3,6 +3,8 @@ package proxy
 import (
 	"context"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/edgenode/edgenode/tiers"
@@ -22,8 +24,68 @@ import (
 // and an answer's detail tells the tier.
 func eachWay(t *testing.T, test func(t *testing.T)) {
 	for _, way := range []string{wayCold, wayL1, wayEmptied, wayRestarted} {
-		t.Run(way, test)
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			if way == wayL1 || way == wayEmptied {
+				openShared(t)
+			}
+			test(t)
+		})
 	}
+}
+
+// A sharedEngine serves the worlds of one test and way one after the other, since
+// to open an engine takes longer than most cases. Each world finds it empty, and
+// has its own clock.
+type sharedEngine struct {
+	engine *tiers.Engine
+	busy   atomic.Bool
+	clock  atomic.Pointer[func() int64] // of the world that has it
+}
+
+// shared has the sharedEngines by the names of their tests.
+var shared sync.Map
+
+func openShared(t *testing.T) {
+	s := &sharedEngine{}
+	begin := func() int64 { return startMilli }
+	s.clock.Store(&begin)
+	s.engine = openEngine(t, t.TempDir(), func() int64 { return (*s.clock.Load())() })
+	shared.Store(t.Name(), s)
+	t.Cleanup(func() {
+		shared.Delete(t.Name())
+		if err := s.engine.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// sharedFor returns the engine for a new world of a test; nil if it needs one of
+// its own.
+func sharedFor(t testing.TB, now func() int64) *sharedEngine {
+	name := t.Name()
+	at := strings.Index(name, "way=")
+	if at < 0 {
+		return nil
+	}
+	if end := strings.IndexByte(name[at:], '/'); end >= 0 {
+		name = name[:at+end]
+	}
+	v, ok := shared.Load(name)
+	if !ok || v.(*sharedEngine).busy.Swap(true) {
+		return nil
+	}
+	s := v.(*sharedEngine)
+	s.clock.Store(&now)
+	return s
+}
+
+// giveBack empties the engine for the next world.
+func (s *sharedEngine) giveBack(t testing.TB) {
+	if _, err := s.engine.Purge(context.Background(), tiers.Purge{Match: item.MatchAll, Namespaces: item.InSites}); err != nil {
+		t.Error(err)
+	}
+	s.busy.Store(false)
 }
 
 const (
@@ -50,6 +112,8 @@ type reopener struct {
 
 	options Options
 	engine  *tiers.Engine // nil for the map
+	shared  *sharedEngine // nil if the engine is the world's own
+	used    bool          // since it was opened
 }
 
 // open fills in the store of the options.
@@ -57,7 +121,11 @@ func (r *reopener) open(t testing.TB) {
 	if r.dir == "" {
 		return
 	}
-	r.engine = openEngine(t, r.dir, r.options.Now)
+	if r.shared = sharedFor(t, r.options.Now); r.shared != nil {
+		r.engine = r.shared.engine
+	} else {
+		r.engine = openEngine(t, r.dir, r.options.Now)
+	}
 	r.options.Engine = r.engine
 	if r.way == wayEmptied {
 		r.options.Engine = belowL1{r.engine}
@@ -68,7 +136,9 @@ func (r *reopener) close(t testing.TB) {
 	if r.engine == nil {
 		return
 	}
-	if err := r.engine.Close(context.Background()); err != nil {
+	if r.shared != nil {
+		r.shared.giveBack(t)
+	} else if err := r.engine.Close(context.Background()); err != nil {
 		t.Error(err)
 	}
 	r.engine = nil
@@ -114,9 +184,10 @@ func (w *world) restart() {
 func (w *world) enter() *Proxy {
 	w.gate.Lock()
 	defer w.gate.Unlock()
-	if w.active == 0 && w.way == wayRestarted {
+	if w.active == 0 && w.way == wayRestarted && w.used {
 		w.restart()
 	}
+	w.used = true
 	w.active++
 	return w.p
 }
