@@ -18,6 +18,12 @@ typedef unsigned long long u64;
 typedef signed int i32;
 typedef signed long long i64;
 
+/* The areas are bytes that are read and written as numbers too. */
+typedef u16 __attribute__((may_alias)) edge_u16;
+typedef u32 __attribute__((may_alias)) edge_u32;
+typedef u64 __attribute__((may_alias)) edge_u64;
+typedef i32 __attribute__((may_alias)) edge_i32;
+
 #define EDGE_EXPORT(name) __attribute__((export_name(#name))) name
 #define EDGE_IMPORT(name) __attribute__((import_module("edge"), import_name(#name)))
 
@@ -53,15 +59,15 @@ typedef struct {
   u16 header_count, status;
   u32 lifetime, hits;
   u8 client[16];
-} edge_head;
+} __attribute__((may_alias)) edge_head;
 
-typedef struct { u16 name, len; u32 off; } edge_header;
+typedef struct { u16 name, len; u32 off; } __attribute__((may_alias)) edge_header;
 
 typedef struct {
   u64 id;
   u32 size, age_s, idle_ms, hits, left_s;
   u16 flags, tag_class;
-} edge_candidate;
+} __attribute__((may_alias)) edge_candidate;
 
 /* Compilers turn loops and assignments into calls of these; what is not called is
  * not linked. */
@@ -125,12 +131,12 @@ static inline edge_str edge_line(u32 i, u32 *name) {
 }
 
 /* Candidates of an evict or admit block. */
-static inline u32 edge_candidate_count(void) { return *(const u32 *)(edge_buf + edge_input()->head_len); }
-static inline u32 edge_pressure(void) { return *(const u32 *)(edge_buf + edge_input()->head_len + 4); }
+static inline u32 edge_candidate_count(void) { return *(const edge_u32 *)(edge_buf + edge_input()->head_len); }
+static inline u32 edge_pressure(void) { return *(const edge_u32 *)(edge_buf + edge_input()->head_len + 4); }
 static inline const edge_candidate *edge_candidates(void) {
   return (const edge_candidate *)(edge_buf + edge_input()->head_len + 8);
 }
-static inline i32 *edge_scores(void) { return (i32 *)(edge_buf + edge_out_off); }
+static inline edge_i32 *edge_scores(void) { return (edge_i32 *)(edge_buf + edge_out_off); }
 
 /* Records: edge_records_begin, edge_put for each, edge_records_end. A record that
  * does not fit is left out and edge_records_end returns 0. */
@@ -143,8 +149,8 @@ static inline u8 *edge_put(u32 type, u32 len) {
     return 0;
   }
   u8 *p = edge_buf + edge_out_at;
-  *(u64 *)(p + size - 8) = 0;
-  *(u32 *)p = type | len << 16;
+  *(edge_u64 *)(p + size - 8) = 0;
+  *(edge_u32 *)p = type | len << 16;
   edge_out_at += size;
   return p + 4;
 }
@@ -157,7 +163,7 @@ static inline void edge_put_bytes(u32 type, const u8 *b, u32 len) {
 
 static inline int edge_records_end(void) {
   if (edge_out_at > edge_out_end) return 0;
-  *(u64 *)(edge_buf + edge_out_at) = 0;
+  *(edge_u64 *)(edge_buf + edge_out_at) = 0;
   return 1;
 }
 
@@ -178,17 +184,17 @@ static inline void edge_tiers(u32 read, u32 write) {
 }
 
 static inline void edge_lifetimes(u32 l1, u32 l2, u32 l3) {
-  u32 *p = (u32 *)edge_put(EDGE_REC_LIFETIMES, 12);
+  edge_u32 *p = (edge_u32 *)edge_put(EDGE_REC_LIFETIMES, 12);
   if (p) p[0] = l1, p[1] = l2, p[2] = l3;
 }
 
 static inline void edge_stale(u32 while_revalidate, u32 if_error) {
-  u32 *p = (u32 *)edge_put(EDGE_REC_STALE, 8);
+  edge_u32 *p = (edge_u32 *)edge_put(EDGE_REC_STALE, 8);
   if (p) p[0] = while_revalidate, p[1] = if_error;
 }
 
 static inline void edge_reuse(u32 seconds) {
-  u32 *p = (u32 *)edge_put(EDGE_REC_REUSE, 4);
+  edge_u32 *p = (edge_u32 *)edge_put(EDGE_REC_REUSE, 4);
   if (p) *p = seconds;
 }
 
@@ -201,7 +207,7 @@ static inline u8 *edge_copy(u8 *to, edge_str s) {
 static inline void edge_put_u16(u32 type, u32 number, edge_str a, edge_str b) {
   u8 *p = edge_put(type, 2 + a.n + b.n);
   if (!p) return;
-  *(u16 *)p = (u16)number;
+  *(edge_u16 *)p = (u16)number;
   edge_copy(edge_copy(p + 2, a), b);
 }
 
@@ -219,12 +225,12 @@ static inline void edge_answer(u32 status, const edge_field *f, u32 fields, edge
   for (u32 i = 0; i < fields; i++) n += 4 + f[i].name.n + f[i].value.n;
   u8 *p = edge_put(EDGE_REC_ANSWER, n);
   if (!p) return;
-  *(u32 *)p = status | fields << 16;
-  *(u32 *)(p + 4) = body.n;
+  *(edge_u32 *)p = status | fields << 16;
+  *(edge_u32 *)(p + 4) = body.n;
   p += 8;
   for (u32 i = 0; i < fields; i++) {
-    u16 lengths[2] = {(u16)f[i].name.n, (u16)f[i].value.n};
-    __builtin_memcpy(p, lengths, 4);
+    p[0] = (u8)f[i].name.n, p[1] = (u8)(f[i].name.n >> 8);
+    p[2] = (u8)f[i].value.n, p[3] = (u8)(f[i].value.n >> 8);
     p = edge_copy(edge_copy(p + 4, f[i].name), f[i].value);
   }
   edge_copy(p, body);
