@@ -1,13 +1,13 @@
 //! evict-s3fifo: scores in the manner of S3-FIFO (Yang et al., "FIFO queues are all you
-//! need for cache eviction", SOSP 2023): what was used but once leaves first, oldest
-//! first; the rest leaves by how often it was used, up to "cap" uses, then by age.
+//! need for cache eviction", SOSP 2023): what was not asked for again leaves first, first
+//! in first out; the rest by the time since the last use, divided by the number of uses
+//! up to "cap".
 //!
-//! S3-FIFO keeps queues. A guest has none and does without: an item that is asked for
-//! again within its probation is what S3-FIFO would have moved to the main queue, and
-//! instead of a count that falls as the queue goes round, uses are weighed against age.
+//! S3-FIFO keeps queues and a count that falls each time the main one goes round. A
+//! guest has no queues: an item that was asked for again is one that S3-FIFO would have
+//! moved to the main queue, and "cap" uses are "cap" turns there.
 //!
-//! Configuration: { cap = 3, probation = 10 }, uses that count, and seconds during which
-//! a newcomer without uses is left alone when others can leave.
+//! Configuration: { cap = 4 }, 2 to 100.
 #![no_std]
 
 use edge::{Candidate, Candidates, Config, Global};
@@ -17,36 +17,27 @@ edge::init!(init);
 edge::evict!(score);
 edge::admit!(admit);
 
-static CAP: Global<u32> = Global::new(3);
-static PROBATION: Global<u32> = Global::new(10);
+static CAP: Global<u32> = Global::new(4);
 
 fn init(c: &Config) -> bool {
-    CAP.set(c.u32("cap").unwrap_or(3));
-    PROBATION.set(c.u32("probation").unwrap_or(10));
-    CAP.get() <= 100 && PROBATION.get() <= 86_400
+    CAP.set(c.u32("cap").unwrap_or(4));
+    CAP.get() >= 2 && CAP.get() <= 100
 }
 
-/// log2 of v in 1/256, v > 0, straight between powers of two.
-#[inline(always)]
-fn log2_256(v: u32) -> i32 {
-    let zeros = v.leading_zeros();
-    ((31 - zeros) << 8 | (v << zeros >> 23 & 255)) as i32
-}
+/// Below this are those that were not asked for again: a candidate's hits count the use
+/// that stored it.
+const ONCE: i32 = -(1 << 30);
 
-/// Main items score 0 and above, those on probation below.
 #[inline(always)]
 fn score(c: &Candidate, _pressure: u32) -> i32 {
     if c.left_s == 0 {
         return i32::MIN;
     }
-    let age = (c.age_s + 1 - c.age_s / u32::MAX).min(1 << 24) as i32;
-    if c.hits == 0 {
-        let young = (c.age_s < PROBATION.get()) as i32;
-        return -(1 << 25) * (1 - young) - age;
+    if c.hits <= 1 {
+        return ONCE - 1 - c.age_s.min(1 << 29) as i32;
     }
-    // Each use counts as much as three halvings of the time since the last one.
-    let uses = c.hits.min(CAP.get()) as i32;
-    (1 << 20) + uses * 768 - log2_256(c.idle_ms / 64 + 1)
+    let uses = c.hits.min(CAP.get());
+    -((c.idle_ms / 4 / uses) as i32)
 }
 
 /// Everything may come in: what is used once leaves soon.
