@@ -184,6 +184,7 @@ func (n *Node) engineOptions(cfg *config.Config) tiers.Options {
 		L3Timeout: cfg.SQLTimeout.Std(), L3ApplyTimeout: cfg.SQLBatchTimeout.Std(), L3WaitMax: cfg.SQLWaitMax.Std(),
 		RedisURL: cfg.RedisURL, RedisPassword: cfg.RedisPassword, RedisSentinelPassword: cfg.RedisSentinelPassword,
 		RedisPrefix: cfg.RedisPrefix, RedisTimeout: cfg.RedisTimeout.Std(), L2MaxTTL: cfg.L2MaxTTL.Std(), L2QueueBytes: int64(config.RedisQueueBytes),
+		CDCEnabled: cfg.CDCEnabled, CDCMaxLen: cfg.CDCMaxLen, FormatEvent: api.AppendEvent,
 		RedisEvictionStart: cfg.RedisEvictionStart, RedisEvictionTarget: cfg.RedisEvictionTarget,
 		Now: n.now, Logger: n.log,
 	}

@@ -101,8 +101,8 @@ type Engine struct {
 // It starts the goroutines that Close ends: flusher, sweeper, and keeper (clock
 // file, probe of L3, registration among its nodes); with a shared L3 the one that
 // follows its changes; with L2 also its keeper, the one that knows whether L2 may
-// be trusted, and the one that writes copies, and with both two that tell and hear
-// of writes. While changes are waited for there
+// be trusted, and the one that writes copies, and the one that writes the stream of
+// changes; with both two that tell and hear of writes. While changes are waited for there
 // is one more.
 //
 // It fails if another node that is alive has this one's identity.
@@ -133,6 +133,13 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		e.tasks.Go(e.runL2Keeper)
 		e.tasks.Go(e.runTrust)
 		e.tasks.Go(e.runCopier)
+		if s := e.l2.streamer; s != nil && o.CDCEnabled {
+			w, err := newCDCWriter(e, s)
+			if err != nil {
+				return nil, errors.Join(err, e.Close(ctx))
+			}
+			e.tasks.Go(w.run)
+		}
 		if w := e.l2.waker; w != nil && o.L3Shared {
 			e.tasks.Go(func() { e.runAnnouncer(w) })
 			e.tasks.Go(func() { e.runListener(w) })

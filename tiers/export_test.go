@@ -98,6 +98,9 @@ func (e *Engine) Settled() bool {
 // Followed returns the last change of a shared L3 that was seen.
 func (e *Engine) Followed() uint64 { return e.followed.Load() }
 
+// WritesStream reports whether this node writes the stream of changes.
+func (e *Engine) WritesStream() bool { return e.metrics.cdcLeads.Load() }
+
 // NoteOwing is what the keeper of L2 does now and then.
 func (e *Engine) NoteOwing() { e.noteOwing() }
 

@@ -23,12 +23,13 @@ import (
 
 // An l2Tier is L2 as the engine sees it.
 type l2Tier struct {
-	store   L2Store
-	evict   evicter // the store itself, if it can; else nil
-	waker   waker   // likewise
-	backend *backend
-	copies  copyQueue
-	own     ownWrites
+	store    L2Store
+	evict    evicter  // the store itself, if it can; else nil
+	waker    waker    // likewise
+	streamer streamer // likewise
+	backend  *backend
+	copies   copyQueue
+	own      ownWrites
 
 	// token is 0 while L2 is not trusted, else a number that no earlier trust
 	// had. generation is the one of the store for which it holds.
@@ -75,10 +76,11 @@ func (e *Engine) openL2() error {
 	}
 	evict, _ := store.(evicter)
 	waker, _ := store.(waker)
+	streamer, _ := store.(streamer)
 	if o.WrapL2 != nil {
 		store = o.WrapL2(store)
 	}
-	e.l2 = &l2Tier{store: store, evict: evict, waker: waker, backend: e.newBackend("l2"), wake: make(chan struct{}, 1), sweeping: newContextLock()}
+	e.l2 = &l2Tier{store: store, evict: evict, waker: waker, streamer: streamer, backend: e.newBackend("l2"), wake: make(chan struct{}, 1), sweeping: newContextLock()}
 	e.l2.copies.init(o.L2QueueBytes)
 	if _, err := os.Stat(e.oweFile()); err == nil {
 		e.l2.owes.Store(true)

@@ -2,6 +2,7 @@ package tiers
 
 import (
 	"errors"
+	"sync/atomic"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -39,6 +40,9 @@ type engineMetrics struct {
 	// Of L2; counted, if there is none, but shown to nobody.
 	distrusts, l2Skipped, l2Errors, l2Writes, l2WriteErrors *metrics.Counter
 	l2Refused, l2Swept, l2Repairs, l2Repaired               *metrics.Counter
+	cdcEntries, cdcResets, cdcErrors                        *metrics.Counter
+	cdcLeads                                                atomic.Bool
+	cdcAt                                                   atomic.Uint64 // the last change that the stream has, if this node writes it
 	announced, woken                                        *metrics.Counter
 	l2Seconds                                               *metrics.Histogram
 
@@ -172,12 +176,28 @@ func (m *engineMetrics) registerL2(e *Engine, set *metrics.Set) {
 	m.l2Swept = counter("edgenode_l2_swept_copies_total")
 	m.l2Repairs = counter("edgenode_l2_repairs_total")
 	m.l2Repaired = counter("edgenode_l2_repaired_copies_total")
+	m.cdcEntries = counter("edgenode_cdc_entries_total")
+	m.cdcResets = counter("edgenode_cdc_resets_total")
+	m.cdcErrors = counter("edgenode_cdc_errors_total")
 	m.announced = counter("edgenode_wakes_sent_total")
 	m.woken = counter("edgenode_wakes_heard_total")
 	m.l2Seconds = set.NewHistogram(note("edgenode_l2_write_seconds"))
 	if e.l2 == nil {
 		return
 	}
+	set.NewGauge(note("edgenode_cdc_writer"), func() float64 {
+		if m.cdcLeads.Load() {
+			return 1
+		}
+		return 0
+	})
+	set.NewGauge(note("edgenode_cdc_lag_changes"), func() float64 {
+		if !m.cdcLeads.Load() {
+			return 0
+		}
+		last, at := e.LastChange(), m.cdcAt.Load()
+		return float64(max(last, at) - at)
+	})
 	set.NewGauge(note("edgenode_l2_trusted"), func() float64 {
 		if _, ok := e.l2.trusted(); ok {
 			return 1

@@ -42,6 +42,7 @@ const (
 	DefaultL2MaxTTL           = time.Hour
 	DefaultL2QueueBytes       = 16 << 20
 	DefaultFollowInterval     = time.Second
+	DefaultCDCMaxLen          = 100_000
 	DefaultRedisEvictionStart = 0.75
 	DefaultRedisEvictionTo    = 0.60
 )
@@ -93,6 +94,12 @@ type Options struct {
 	RedisEvictionStart    float64       // 0.75 of Redis' memory; copies are evicted from here
 	RedisEvictionTarget   float64       // 0.60; down to here
 
+	CDCEnabled bool // a stream of changes is kept in L2
+	CDCMaxLen  int  // 100,000 entries that it has, about
+	// FormatEvent appends the text of an event, a JSON object, to dst; needed with
+	// CDCEnabled. It must not keep ev.
+	FormatEvent func(dst []byte, ev *Event) []byte
+
 	Now     func() int64 // Unix ms; the process's start time plus its monotonic clock
 	Logger  *slog.Logger // slog.Default()
 	Metrics *metrics.Set // nil keeps none
@@ -137,6 +144,7 @@ func (o *Options) fillDefaults() {
 	setDefault(&o.L2MaxTTL, DefaultL2MaxTTL)
 	setDefault(&o.L2QueueBytes, DefaultL2QueueBytes)
 	setDefault(&o.FollowInterval, DefaultFollowInterval)
+	setDefault(&o.CDCMaxLen, DefaultCDCMaxLen)
 	setDefault(&o.RedisEvictionStart, DefaultRedisEvictionStart)
 	setDefault(&o.RedisEvictionTarget, DefaultRedisEvictionTo)
 	if o.Logger == nil {
@@ -171,6 +179,8 @@ func (o *Options) validate() error {
 	f(o.L2MaxTTL >= time.Second, "l2_max_ttl = %v is below 1 s", o.L2MaxTTL)
 	f(o.L3Timeout >= time.Millisecond && o.L3ApplyTimeout >= o.L3Timeout, "L3ApplyTimeout = %v must be at least L3Timeout = %v", o.L3ApplyTimeout, o.L3Timeout)
 	f(o.L2QueueBytes > 0 && o.FollowInterval >= time.Millisecond, "L2QueueBytes and follow_interval must be above zero")
+	f(!o.CDCEnabled || (o.RedisURL != "" || o.OpenL2 != nil) && o.FormatEvent != nil, "cdc_enabled needs redis_url, and FormatEvent")
+	f(o.CDCMaxLen > 0, "cdc_maxlen = %d must be above zero", o.CDCMaxLen)
 	_, known := rankings[o.Eviction]
 	f(known, "unknown eviction %q, allowed are auto, objects, bytes, tan and lru", o.Eviction)
 	return errors.Join(errs...)
@@ -194,6 +204,8 @@ type Store interface {
 	RegisterNode(ctx context.Context, n l3.NodeInfo) error
 	Nodes(ctx context.Context) ([]l3.NodeInfo, error)
 	RemoveNode(ctx context.Context, id string) (existed bool, err error)
+	AcquireLease(ctx context.Context, name, holder string, ttl time.Duration) (held bool, err error)
+	ReleaseLease(ctx context.Context, name, holder string) error
 	Rules(ctx context.Context) ([]l3.StoredRule, error)
 	DropRules(ctx context.Context, olderThan item.Version, storedBefore int64) (n int, err error)
 	MaxVersion() item.Version

@@ -163,7 +163,7 @@ func (f *feed) add(ev *tiers.Event) error {
 		f.buf = strconv.AppendUint(append(f.buf, "id: "...), ev.Seq, 10)
 		f.buf = append(append(append(f.buf, "\nevent: "...), ev.Op...), "\ndata: "...)
 	}
-	f.buf = append(appendEvent(f.buf, ev), '\n')
+	f.buf = append(AppendEvent(f.buf, ev), '\n')
 	if f.events {
 		f.buf = append(f.buf, '\n')
 	}
@@ -305,12 +305,15 @@ func (f *feed) tell(err error) {
 	f.c.sent(f.flush())
 }
 
-// appendEvent appends the JSON object of an event.
-func appendEvent(b []byte, ev *tiers.Event) []byte {
+// AppendEvent appends the JSON object of an event, on one line.
+func AppendEvent(b []byte, ev *tiers.Event) []byte {
 	b = strconv.AppendUint(append(b, `{"seq":"`...), ev.Seq, 10)
 	b = strconv.AppendUint(append(b, `","prev":"`...), ev.Prev, 10)
 	b = appendInt(append(b, `","at_ms":`...), ev.At)
 	b = appendString(append(b, `,"op":`...), ev.Op)
+	if ev.Op == tiers.EventReset {
+		return append(b, '}')
+	}
 	if ev.Rule != nil {
 		return append(appendRule(appendVersion(b, ev.Version), ev.Rule), '}')
 	}

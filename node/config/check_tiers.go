@@ -32,6 +32,9 @@ func (k *checker) redis() {
 	if p := c.RedisPrefix; p == "" || len(p) > 128 || strings.ContainsAny(p, "{}") || strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		k.add("redis_prefix", "not a prefix", "write 1 to 128 visible ASCII characters without { and }, as in \"edgenode:\"")
 	}
+	if c.CDCEnabled && c.RedisURL == "" {
+		k.add("cdc_enabled", "there is no redis_url, where the stream would be", "set redis_url, or remove this key")
+	}
 	if c.RedisEvictionTarget >= c.RedisEvictionStart {
 		k.addAt([]string{"redis_eviction_target", "redis_eviction_start"},
 			fmt.Sprintf("redis_eviction_target (%v) is not below redis_eviction_start (%v)", c.RedisEvictionTarget, c.RedisEvictionStart),

@@ -58,6 +58,9 @@ type Config struct {
 	RedisEvictionStart  float64 `toml:"redis_eviction_start" reload:"yes" range:"0.01..1"`
 	RedisEvictionTarget float64 `toml:"redis_eviction_target" reload:"yes" range:"0.01..1"`
 
+	// CDCEnabled keeps a stream of changes in Redis, of about CDCMaxLen entries.
+	CDCEnabled bool `toml:"cdc_enabled" reload:"no"`
+	CDCMaxLen  int  `toml:"cdc_maxlen" reload:"no" range:"100..100000000"`
 	// FeedsMax is how many readers of the change feed are served at a time.
 	FeedsMax int `toml:"feeds_max" reload:"no" range:"1..100000"`
 

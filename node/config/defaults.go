@@ -28,6 +28,7 @@ const (
 	DefaultSQLBatchTimeout     = Duration(30 * time.Second)
 	DefaultSQLWaitMax          = Duration(30 * time.Second)
 	DefaultFollowInterval      = Duration(time.Second)
+	DefaultCDCMaxLen           = 100_000
 	DefaultFeedsMax            = 256
 	DefaultRedisPrefix         = "edgenode:"
 	DefaultRedisTimeout        = Duration(5 * time.Second)
@@ -166,6 +167,7 @@ func Default() *Config {
 		SQLBatchTimeout:     DefaultSQLBatchTimeout,
 		SQLWaitMax:          DefaultSQLWaitMax,
 		FollowInterval:      DefaultFollowInterval,
+		CDCMaxLen:           DefaultCDCMaxLen,
 		FeedsMax:            DefaultFeedsMax,
 		RedisPrefix:         DefaultRedisPrefix,
 		RedisTimeout:        DefaultRedisTimeout,

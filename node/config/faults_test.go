@@ -37,7 +37,8 @@ func TestFaults(t *testing.T) {
 	f("pool = [3]", "1: pool[0]", "not a table")
 
 	// Keys of features that this version does not have.
-	f("cdc_enabled = true", "1: cdc_enabled: not in this version", "no change feed", "remove the key")
+	f("access_flush = \"1m\"", "1: access_flush: not in this version", "access figures", "remove the key")
+	f("cdc_enabled = true", "1: cdc_enabled", "no redis_url", "set redis_url")
 	f("[[peer]]\nurl = \"x\"", "1: peer", "not in this version")
 	f("[listen.data]\nproxy_protocol = \"v1v2\"", "2: listen.data.proxy_protocol", "no trusted_proxies")
 	f("[listen.data]\nproxy_protocol = \"on\"", "2: listen.data.proxy_protocol", "not one of off, v1v2")

@@ -8,7 +8,6 @@ import "strings"
 var laterKeys = []struct{ name, reason string }{
 	{"filter_*", "it has no membership filter"},
 	{"merkle_*", "it has no Merkle tree"},
-	{"cdc_*", "it has no change feed"},
 	{"access_flush", "access figures are not written to L3"},
 	{"peer", "nodes do not form groups"},
 	{"token.l1_max_bytes", "tokens have no budgets"},

@@ -130,7 +130,7 @@ func TestEnvironmentFaults(t *testing.T) {
 	f("EDGENODE_DATA_DIRR=x", "environment: EDGENODE_DATA_DIRR: unknown variable", "did you mean EDGENODE_DATA_DIR?")
 	f("EDGENODE_BATCH_FLUSH_MS=1s", "environment: EDGENODE_BATCH_FLUSH_MS = \"1s\": not a whole number of milliseconds")
 	f("EDGENODE_L1_MAX_BYTES=1KiB", "EDGENODE_L1_MAX_BYTES", "out of range")
-	f("EDGENODE_CDC_ENABLED=true", "EDGENODE_CDC_ENABLED: not in this version")
+	f("EDGENODE_ACCESS_FLUSH=true", "EDGENODE_ACCESS_FLUSH: not in this version")
 	f("EDGENODE_L3_SHARED=true", "EDGENODE_L3_SHARED", "SQLite is this node's alone")
 	f("EDGENODE_API_HOSTS=http://x", "EDGENODE_API_HOSTS", "not a host pattern")
 	f("EDGENODE_LISTEN_DATA_TLS_KEY=/k", "without cert")

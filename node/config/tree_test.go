@@ -31,6 +31,7 @@ var homes = map[string][]string{
 	"golang.org/x/time":                  {"tiers", "hooks", "node"},
 	"github.com/go-sql-driver/mysql":     {"tiers/l3", "tiers/tiertest"},
 	"github.com/redis/go-redis/v9":       {"tiers/l2", "node"}, // node: its logger, which is the process's
+	"github.com/klauspost/compress":      {"tiers"},
 	"github.com/failsafe-go/failsafe-go": {"tiers/breaker"},
 	"modernc.org/sqlite":                 {"tiers/l3"},
 	"modernc.org/libc":                   {"tiers/l3"},

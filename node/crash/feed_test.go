@@ -101,6 +101,7 @@ func TestD13_FeedThroughHTTP(t *testing.T) {
 					p.must("DELETE", fmt.Sprintf("/v1/items/k%d", i%20), "", []int{204})
 				}
 			}
+			p.must("PUT", "/v1/items/barrier", "all before is in SQL", written, "Edge-Durability", "l3") // a batch has no order
 			p.must("PUT", fmt.Sprintf("/v1/items/end%d", round), "end", written)
 		}()
 		if round > 0 { // a reader that takes nothing holds up nobody

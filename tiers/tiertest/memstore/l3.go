@@ -34,9 +34,15 @@ type l3State struct {
 	rules      []l3.StoredRule // oldest first
 	changes    []l3.Change
 	nodes      []l3.NodeInfo // by id
+	leases     map[string]lease
 	trimmed    uint64
 	lastSeq    uint64
 	maxVersion item.Version
+}
+
+type lease struct {
+	holder string
+	until  int64 // Unix ms
 }
 
 type row struct {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/edgenode/edgenode/tiers/l3"
 )
@@ -64,4 +65,35 @@ func (s *L3) RemoveNode(ctx context.Context, id string) (existed bool, err error
 	existed = len(s.state.nodes) < before
 	s.mu.Unlock()
 	return existed, s.leave(ctx, "RemoveNode", fault)
+}
+
+// AcquireLease is Store.AcquireLease.
+func (s *L3) AcquireLease(ctx context.Context, name, holder string, ttl time.Duration) (held bool, err error) {
+	fault, err := s.enter(ctx, "AcquireLease")
+	if err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	if l, taken := s.state.leases[name]; !taken || l.holder == holder || l.until <= s.now() {
+		if s.state.leases == nil {
+			s.state.leases = map[string]lease{}
+		}
+		s.state.leases[name], held = lease{holder, s.now() + ttl.Milliseconds()}, true
+	}
+	s.mu.Unlock()
+	return held, s.leave(ctx, "AcquireLease", fault)
+}
+
+// ReleaseLease is Store.ReleaseLease.
+func (s *L3) ReleaseLease(ctx context.Context, name, holder string) error {
+	fault, err := s.enter(ctx, "ReleaseLease")
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	if s.state.leases[name].holder == holder {
+		delete(s.state.leases, name)
+	}
+	s.mu.Unlock()
+	return s.leave(ctx, "ReleaseLease", fault)
 }
