@@ -153,6 +153,7 @@ func (c *Cache) allocateExtent(b *batch, n int) (place, bool) {
 // release frees the slot or extent at p.
 func (c *Cache) release(p place) {
 	ch := c.slab.chunk(p)
+	poison(ch.buf[p.slot()*ch.slotSize:][:ch.slotSize])
 	if ch.class != nil {
 		ch.class.giveBack(ch, p.slot())
 		return
