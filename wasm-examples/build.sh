@@ -2,7 +2,7 @@
 # Builds the examples and the vector guests of hooks/guest from source, with the
 # toolchains that are present; what lacks one is left out, and it says so. Nothing is
 # installed, but AssemblyScript's compiler, by npm and into its own folder, when node
-# and npm are there: pinned by version and hash.
+# and npm are there: pinned by version and hash, and never by --check.
 #
 #   build.sh            writes the modules
 #   build.sh --check    leaves committed modules alone and says how they compare: built
@@ -105,7 +105,7 @@ asc() { # name, source, manifest, module
 	finish "$1" "$4" "$version" "$(named assemblyscript)"
 }
 
-if have "$NODE" && [ ! -d $as/node_modules/assemblyscript ] && have "$NPM"; then
+if [ $check = no ] && have "$NODE" && [ ! -d $as/node_modules/assemblyscript ] && have "$NPM"; then
 	echo "AssemblyScript: npm ci in $as"
 	"$NPM" ci --prefix $as --ignore-scripts --no-audit --no-fund >"$build/npm.log" 2>&1 || tail -n 3 "$build/npm.log" >&2
 fi
