@@ -1,13 +1,13 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,11 +19,11 @@ import (
 
 // pattern returns n bytes none of which is where another could be.
 func pattern(n int) string {
-	var b bytes.Buffer
-	for b.Len() < n {
-		fmt.Fprintf(&b, "%d,", b.Len())
+	b := make([]byte, 0, n+8)
+	for len(b) < n {
+		b = append(strconv.AppendInt(b, int64(len(b)), 10), ',')
 	}
-	return b.String()[:n]
+	return string(b[:n])
 }
 
 // ranged answers as an origin does that knows ranges and If-Range.
@@ -383,7 +383,7 @@ func (e *fakeEngine) forget(key []byte) {
 func TestManyFollowOneFill(t *testing.T) { eachEngine(t, testManyFollowOneFill) }
 
 func testManyFollowOneFill(t *testing.T, on opener) {
-	const size, chunk = 4 << 20, 64 << 10
+	const size, chunk = followedBytes, 64 << 10
 	w := newWorld(t, on(t), chunked(chunk))
 	body := pattern(size)
 	var once sync.Once

@@ -13,13 +13,19 @@ import (
 	"time"
 )
 
-// untilWaiters returns when n requests wait for a fetch.
+// untilWaiters returns when n requests wait for a fetch. It gives up when none
+// came for ten seconds.
 func (w *world) untilWaiters(n int64) {
 	w.Helper()
-	for deadline := time.Now().Add(10 * time.Second); w.p.waiters.Load() != n; runtime.Gosched() {
-		if time.Now().After(deadline) {
-			w.Fatalf("%d waiters, want %d", w.p.waiters.Load(), n)
+	last, deadline := int64(-1), time.Time{}
+	for got := w.p.waiters.Load(); got != n; got = w.p.waiters.Load() {
+		if got != last {
+			last, deadline = got, time.Now().Add(10*time.Second)
 		}
+		if time.Now().After(deadline) {
+			w.Fatalf("%d waiters, want %d", got, n)
+		}
+		runtime.Gosched()
 	}
 }
 

@@ -270,10 +270,10 @@ func TestHeavyHitsAreBounded(t *testing.T) {
 	})
 }
 
-// 10,000 wait for one slow object: one origin request, all complete, and the
+// Ten thousand (manyWaiters) wait for one slow object: one origin request, all complete, and the
 // memory beside their own is that of one fetch.
 func TestTenThousandWaiters(t *testing.T) {
-	const n, size = 10_000, 200_000
+	const n, size = manyWaiters, 200_000
 	w := newWorld(t, chunked(64<<10))
 	body := pattern(size)
 	release := make(chan struct{})

@@ -26,7 +26,7 @@ func eachWay(t *testing.T, test func(t *testing.T)) {
 	for _, way := range []string{wayCold, wayL1, wayEmptied, wayRestarted} {
 		t.Run(way, func(t *testing.T) {
 			t.Parallel()
-			if way == wayL1 || way == wayEmptied {
+			if way != wayCold {
 				openShared(t)
 			}
 			test(t)
@@ -39,6 +39,7 @@ func eachWay(t *testing.T, test func(t *testing.T)) {
 // has its own clock.
 type sharedEngine struct {
 	engine *tiers.Engine
+	dir    string
 	busy   atomic.Bool
 	clock  atomic.Pointer[func() int64] // of the world that has it
 }
@@ -47,17 +48,25 @@ type sharedEngine struct {
 var shared sync.Map
 
 func openShared(t *testing.T) {
-	s := &sharedEngine{}
+	s := &sharedEngine{dir: t.TempDir()}
 	begin := func() int64 { return startMilli }
 	s.clock.Store(&begin)
-	s.engine = openEngine(t, t.TempDir(), func() int64 { return (*s.clock.Load())() })
+	s.open(t)
 	shared.Store(t.Name(), s)
 	t.Cleanup(func() {
 		shared.Delete(t.Name())
-		if err := s.engine.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
+		s.close(t)
 	})
+}
+
+func (s *sharedEngine) open(t testing.TB) {
+	s.engine = openEngine(t, s.dir, func() int64 { return (*s.clock.Load())() })
+}
+
+func (s *sharedEngine) close(t testing.TB) {
+	if err := s.engine.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
 }
 
 // sharedFor returns the engine for a new world of a test; nil if it needs one of
@@ -144,6 +153,18 @@ func (r *reopener) close(t testing.TB) {
 	r.engine = nil
 }
 
+// reopen closes the engine and opens it again.
+func (r *reopener) reopen(t testing.TB) {
+	if r.shared == nil {
+		r.close(t)
+		r.open(t)
+		return
+	}
+	r.shared.close(t)
+	r.shared.open(t)
+	r.engine, r.options.Engine = r.shared.engine, r.shared.engine
+}
+
 // belowL1 is an engine in whose L1 there is never a stored answer.
 type belowL1 struct{ *tiers.Engine }
 
@@ -171,8 +192,7 @@ func (w *world) restart() {
 	}
 	w.p.tasks.Wait() // what was begun is stored
 	w.p.Close()
-	w.reopener.close(w)
-	w.open(w)
+	w.reopen(w)
 	p, err := New(w.options)
 	if err != nil {
 		w.Fatal(err)
