@@ -46,7 +46,9 @@ func configure([]byte) error {
 	return err
 }
 
-func has(b []byte, prefix string) bool { return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix }
+func has(b []byte, prefix string) bool {
+	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
+}
 
 func route(r *guest.Request, a *guest.Answer) {
 	path := r.Path()
