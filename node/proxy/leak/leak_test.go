@@ -8,11 +8,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -185,7 +185,24 @@ func (c *client) close() {
 
 // A mark that a chunk of the transfer coding cuts in two is not seen; there are
 // many.
-var mark = regexp.MustCompile(`MEANT-FOR\((c\d\d)\)`)
+var markBegins = []byte("MEANT-FOR(c")
+
+// marks yields the names of those that bytes are meant for. A regular expression
+// costs a third of the test.
+func marks(b []byte) iter.Seq[string] {
+	return func(yield func(name string) bool) {
+		for {
+			at := bytes.Index(b, markBegins)
+			if at < 0 {
+				return
+			}
+			b = b[at+len(markBegins):]
+			if len(b) >= 3 && b[2] == ')' && !yield("c"+string(b[:2])) {
+				return
+			}
+		}
+	}
+}
 
 // one asks once and looks for marks in all that came.
 func (c *client) one() {
@@ -209,15 +226,17 @@ func (c *client) one() {
 	c.crowd.enter()
 	c.exchange(request)
 	c.crowd.leave()
-	for _, m := range mark.FindAllSubmatch(c.raw.Bytes(), -1) {
-		if string(m[1]) != c.name {
+	marked := false
+	for name := range marks(c.raw.Bytes()) {
+		marked = true
+		if name != c.name {
 			c.leaks.Add(1)
 			q, _ := http.ReadRequest(bufio.NewReader(strings.NewReader(request)))
-			c.Errorf("client %s asked\n%s\nand got what was meant for %s:\n%.800s\nthe origin's answers:\n%s", c.name, request, m[1], c.raw.Bytes(), c.origin.history(q.Host, q.RequestURI))
+			c.Errorf("client %s asked\n%s\nand got what was meant for %s:\n%.800s\nthe origin's answers:\n%s", c.name, request, name, c.raw.Bytes(), c.origin.history(q.Host, q.RequestURI))
 			break
 		}
 	}
-	if mark.Match(c.raw.Bytes()) {
+	if marked {
 		c.own.Add(1)
 	}
 	c.raw.Reset()
