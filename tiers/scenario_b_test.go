@@ -325,6 +325,9 @@ func TestB9_BulkDeleteIsWhole(t *testing.T) { overBackends(t, testB9BulkDeleteIs
 
 func testB9BulkDeleteIsWhole(t *testing.T) {
 	n := scale(150_000, 4_000)
+	if raceEnabled {
+		n /= 4
+	}
 	dir, store := t.TempDir(), &tiertest.Store{}
 	e := open(t, dir, func(o *tiers.Options) { o.WrapStore, o.JournalMaxBytes = store.Wrap, 1<<30 })
 	submitAll(t, e, n) // under n/

@@ -98,6 +98,9 @@ func residentBytes() int64 {
 func TestD11_BulkLoadWithLittleMemory(t *testing.T) {
 	const batch, budget = 1000, 32 << 20
 	n, early := scale(1_000_000, 12_000), 12_000
+	if raceEnabled { // sizes are for the plain run
+		n, early = 3_000, 2_000
+	}
 	store := &tiertest.Store{}
 	e := open(t, t.TempDir(), func(o *tiers.Options) { o.WrapStore, o.L1MaxBytes, o.JournalMaxBytes = store.Wrap, budget, 1<<30 })
 	content := bytes.Repeat([]byte("0123456789abcdef"), 256) // 48 MiB in the small size
