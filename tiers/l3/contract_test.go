@@ -46,6 +46,8 @@ func contract(t *testing.T, open opener) {
 	f("get many", getMany)
 	f("nodes", nodes)
 	f("leases", leases)
+	f("merkle", merkleRows)
+	f("heads", heads)
 	f("cancelled", cancelled)
 	t.Run("reopen", func(t *testing.T) { reopen(t, open) })
 }

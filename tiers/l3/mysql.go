@@ -269,7 +269,7 @@ func (d *mysqlDialect) verify(ctx context.Context) (err error) {
 		return d.openFault(ctx, err)
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	text := mysqlNames.Replace("CHECK TABLE {meta}, {items}, {tombstones}, {tags}, {changes}, {rules}, {nodes}, {leases}, {mappings}")
+	text := mysqlNames.Replace("CHECK TABLE {meta}, {items}, {tombstones}, {tags}, {changes}, {rules}, {nodes}, {leases}, {mappings}, {merkle}")
 	mapped, err := d.mappedTables(ctx, conn)
 	if err != nil {
 		return d.openFault(ctx, err)

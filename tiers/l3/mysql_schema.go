@@ -83,6 +83,11 @@ CREATE TABLE IF NOT EXISTS {mappings} (
 	position VARBINARY(1026),
 	KEY mappings_version (version)
 ) OPTIONS;
+`}, {version: 4, minBinary: 2, needs: "edgenode 0.1", sql: `
+CREATE TABLE IF NOT EXISTS {merkle} (
+	item_key VARBINARY(1200) NOT NULL PRIMARY KEY,
+	value MEDIUMBLOB NOT NULL
+) OPTIONS;
 `}}
 
 // mysqlItems is the table of items, and that of a mapping.

@@ -45,6 +45,10 @@ var mysqlWide = [...]string{
 	`INSERT INTO {tags} (tag, item_key) ROWS (?,?) THEN ON DUPLICATE KEY UPDATE tag=VALUES(tag)`,
 	`DELETE t FROM {tags} AS t FORCE INDEX (PRIMARY) WHERE ANY t.tag=? AND t.item_key=?`,
 	`INSERT INTO {changes} (seq, at, op, version, item_key) ROWS (?,?,?,?,?)`,
+	`SELECT item_key, head FROM {items} FORCE INDEX (items_key) WHERE item_key IN LIST`,
+	`SELECT item_key, value FROM {merkle} FORCE INDEX (PRIMARY) WHERE item_key IN LIST`,
+	`INSERT INTO {merkle} (item_key, value) ROWS (?,?) THEN ON DUPLICATE KEY UPDATE value=VALUES(value)`,
+	`DELETE m FROM {merkle} AS m FORCE INDEX (PRIMARY) WHERE m.item_key IN LIST`,
 }
 
 var mysqlTexts = [...]string{
@@ -134,6 +138,9 @@ var mysqlTexts = [...]string{
 		WHERE item_key >= ? AND item_key < ? ORDER BY item_key LIMIT ? FOR UPDATE`,
 	stmtMoveRows: `SELECT id, item_key, head, content FROM {items} FORCE INDEX (items_key)
 		WHERE item_key >= ? AND item_key <= ? ORDER BY item_key FOR UPDATE`,
+
+	stmtMerkleState: `SELECT value FROM {merkle} WHERE item_key = '' FOR UPDATE`,
+	stmtMerkleClear: `DELETE FROM {merkle} WHERE item_key > '' ORDER BY item_key LIMIT ?`,
 
 	stmtSnapshotLevel: `SET TRANSACTION ISOLATION LEVEL REPEATABLE READ`,
 	stmtSnapshot:      `START TRANSACTION WITH CONSISTENT SNAPSHOT`,

@@ -91,6 +91,21 @@ func numberOf(v driver.Value) int64 {
 // Cost: one statement, which is one snapshot, for every 500 keys of each table. A connection
 // is in use while fn runs, so fn must not call the store.
 func (s *Store) GetMany(ctx context.Context, keys []item.Key, fn func(i int, v item.View) error) error {
+	return s.many(ctx, keys, manyRecords, fn)
+}
+
+// A manyQuery is a statement for many keys, which it has repeat times.
+type manyQuery struct {
+	st     statement
+	repeat int
+}
+
+var (
+	manyRecords = manyQuery{stmtGetManyIn, 2}
+	manyHeads   = manyQuery{stmtHeadsIn, 1}
+)
+
+func (s *Store) many(ctx context.Context, keys []item.Key, q manyQuery, fn func(i int, v item.View) error) error {
 	if len(keys) == 0 {
 		return nil
 	}
@@ -99,7 +114,7 @@ func (s *Store) GetMany(ctx context.Context, keys []item.Key, fn func(i int, v i
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			if err := getPart(ses, keys[from:min(from+maxWidth, len(keys))], from, fn); err != nil {
+			if err := getPart(ses, q, keys[from:min(from+maxWidth, len(keys))], from, fn); err != nil {
 				return err
 			}
 		}
@@ -110,7 +125,7 @@ func (s *Store) GetMany(ctx context.Context, keys []item.Key, fn func(i int, v i
 
 // getPart reads keys, the first of which has the index first. What is missing is
 // looked for again if the mappings have changed.
-func getPart(ses *session, keys []item.Key, first int, fn func(i int, v item.View) error) error {
+func getPart(ses *session, q manyQuery, keys []item.Key, first int, fn func(i int, v item.View) error) error {
 	stored, indexes := make([][]byte, 0, len(keys)), make(map[string][]int, len(keys))
 	for i := range keys {
 		key := keys[i].StorageKey()
@@ -128,7 +143,10 @@ func getPart(ses *session, keys []item.Key, first int, fn func(i int, v item.Vie
 		if err != nil {
 			return err
 		}
-		record = appendRecord(record[:0], head, bytesOf(row[2]))
+		record = append(record[:0], head...)
+		if len(row) > 2 {
+			record = appendRecord(record[:0], head, bytesOf(row[2]))
+		}
 		for _, i := range list {
 			if string(head.Key()) != string(keys[i]) {
 				continue // another key of the same storage key
@@ -142,7 +160,7 @@ func getPart(ses *session, keys []item.Key, first int, fn func(i int, v item.Vie
 	return consistently(ses, func(ts *tableSet) (sure bool, err error) {
 		stored = slices.DeleteFunc(stored, func(key []byte) bool { return indexes[string(key)] == nil })
 		for _, g := range ts.groups(stored) {
-			if err := eachList(ses, g.table, stmtGetManyIn, 2, g.keys, each); err != nil {
+			if err := eachList(ses, g.table, q.st, q.repeat, g.keys, each); err != nil {
 				return false, err
 			}
 		}

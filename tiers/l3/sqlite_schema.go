@@ -89,6 +89,11 @@ CREATE TABLE {mappings} (
 	position BLOB
 ) WITHOUT ROWID;
 CREATE INDEX mappings_version ON {mappings} (version);
+`}, {version: 4, minBinary: 1, needs: "edgenode 0.1", sql: `
+CREATE TABLE {merkle} (
+	key BLOB PRIMARY KEY NOT NULL,
+	value BLOB NOT NULL
+) WITHOUT ROWID;
 `}}
 
 // sqliteItems is the table of items, and that of a mapping.

@@ -39,7 +39,7 @@ func (*sqliteDialect) rows(first statement) int {
 	switch first {
 	case stmtPutIn, stmtTagIn, stmtChangeIn:
 		return 100
-	case stmtDropIn, stmtUnburyIn:
+	case stmtDropIn, stmtUnburyIn, stmtMerkleDropIn:
 		return maxWidth
 	}
 	return 1
@@ -73,6 +73,10 @@ var sqliteWide = [...]string{
 	`INSERT OR IGNORE INTO {tags} (tag, key) ROWS (?,?)`,
 	`DELETE FROM {tags} WHERE ANY tag=? AND key=?`,
 	`INSERT INTO {changes} (seq, at, op, version, key) ROWS (?,?,?,?,?)`,
+	`SELECT i.key, head FROM KEYS CROSS JOIN {items} AS i ON i.key = list.column1`,
+	`SELECT m.key, value FROM KEYS CROSS JOIN {merkle} AS m ON m.key = list.column1`,
+	`INSERT INTO {merkle} (key, value) ROWS (?,?) THEN ON CONFLICT (key) DO UPDATE SET value=excluded.value`,
+	`DELETE FROM {merkle} WHERE key IN LIST`,
 }
 
 var sqliteTexts = [...]string{
@@ -154,6 +158,9 @@ var sqliteTexts = [...]string{
 	stmtMapMinBinary: `UPDATE {schema_info} SET min_binary=max(min_binary, 3), needs='edgenode 0.1'`,
 	stmtMovePage:     `SELECT key, length(content) FROM {items} WHERE key >= ? AND key < ? ORDER BY key LIMIT ?`,
 	stmtMoveRows:     `SELECT id, key, head, content FROM {items} WHERE key >= ? AND key <= ? ORDER BY key`,
+
+	stmtMerkleState: `SELECT value FROM {merkle} WHERE key = x''`,
+	stmtMerkleClear: `DELETE FROM {merkle} WHERE key IN (SELECT key FROM {merkle} WHERE key > x'' ORDER BY key LIMIT ?)`,
 
 	stmtWALState:      `PRAGMA wal_checkpoint(NOOP)`,
 	stmtWALPassive:    `PRAGMA wal_checkpoint(PASSIVE)`,

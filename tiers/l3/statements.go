@@ -61,6 +61,9 @@ const (
 	stmtMovePage
 	stmtMoveRows
 
+	stmtMerkleState // locks it
+	stmtMerkleClear
+
 	stmtReadBackRange // SQLite only, as is the state of its log
 	stmtWALState
 	stmtWALPassive
@@ -88,7 +91,12 @@ const (
 	stmtTagIn      = firstWide + 12*wide
 	stmtUntagIn    = firstWide + 13*wide
 	stmtChangeIn   = firstWide + 14*wide
-	statementCount = int(firstWide + 15*wide)
+	stmtHeadsIn    = firstWide + 15*wide
+	// rows of the tree: read, written whether or not they are there, deleted
+	stmtMerkleIn     = firstWide + 16*wide
+	stmtMerklePutIn  = firstWide + 17*wide
+	stmtMerkleDropIn = firstWide + 18*wide
+	statementCount   = int(firstWide + 19*wide)
 
 	wide     = statement(len(widths))
 	maxWidth = 500 // of lists to look up
@@ -130,6 +138,7 @@ func (st statement) String() string {
 var wideNames = [...]string{
 	"rows", "tombstones", "read back", "read back of tombstones", "get many", "delete", "removal of tombstones", "insert",
 	"update", "update of metadata", "tombstone", "update of tombstones", "tag", "untag", "change",
+	"heads", "rows of the tree", "write of the tree", "removal of rows of the tree",
 }
 
 var statementNames = [...]string{
@@ -148,5 +157,6 @@ var statementNames = [...]string{
 	stmtWALRestart: "checkpoint", stmtWALTruncate: "checkpoint", stmtServerTime: "time of the server",
 	stmtMappings: "mappings", stmtMapVersion: "version of the mappings", stmtMapSet: "mapping", stmtMapLock: "mapping",
 	stmtMapPosition: "progress of a mapping", stmtMapMinBinary: "least binary", stmtMovePage: "rows to move", stmtMoveRows: "rows to move",
+	stmtMerkleState: "state of the tree", stmtMerkleClear: "removal of the tree",
 	stmtSnapshotLevel: "snapshot", stmtSnapshot: "snapshot",
 }

@@ -18,7 +18,7 @@ func tables(prefix, mapped string) *strings.Replacer {
 	}
 	pairs := []string{"{items}", prefix + items, "{index}", index}
 	for _, name := range [...]string{
-		"schema_info", "meta", "tombstones", "tags", "changes", "rules", "nodes", "leases", "mappings",
+		"schema_info", "meta", "tombstones", "tags", "changes", "rules", "nodes", "leases", "mappings", "merkle",
 	} {
 		pairs = append(pairs, "{"+name+"}", prefix+name)
 	}
