@@ -188,6 +188,7 @@ func (t *Tree) step(ctx context.Context) (more bool, err error) {
 		return true, err
 	}
 	t.began = was
+	t.metrics.applied.Store(st.seq)
 	switch st.phase {
 	case phaseNone:
 		return true, t.restart(ctx, was, st)
@@ -204,10 +205,11 @@ func (t *Tree) step(ctx context.Context) (more bool, err error) {
 	return more, err
 }
 
-// Rebuild makes Step build the tree anew. Until that is done its root is unknown.
+// Rebuild makes Step build the tree anew, whatever its state is. Until that is done
+// its root is unknown.
 func (t *Tree) Rebuild(ctx context.Context) error {
 	was, st, err := t.state(ctx)
-	if err == nil {
+	if err == nil || was != nil && errors.Is(err, ErrCorrupt) {
 		err = t.restart(ctx, was, st)
 	}
 	if err != nil {
