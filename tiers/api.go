@@ -182,8 +182,9 @@ type Health struct {
 	Reasons         []string
 	AcceptingWrites bool
 	L2, L3          *BackendHealth
-	L2Trusted       bool  // what L2 holds is known to be the newest, and is used
-	JournalRecords  int64 // not yet in L3
+	Merkle          *TreeHealth // nil if this node does not calculate
+	L2Trusted       bool        // what L2 holds is known to be the newest, and is used
+	JournalRecords  int64       // not yet in L3
 	JournalBytes    int64
 	JournalQuota    int64
 	Pressure        float64

@@ -44,6 +44,7 @@ type Engine struct {
 	followed atomic.Uint64 // the last change of a shared L3 that was seen
 	mine     ownWrites     // what this node wrote to a shared L3
 	feed     feedWatch     // for those who wait for a change
+	tree     *treeKeeper   // nil if L3 keeps no tree
 	// Both of capacity 1: this node has written to a shared L3; another one has.
 	wrote, followNow chan struct{}
 	// What forget knows: changes up to trimmed are gone, so many stay.
@@ -102,7 +103,8 @@ type Engine struct {
 // file, probe of L3, registration among its nodes); with a shared L3 the one that
 // follows its changes; with L2 also its keeper, the one that knows whether L2 may
 // be trusted, and the one that writes copies, and the one that writes the stream of
-// changes; with both two that tell and hear of writes. While changes are waited for there
+// changes; with both two that tell and hear of writes; with Options.MerkleCalc the one
+// that keeps the tree of hashes up. While changes are waited for there
 // is one more.
 //
 // It fails if another node that is alive has this one's identity.
@@ -128,6 +130,9 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	e.tasks.Go(e.runKeeper)
 	if o.L3Shared {
 		e.tasks.Go(e.runFollower)
+	}
+	if e.tree != nil && o.MerkleCalc {
+		e.tasks.Go(e.runTree)
 	}
 	if e.l2 != nil {
 		e.tasks.Go(e.runL2Keeper)
@@ -166,6 +171,9 @@ func (e *Engine) open(ctx context.Context) error {
 		return err
 	}
 	if err := e.openL3(ctx); err != nil {
+		return err
+	}
+	if err := e.openTree(); err != nil {
 		return err
 	}
 	e.l1 = e.openL1()
@@ -382,6 +390,7 @@ func (e *Engine) closeParts() error {
 		errs = append(errs, e.l2.store.Close())
 		e.l2.backend.circuit.Close()
 	}
+	e.closeTree()
 	if e.l3 != nil {
 		errs = append(errs, e.l3.Close())
 	}

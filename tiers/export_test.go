@@ -1,6 +1,7 @@
 package tiers
 
 import (
+	"context"
 	"errors"
 
 	"github.com/edgenode/edgenode/tiers/item"
@@ -111,3 +112,9 @@ func (e *Engine) Heartbeat() { e.heartbeat() }
 func AppendRelease(dst []byte, key string, version item.Version) []byte {
 	return appendRelease(dst, key, version)
 }
+
+// StepTree takes one step of the tree of hashes.
+func (e *Engine) StepTree(ctx context.Context) (more bool, err error) { return e.tree.tree.Step(ctx) }
+
+// SetMerkleBatch sets how many changes a step takes.
+func (o *Options) SetMerkleBatch(n int) { o.merkleBatch = n }

@@ -41,6 +41,9 @@ func (e *Engine) Health(context.Context) Health {
 	if ok, reason := e.l3Durable(); !ok {
 		degraded("L3 does not keep what it has committed, durability l3 is refused: %s", reason)
 	}
+	if h.Merkle = e.treeHealth(); h.Merkle != nil && h.Merkle.Error != "" {
+		degraded("the merkle tree is damaged, edgenode verify --rebuild builds it anew: %s", h.Merkle.Error)
+	}
 	if e.l2 != nil {
 		h.L2 = e.l2.backend.health()
 		_, h.L2Trusted = e.l2.trusted()

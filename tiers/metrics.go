@@ -110,6 +110,11 @@ func newEngineMetrics(set *metrics.Set, e *Engine) *engineMetrics {
 		last, applied := e.l3.LastSeq(), e.applied()
 		return float64(max(last, applied) - applied)
 	})
+	if e.tree != nil && e.options.MerkleCalc {
+		gauge("edgenode_merkle_lag_changes", func() float64 { return float64(e.treeLag()) })
+		gauge("edgenode_merkle_calculating", func() float64 { return oneIf(e.tree.calc.Load()) })
+		gauge("edgenode_merkle_corrupt", func() float64 { return oneIf(e.tree.broken.Load() != nil) })
+	}
 	gauge("edgenode_dead_letters", func() float64 { return float64(e.dead.Backlog().Records) })
 	gauge("edgenode_l3_up", func() float64 {
 		if e.l3Up() {
@@ -118,6 +123,13 @@ func newEngineMetrics(set *metrics.Set, e *Engine) *engineMetrics {
 		return 0
 	})
 	return m
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // unregister takes the metrics out of the set, so that an engine opened later

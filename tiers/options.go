@@ -43,6 +43,7 @@ const (
 	DefaultL2QueueBytes       = 16 << 20
 	DefaultFollowInterval     = time.Second
 	DefaultCDCMaxLen          = 100_000
+	DefaultMerkleJitter       = time.Second
 	DefaultRedisEvictionStart = 0.75
 	DefaultRedisEvictionTo    = 0.60
 )
@@ -90,6 +91,8 @@ type Options struct {
 	RedisTimeout          time.Duration // 5 s for one call of L2
 	L2MaxTTL              time.Duration // 1 h; longest life of a copy in L2 of an item with L3
 	L2QueueBytes          int64         // 16 MiB; copies that wait to be written to L2
+	MerkleCalc            bool          // this node may calculate the tree of hashes in L3
+	MerkleJitter          time.Duration // 1 s; the greatest random part of the pause between two looks at it
 	FollowInterval        time.Duration // 1 s between two looks at L3's change sequence
 	RedisEvictionStart    float64       // 0.75 of Redis' memory; copies are evicted from here
 	RedisEvictionTarget   float64       // 0.60; down to here
@@ -112,6 +115,8 @@ type Options struct {
 	WrapStore func(Store) Store
 	WrapL2    func(L2Store) L2Store
 	OpenL2    func() (L2Store, error)
+
+	merkleBatch int // for tests: changes in one step of the tree; 0 is the tree's own default
 }
 
 func (o *Options) fillDefaults() {
@@ -145,6 +150,7 @@ func (o *Options) fillDefaults() {
 	setDefault(&o.L2QueueBytes, DefaultL2QueueBytes)
 	setDefault(&o.FollowInterval, DefaultFollowInterval)
 	setDefault(&o.CDCMaxLen, DefaultCDCMaxLen)
+	setDefault(&o.MerkleJitter, DefaultMerkleJitter)
 	setDefault(&o.RedisEvictionStart, DefaultRedisEvictionStart)
 	setDefault(&o.RedisEvictionTarget, DefaultRedisEvictionTo)
 	if o.Logger == nil {

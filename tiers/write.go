@@ -292,6 +292,12 @@ func (e *Engine) stampLocked(s *stripe, hash uint64, it *item.Item, alive int64)
 	if err := e.stampFetched(hash, it); err != nil {
 		return underway{}, err
 	}
+	return e.logLocked(s, hash, it, alive)
+}
+
+// logLocked writes it, which has its versions, to the journal or to memory, and
+// makes it pending but not visible.
+func (e *Engine) logLocked(s *stripe, hash uint64, it *item.Item, alive int64) (underway, error) {
 	wr := underway{hash: hash, it: it, pooled: e.buffers.get()}
 	logged := wr.encode()
 	wr.entry = pendingRecord{
