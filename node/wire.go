@@ -28,6 +28,7 @@ var (
 	_ admin.Exchange = (*front.Exchange)(nil)
 	_ admin.Gate     = (*api.API)(nil)
 	_ api.Engine     = (*tiers.Engine)(nil)
+	_ api.Merkle     = (*tiers.Engine)(nil)
 	_ api.Exchange   = (*front.Exchange)(nil)
 	_ api.SitePurge  = sitePurge{}
 	_ proxy.Engine   = (*tiers.Engine)(nil)
@@ -181,6 +182,7 @@ func (n *Node) engineOptions(cfg *config.Config) tiers.Options {
 		TombstoneRetention: cfg.TombstoneRetention.Std(), MaxLifetime: cfg.MaxLifetime.Std(),
 		ClockSkewMax: cfg.ClockSkewMax.Std(), ExpirySweep: cfg.ExpirySweep.Std(),
 		L3Shared: cfg.L3Shared, FollowInterval: cfg.FollowInterval.Std(),
+		MerkleCalc: cfg.MerkleCalcEnabled, MerkleJitter: cfg.MerkleCalcJitter.Std(),
 		L3Timeout: cfg.SQLTimeout.Std(), L3ApplyTimeout: cfg.SQLBatchTimeout.Std(), L3WaitMax: cfg.SQLWaitMax.Std(),
 		RedisURL: cfg.RedisURL, RedisPassword: cfg.RedisPassword, RedisSentinelPassword: cfg.RedisSentinelPassword,
 		RedisPrefix: cfg.RedisPrefix, RedisTimeout: cfg.RedisTimeout.Std(), L2MaxTTL: cfg.L2MaxTTL.Std(), L2QueueBytes: int64(config.RedisQueueBytes),
@@ -225,7 +227,7 @@ func (n *Node) openHandlers(cfg *config.Config, set *metrics.Set) error {
 	}
 	n.api, err = api.New(api.Options{
 		Engine: n.engine, MaxPayload: int64(cfg.MaxPayloadBytes), Tokens: apiTokens(cfg), Policy: itemPolicy{p},
-		Sites: sitePurge{n.proxy}, MaxFeeds: cfg.FeedsMax, Name: publicName(cfg), Metrics: set, Log: n.log, Now: n.now,
+		Merkle: n.engine, Sites: sitePurge{n.proxy}, MaxFeeds: cfg.FeedsMax, Name: publicName(cfg), Metrics: set, Log: n.log, Now: n.now,
 	})
 	if err != nil {
 		return err

@@ -120,6 +120,8 @@ func TestDefaults(t *testing.T) {
 	f("sql_batch_timeout", o.L3ApplyTimeout, tiers.DefaultL3ApplyTimeout)
 	f("sql_wait_max", o.L3WaitMax, tiers.DefaultL3WaitMax)
 	f("follow_interval", o.FollowInterval, tiers.DefaultFollowInterval)
+	f("merkle_calc_enabled", o.MerkleCalc, true)
+	f("merkle_calc_jitter", o.MerkleJitter, tiers.DefaultMerkleJitter)
 	f("redis_prefix", o.RedisPrefix, tiers.DefaultRedisPrefix)
 	f("redis_timeout", o.RedisTimeout, tiers.DefaultRedisTimeout)
 	f("l2_max_ttl", o.L2MaxTTL, tiers.DefaultL2MaxTTL)

@@ -6,6 +6,7 @@
 //	edgenode get|put|delete|list|status  items of a running node
 //	edgenode purge                       invalidate what a running node holds
 //	edgenode dead-letters [list|retry|drop] writes that SQL refuses
+//	edgenode verify [--with URL]         compare nodes, or a node with its rows
 //	edgenode explain URL                 what is stored for a URL, and what a request would do now
 //	edgenode hook new|manifest           begin a WASM module
 //	edgenode hook inspect|test|bench     what a module is, decides and costs
@@ -24,7 +25,7 @@
 //	4  there is no such item
 //	5  the node cannot be reached or cannot answer now; trying again may help
 //	6  the node refused; trying the same again will not help
-//	7  a case of hook test differs
+//	7  a case of hook test differs, or what verify compared
 package main
 
 import (

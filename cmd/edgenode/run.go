@@ -43,6 +43,7 @@ type commands struct {
 	Status  statusCommand  `cmd:"" help:"Say in which tiers an item is."`
 	Purge   purgeCommand   `cmd:"" help:"Invalidate origins' answers, and copies of items in memory, by exactly one selector."`
 	Dead    deadCommand    `cmd:"" name:"dead-letters" help:"List the writes that SQL refuses, try them again, or give them up."`
+	Verify  verifyCommand  `cmd:"" help:"Compare the items of two nodes, or a node's tree of hashes with its rows; repair what differs."`
 	Explain explainCommand `cmd:"" help:"Say what is stored for a URL, and what a request for it would do now and why. Fetches nothing."`
 	Hook    hookCommand    `cmd:"" help:"Work with WASM hooks."`
 	Bench   benchCommand   `cmd:"" help:"Benchmarks that other programs drive."`
@@ -51,7 +52,7 @@ type commands struct {
 
 const description = `One static binary: a shared HTTP cache and a durable item store with WASM hooks.
 
-Exit codes: 0 done, 1 it did not work, 2 wrong command line, 3 wrong configuration, 4 no such item, 5 node not reachable or not able now, 6 node refused, 7 a case of hook test differs.`
+Exit codes: 0 done, 1 it did not work, 2 wrong command line, 3 wrong configuration, 4 no such item, 5 node not reachable or not able now, 6 node refused, 7 a case of hook test differs, or what verify compared.`
 
 // run executes one command line and returns the exit code. What a command
 // yields goes to p.out, everything else to p.err.

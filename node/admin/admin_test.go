@@ -162,6 +162,7 @@ func TestHealth(t *testing.T) {
 	h.health = tiers.Health{
 		Verdict: "degraded", Reasons: []string{"l3: no answer"}, L3: &tiers.BackendHealth{Error: "no answer", LatencyMS: 1.5, Since: 7},
 		L2: &tiers.BackendHealth{OK: true, Circuit: "closed", LatencyMS: 0.5}, L2Trusted: true,
+		Merkle:         &tiers.TreeHealth{State: "following", LagChanges: 4},
 		JournalRecords: 3, JournalQuota: 100, Pressure: 0.5, PressureLevel: "normal", L1Max: 9,
 	}
 	var got struct {
@@ -176,6 +177,10 @@ func TestHealth(t *testing.T) {
 			Circuit string
 			Trusted *bool
 		}
+		Merkle *struct {
+			State string
+			Lag   uint64 `json:"lag_changes"`
+		}
 		Journal struct {
 			Records int64
 			Pending int64 `json:"pending_items"`
@@ -186,6 +191,9 @@ func TestHealth(t *testing.T) {
 	}
 	if err := json.Unmarshal(h.want(request("GET /healthz"), 200, "").out.Bytes(), &got); err != nil {
 		t.Fatal(err)
+	}
+	if got.Merkle == nil || got.Merkle.State != "following" || got.Merkle.Lag != 4 {
+		t.Errorf("the tree: %+v", got.Merkle)
 	}
 	if got.Verdict != "degraded" || !got.Ready || got.L3.Error != "no answer" || got.L3.Since != 7 || got.Journal.Records != 3 || got.L1.Max != 9 {
 		t.Errorf("got %+v", got)

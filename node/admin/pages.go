@@ -50,6 +50,7 @@ type health struct {
 	AcceptingWrites bool     `json:"accepting_writes"`
 	L2              *l2      `json:"l2"` // null: not configured
 	L3              *backend `json:"l3"`
+	Merkle          *merkle  `json:"merkle,omitempty"` // if this node may calculate the tree
 	Journal         struct {
 		Records int64 `json:"records"` // not yet in L3
 		Bytes   int64 `json:"bytes"`
@@ -73,6 +74,21 @@ type backend struct {
 	Circuit   string  `json:"circuit"`    // closed, half-open or open
 	Error     string  `json:"error,omitempty"`
 	SinceMS   int64   `json:"since_ms"` // Unix ms of the last change of ok
+}
+
+// A merkle is the tree of hashes in SQL.
+type merkle struct {
+	State       string `json:"state"`       // unknown, building, following or corrupt
+	Calculating bool   `json:"calculating"` // by this node
+	Lag         uint64 `json:"lag_changes"`
+	Error       string `json:"error,omitempty"`
+}
+
+func merkleOf(t *tiers.TreeHealth) *merkle {
+	if t == nil {
+		return nil
+	}
+	return &merkle{State: t.State, Calculating: t.Calculating, Lag: t.LagChanges, Error: t.Error}
 }
 
 // An l2 is Redis; until it is trusted, reads pass it by.
@@ -102,6 +118,7 @@ func (a *Admin) health(x Exchange) {
 	out := health{
 		Verdict: h.Verdict, Reasons: append([]string{}, h.Reasons...), State: h.State, Ready: a.o.Ready(),
 		AcceptingWrites: h.AcceptingWrites, L2: l2Of(&h), L3: backendOf(h.L3),
+		Merkle: merkleOf(h.Merkle),
 	}
 	out.Journal.Records, out.Journal.Bytes, out.Journal.Quota = h.JournalRecords, h.JournalBytes, h.JournalQuota
 	out.Journal.Pending = a.o.Engine.PendingItems()

@@ -29,6 +29,7 @@ type Options struct {
 	MaxPayload int64        // greatest content in bytes; default 16 MiB. The engine's own limit may be lower
 	Tokens     []Token      // none: only requests of this machine are answered
 	Policy     Policy       // nil: none
+	Merkle     Merkle       // nil: questions about the tree of hashes are refused
 	Sites      SitePurge    // nil: purges by URL and host are refused
 	MaxFeeds   int          // readers of the change feed at a time; default 256
 	Name       string       // in Cache-Status and in the answer to purges; default edgenode
@@ -43,6 +44,7 @@ type API struct {
 	maxPayload int64
 	policy     Policy
 	sites      SitePurge
+	merkle     Merkle
 	name       string
 	log        *slog.Logger
 	now        func() int64
@@ -81,7 +83,7 @@ func New(o Options) (*API, error) {
 		return nil, err
 	}
 	a := &API{
-		engine: o.Engine, maxPayload: o.MaxPayload, policy: o.Policy, sites: o.Sites,
+		engine: o.Engine, maxPayload: o.MaxPayload, policy: o.Policy, sites: o.Sites, merkle: o.Merkle,
 		name: o.Name, log: o.Log, now: o.Now, maxFeeds: int64(o.MaxFeeds),
 	}
 	a.metrics = newCounters(o.Metrics, func() float64 { return float64(a.feeds.Load()) })
@@ -255,6 +257,14 @@ func (c *call) dispatch(method string) *problem.Problem {
 		if method == "GET" || method == "HEAD" {
 			return c.purged()
 		}
+	case routeMerkleRoot, routeMerkleNodes, routeMerkleDirty:
+		if method == "GET" || method == "HEAD" {
+			return c.merkleGet()
+		}
+	case routeMerkleRecord:
+		if method == "GET" || method == "PUT" {
+			return c.record(method)
+		}
 	case routeUnknown:
 		return &problem.Problem{Kind: problem.UnknownPath}
 	default:
@@ -293,6 +303,8 @@ func (c *call) post() *problem.Problem {
 		return c.retryDead()
 	case routeDeadDrop:
 		return c.dropDead()
+	case routeMerkleDiff, routeMerkleAudit, routeMerkleRebuild:
+		return c.merklePost()
 	}
 	return c.deleteMany()
 }

@@ -25,6 +25,13 @@ const (
 	routePurged
 	routeNodes
 	routeNode
+	routeMerkleRoot
+	routeMerkleNodes
+	routeMerkleDirty
+	routeMerkleDiff
+	routeMerkleAudit
+	routeMerkleRebuild
+	routeMerkleRecord
 	routeChanges
 	routeDead
 	routeDeadRetry
@@ -35,7 +42,8 @@ const (
 // String returns the route's name in metrics.
 func (r route) String() string {
 	return [routes]string{
-		"unknown", "item", "state", "status", "items", "count", "get_many", "put_many", "delete_many", "purge", "purged", "nodes", "node", "changes",
+		"unknown", "item", "state", "status", "items", "count", "get_many", "put_many", "delete_many", "purge", "purged", "nodes", "node",
+		"merkle_root", "merkle_nodes", "merkle_dirty", "merkle_diff", "merkle_audit", "merkle_rebuild", "merkle_record", "changes",
 		"dead_letters", "dead_letters_retry", "dead_letters_drop",
 	}[r]
 }
@@ -47,8 +55,10 @@ func (r route) allow() string {
 		return "GET, HEAD, PUT, DELETE"
 	case routeItems:
 		return "GET, HEAD, DELETE"
-	case routeStatus, routeCount, routeDead, routePurged, routeNodes:
+	case routeStatus, routeCount, routeDead, routePurged, routeNodes, routeMerkleRoot, routeMerkleNodes, routeMerkleDirty:
 		return "GET, HEAD"
+	case routeMerkleRecord:
+		return "GET, PUT"
 	case routeChanges:
 		return "GET"
 	case routeNode:
@@ -120,6 +130,20 @@ func plainRoute(path []byte) route {
 		return routePurge
 	case "/v1/nodes":
 		return routeNodes
+	case "/v1/merkle/root":
+		return routeMerkleRoot
+	case "/v1/merkle/nodes":
+		return routeMerkleNodes
+	case "/v1/merkle/dirty":
+		return routeMerkleDirty
+	case "/v1/merkle/diff":
+		return routeMerkleDiff
+	case "/v1/merkle/audit":
+		return routeMerkleAudit
+	case "/v1/merkle/rebuild":
+		return routeMerkleRebuild
+	case "/v1/merkle/record":
+		return routeMerkleRecord
 	case "/v1/changes":
 		return routeChanges
 	case "/v1/dead-letters":

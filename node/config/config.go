@@ -61,6 +61,13 @@ type Config struct {
 	// CDCEnabled keeps a stream of changes in Redis, of about CDCMaxLen entries.
 	CDCEnabled bool `toml:"cdc_enabled" reload:"no"`
 	CDCMaxLen  int  `toml:"cdc_maxlen" reload:"no" range:"100..100000000"`
+	// MerkleCalcEnabled lets this node calculate the tree of hashes in L3, if no
+	// other node does.
+	MerkleCalcEnabled bool `toml:"merkle_calc_enabled" reload:"no"`
+	// MerkleCalcJitter is the greatest random part of the pause between two looks
+	// at it, which is at least FollowInterval.
+	MerkleCalcJitter Duration `toml:"merkle_calc_jitter" reload:"no" range:"1ms..1h"`
+
 	// FeedsMax is how many readers of the change feed are served at a time.
 	FeedsMax int `toml:"feeds_max" reload:"no" range:"1..100000"`
 

@@ -30,6 +30,8 @@ const (
 	DefaultFollowInterval      = Duration(time.Second)
 	DefaultCDCMaxLen           = 100_000
 	DefaultFeedsMax            = 256
+	DefaultMerkleCalcEnabled   = true
+	DefaultMerkleCalcJitter    = Duration(time.Second)
 	DefaultRedisPrefix         = "edgenode:"
 	DefaultRedisTimeout        = Duration(5 * time.Second)
 	DefaultL2MaxTTL            = Duration(time.Hour)
@@ -169,6 +171,8 @@ func Default() *Config {
 		FollowInterval:      DefaultFollowInterval,
 		CDCMaxLen:           DefaultCDCMaxLen,
 		FeedsMax:            DefaultFeedsMax,
+		MerkleCalcEnabled:   DefaultMerkleCalcEnabled,
+		MerkleCalcJitter:    DefaultMerkleCalcJitter,
 		RedisPrefix:         DefaultRedisPrefix,
 		RedisTimeout:        DefaultRedisTimeout,
 		L2MaxTTL:            DefaultL2MaxTTL,

@@ -7,7 +7,6 @@ import "strings"
 // A name that ends in "*" stands for all that begin so.
 var laterKeys = []struct{ name, reason string }{
 	{"filter_*", "it has no membership filter"},
-	{"merkle_*", "it has no Merkle tree"},
 	{"access_flush", "access figures are not written to L3"},
 	{"peer", "nodes do not form groups"},
 	{"token.l1_max_bytes", "tokens have no budgets"},

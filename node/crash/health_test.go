@@ -13,7 +13,11 @@ type health struct {
 		backendHealth
 		Trusted bool `json:"trusted"`
 	} `json:"l2"`
-	L3      *backendHealth `json:"l3"`
+	L3     *backendHealth `json:"l3"`
+	Merkle struct {
+		State string `json:"state"`
+		Lag   uint64 `json:"lag_changes"`
+	} `json:"merkle"`
 	Journal struct {
 		Records int64 `json:"records"`
 		Pending int64 `json:"pending_items"`

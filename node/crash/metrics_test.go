@@ -185,6 +185,8 @@ func busyNode(t *testing.T) *process {
 	m.Manifest = `{"metrics":[{"name":"seen","kind":"counter"},{"name":"took","kind":"histogram"}]}`
 	writeFile(t, dir, "probe.wasm", string(m.Bytes()))
 	config := writeFile(t, dir, "edgenode.toml", `
+follow_interval = "10ms"
+merkle_calc_jitter = "1ms"
 [[pool]]
 name = "dead"
 origins = ["http://127.0.0.1:1"]
@@ -208,5 +210,6 @@ instances = 1
 		p.must("GET", req, "", ok)
 	}
 	p.must("GET", "/", "", []int{502}, "Host", "dead.example")
+	p.awaitHealth(func(h *health) bool { return h.Merkle.State == "following" })
 	return p
 }

@@ -69,6 +69,8 @@ const (
 	UnknownFate
 	NotImplemented
 	NotConfigured
+	MerkleUnknown
+	MerkleDamaged
 	OriginUnreachable
 	OriginAnswerBad
 	Unavailable
@@ -182,6 +184,8 @@ var table = [kinds]Entry{
 	Corrupt:           {"corrupt", 500, "The stored content does not match its hash and was not served.", "Ask again: the damaged copy was dropped; if it stays, restore the item."},
 	UnknownFate:       {"unknown-fate", 500, "The write may or may not survive: it reached the node, but its place on disk is not confirmed.", "Read the item, or write the same again: that is safe."},
 	NotImplemented:    {"not-implemented", 501, "The method or coding is not implemented.", "Use another."},
+	MerkleUnknown:     {"merkle-unknown", 503, "The Merkle tree is being built, or no node calculates it.", "Try again after Retry-After; see merkle in /healthz, and that merkle_calc_enabled is true on a node."},
+	MerkleDamaged:     {"merkle-damaged", 500, "Rows of the Merkle tree contradict each other.", "Build it anew: edgenode verify --rebuild. Look why rows were lost or changed in SQL."},
 	NotConfigured:     {"not-configured", 501, "What is asked for is not configured on this node.", "Configure it; see the detail."},
 	OriginUnreachable: {"origin-unreachable", 502, "No origin could be reached.", "Look at the pool's health."},
 	OriginAnswerBad:   {"origin-answer-bad", 502, "The origin's answer is not well-formed or was cut off.", "Look at the origin."},

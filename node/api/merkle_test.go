@@ -1,0 +1,145 @@
+package api_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/edgenode/edgenode/node/api"
+	"github.com/edgenode/edgenode/tiers"
+	"github.com/edgenode/edgenode/tiers/item"
+)
+
+// treeHarness is the API over a real engine with some items in its tree.
+func treeHarness(t *testing.T, tokens ...api.Token) *harness {
+	t.Helper()
+	e, err := tiers.Open(t.Context(), tiers.Options{
+		DataDir: t.TempDir(), Logger: slog.New(slog.DiscardHandler), MerkleCalc: true, FollowInterval: 5 * time.Millisecond, MerkleJitter: time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close(t.Context()) })
+	h := newHarness(t, func(o *api.Options) { o.Engine, o.Merkle, o.Now, o.Tokens = e, e, nil, tokens })
+	for _, id := range []string{"uk/1", "uk/2", "de/1", "top"} {
+		if _, err := e.Submit(t.Context(), &tiers.Write{Key: item.AppendKey(nil, item.NamespaceItem, id), Content: []byte(id)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for n, exact := 1, false; n > 0 || !exact; {
+		<-tick.C
+		if n, exact, err = e.MerkleDirty(t.Context(), "", 100); err != nil {
+			n = 1
+		}
+	}
+	return h
+}
+
+func TestMerkle(t *testing.T) {
+	h := treeHarness(t)
+	object := func(line, body string) (m map[string]any) {
+		t.Helper()
+		if err := json.Unmarshal(h.want(200, "", line, body).out.Bytes(), &m); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	root := object("GET /v1/merkle/root", "")
+	l3 := root["l3"].(map[string]any)
+	if l3["state"] != "hash" || len(l3["hash"].(string)) != 64 || l3["items"] != 4.0 || l3["children"] != 3.0 || root["tombstone_retention_ms"] != 86400000.0 {
+		t.Errorf("root %v", root)
+	}
+	if n := object("GET /v1/merkle/nodes", ""); n["hash"] != l3["hash"] || len(n["list"].([]any)) != 3 {
+		t.Errorf("nodes %v", n)
+	}
+	if n := object("GET /v1/merkle/nodes?path=uk/", ""); n["items"] != 2.0 || len(n["list"].([]any)) != 2 || n["next"] != nil {
+		t.Errorf("nodes of a branch %v", n)
+	}
+	if n := object("GET /v1/merkle/nodes?path=fr/", ""); n["state"] != "absent" {
+		t.Errorf("a branch without items %v", n)
+	}
+	seen := map[string]bool{}
+	for query := "?limit=1"; query != ""; {
+		n := object("GET /v1/merkle/nodes"+query, "")
+		for _, c := range n["list"].([]any) {
+			seen[c.(map[string]any)["segment"].(string)] = true
+		}
+		query = ""
+		if next, ok := n["next"].(string); ok {
+			query = "?limit=1&after=" + next
+		}
+	}
+	if fmt.Sprint(seen) != "map[de/:true top:true uk/:true]" {
+		t.Errorf("pages show %v", seen)
+	}
+	if d := object("GET /v1/merkle/dirty?path=uk/", ""); d["items"] != 0.0 || d["exact"] != true {
+		t.Errorf("dirty %v", d)
+	}
+	key := func(keys ...string) string {
+		list := make([][]byte, len(keys))
+		for i, k := range keys {
+			list[i] = []byte(k)
+		}
+		b, _ := json.Marshal(map[string]any{"keys": list}) // cannot fail
+		return string(b)
+	}
+	rows := object("POST /v1/merkle/diff", key("\x00", "none/\x00"))["rows"].([]any)
+	if raw, err := base64.StdEncoding.DecodeString(rows[0].(string)); err != nil || raw[0] != 1 || rows[1] != nil {
+		t.Errorf("rows %v, %v", rows, err)
+	}
+	h.want(400, "invalid-write", "POST /v1/merkle/diff", key(""))
+	h.want(400, "invalid-write", "POST /v1/merkle/diff", key("uk\x00"))
+	h.want(400, "bad-body", "POST /v1/merkle/diff", key())
+	h.want(400, "bad-body", "POST /v1/merkle/diff", `{"keys":["?"]}`)
+	h.want(400, "bad-body", "POST /v1/merkle/diff", key(strings.Split(strings.Repeat("a/\x00,", 256)+"a/\x00", ",")...))
+	h.want(400, "bad-parameter", "GET /v1/merkle/nodes?path=uk", "")
+	h.want(400, "bad-cursor", "GET /v1/merkle/nodes?after=*", "")
+	h.want(405, "method-not-allowed", "POST /v1/merkle/root", "")
+	got := lines(t, h.want(200, "", "POST /v1/merkle/audit", ""))
+	if last := got[len(got)-1]; last["end"] != true || last["good"] != true || last["items"] != 4.0 {
+		t.Errorf("audit %v", got)
+	}
+
+	record := h.want(200, "", "GET /v1/merkle/record?id=uk/1", "").out.String()
+	h.want(409, "superseded", "PUT /v1/merkle/record?id=uk/1", record)
+	h.want(400, "bad-body", "PUT /v1/merkle/record?id=uk/2", record)
+	h.want(400, "bad-body", "PUT /v1/merkle/record?id=uk/1", record[:len(record)-1])
+	h.want(404, "not-found", "GET /v1/merkle/record?id=uk/9", "")
+	other := treeHarness(t)
+	other.want(409, "superseded", "PUT /v1/merkle/record?id=uk/1", record) // its own is newer
+	h.want(200, "", "POST /v1/merkle/rebuild", "")
+	h.want(405, "method-not-allowed", "GET /v1/merkle/rebuild", "")
+}
+
+// TestMerkleOfANamespace: a token sees its namespace as if there were nothing else.
+func TestMerkleOfANamespace(t *testing.T) {
+	uk := token("uk", api.ScopeRead)
+	uk.Namespace = "uk/"
+	h := treeHarness(t, uk, token("writer", api.ScopeWrite))
+	auth := "Authorization: Bearer uk"
+	x := h.want(200, "", "GET /v1/merkle/root", "", auth)
+	if got := x.out.String(); !strings.Contains(got, `"path":"uk/"`) || !strings.Contains(got, `"items":2`) {
+		t.Errorf("root %s", got)
+	}
+	h.want(200, "", "GET /v1/merkle/nodes?path=uk/", "", auth)
+	h.want(403, "outside-namespace", "GET /v1/merkle/nodes?path=de/", "", auth)
+	h.want(403, "outside-namespace", "GET /v1/merkle/nodes?path=", "", auth)
+	h.want(403, "outside-namespace", "GET /v1/merkle/record?id=de/1", "", auth)
+	h.want(403, "scope-missing", "PUT /v1/merkle/record?id=uk/1", "x", auth)
+	h.want(403, "scope-missing", "POST /v1/merkle/audit", "", auth)
+	h.want(403, "scope-missing", "POST /v1/merkle/rebuild", "", auth)
+	h.want(403, "scope-missing", "GET /v1/merkle/root", "", "Authorization: Bearer writer")
+	body := func(key string) string { return `{"keys":["` + base64.StdEncoding.EncodeToString([]byte(key)) + `"]}` }
+	h.want(200, "", "POST /v1/merkle/diff", body("uk/\x00"), auth)
+	h.want(400, "invalid-write", "POST /v1/merkle/diff", body("de/\x00"), auth)
+	h.want(400, "invalid-write", "POST /v1/merkle/diff", body("\x00"), auth)
+}
