@@ -7,3 +7,6 @@ const killCycles = 25
 
 // slowWrites is how much is written while SQL is slow, 8 KiB each.
 const slowWrites = 8_000
+
+// treeCycles is how often TestC14_KillNineAndTheTree does.
+const treeCycles = 8

@@ -7,3 +7,6 @@ const killCycles = 1000
 
 // slowWrites is how much is written while SQL is slow, 8 KiB each.
 const slowWrites = 20_000
+
+// treeCycles is how often TestC14_KillNineAndTheTree does.
+const treeCycles = 200
