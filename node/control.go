@@ -29,6 +29,9 @@ func (n *Node) openAdmin(cfg *config.Config, set *metrics.Set) (err error) {
 			Path: "/top", Methods: "GET, HEAD", Serve: n.topPage,
 			About: "the keys that were found in memory most often in the last 10 s (?n=20)",
 		}, {
+			Path: "/filter/verify", Methods: "POST", Serve: n.verifyFilterPage,
+			About: "asks the filter for every row of SQL; one that it denies makes it be filled anew",
+		}, {
 			Path: "/explain", Methods: "GET, HEAD, POST", Serve: n.explainPage,
 			About: "what is stored for ?url= or ?id=, and what a request (POST) would do now and why; fetches nothing",
 		}, {

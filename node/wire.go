@@ -183,6 +183,7 @@ func (n *Node) engineOptions(cfg *config.Config) tiers.Options {
 		ClockSkewMax: cfg.ClockSkewMax.Std(), ExpirySweep: cfg.ExpirySweep.Std(),
 		L3Shared: cfg.L3Shared, FollowInterval: cfg.FollowInterval.Std(),
 		MerkleCalc: cfg.MerkleCalcEnabled, MerkleJitter: cfg.MerkleCalcJitter.Std(),
+		FilterOff: !cfg.FilterEnabled, FilterSnapshotInterval: cfg.FilterSnapshotInterval.Std(), FilterSnapshotChanges: cfg.FilterSnapshotChanges,
 		L3Timeout: cfg.SQLTimeout.Std(), L3ApplyTimeout: cfg.SQLBatchTimeout.Std(), L3WaitMax: cfg.SQLWaitMax.Std(),
 		RedisURL: cfg.RedisURL, RedisPassword: cfg.RedisPassword, RedisSentinelPassword: cfg.RedisSentinelPassword,
 		RedisPrefix: cfg.RedisPrefix, RedisTimeout: cfg.RedisTimeout.Std(), L2MaxTTL: cfg.L2MaxTTL.Std(), L2QueueBytes: int64(config.RedisQueueBytes),

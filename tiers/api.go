@@ -26,8 +26,9 @@ func (s Source) String() string {
 // ReadOptions say how Get reads. The zero value reads every tier.
 type ReadOptions struct {
 	Tiers      item.Tiers   // tiers to ask; 0 means all. Never hides a newer version
+	Sure       bool         // ask L3 also where the filter says that there is none
 	Verify     bool         // recompute the content hash; ErrCorrupt if it differs
-	MinVersion item.Version // answer with this version or a newer one, else ErrTooOld
+	MinVersion item.Version // answer with this version or a newer one, else ErrTooOld; as Sure
 }
 
 // A Condition must hold for the present item or the write fails with
@@ -182,9 +183,10 @@ type Health struct {
 	Reasons         []string
 	AcceptingWrites bool
 	L2, L3          *BackendHealth
-	Merkle          *TreeHealth // nil if this node does not calculate
-	L2Trusted       bool        // what L2 holds is known to be the newest, and is used
-	JournalRecords  int64       // not yet in L3
+	Merkle          *TreeHealth   // nil if this node does not calculate
+	Filter          *FilterHealth // nil if it is off
+	L2Trusted       bool          // what L2 holds is known to be the newest, and is used
+	JournalRecords  int64         // not yet in L3
 	JournalBytes    int64
 	JournalQuota    int64
 	Pressure        float64

@@ -151,7 +151,7 @@ func (e *Engine) tryDecide(ctx context.Context, s *stripe, hash uint64, key item
 		return underway{}, 0, err
 	}
 	mark := e.rules.installed.Load()
-	h, ok, err := e.getInside(ctx, hash, key, ReadOptions{})
+	h, ok, err := e.getInside(ctx, hash, key, ReadOptions{Sure: true})
 	if errors.Is(err, ErrUnavailable) {
 		return underway{}, 0, fmt.Errorf("%w: %w", ErrStateUnknown, err)
 	}
@@ -261,7 +261,7 @@ func (c *Condition) holds(h *Hit, ok bool) bool {
 // item is still absent then. The content of a Hit returned for an insert shares
 // memory with what fill returned.
 func (e *Engine) GetOrInsert(ctx context.Context, key item.Key, fill func(context.Context) (*Write, error)) (Hit, bool, error) {
-	h, ok, err := e.Get(ctx, key, ReadOptions{})
+	h, ok, err := e.Get(ctx, key, ReadOptions{Sure: true})
 	if ok || err != nil {
 		return h, false, err
 	}
@@ -270,7 +270,7 @@ func (e *Engine) GetOrInsert(ctx context.Context, key item.Key, fill func(contex
 		return Hit{}, false, err
 	}
 	defer unlock()
-	if h, ok, err := e.Get(ctx, key, ReadOptions{}); ok || err != nil {
+	if h, ok, err := e.Get(ctx, key, ReadOptions{Sure: true}); ok || err != nil {
 		return h, false, err
 	}
 	w, err := fill(ctx)
@@ -283,7 +283,7 @@ func (e *Engine) GetOrInsert(ctx context.Context, key item.Key, fill func(contex
 	if err != nil && !errors.Is(err, ErrPrecondition) {
 		return Hit{}, false, err
 	}
-	h, ok, err = e.Get(ctx, key, ReadOptions{})
+	h, ok, err = e.Get(ctx, key, ReadOptions{Sure: true})
 	if err == nil && !ok {
 		err = fmt.Errorf("%w: gone right after its insert", ErrNoItem)
 	}

@@ -35,7 +35,8 @@ type Engine struct {
 	l3Durable func() (ok bool, reason string) // whether a commit survives a power loss
 	l3Payload func() int64                    // the greatest content that it takes
 	l3Backend *backend
-	l2        *l2Tier // nil if not configured
+	l2        *l2Tier     // nil if not configured
+	filter    *filterTier // nil if it is off
 
 	loading contextLock
 	loaded  atomic.Bool // what L3 knows has been taken over
@@ -80,6 +81,8 @@ type Engine struct {
 	retention       atomic.Int64
 	maxLifetime     atomic.Int64
 	deadLetterTries atomic.Int64
+	filterInterval  atomic.Int64
+	filterChanges   atomic.Int64
 
 	maxWaiters int
 
@@ -101,11 +104,11 @@ type Engine struct {
 //
 // It starts the goroutines that Close ends: flusher, sweeper, and keeper (clock
 // file, probe of L3, registration among its nodes); with a shared L3 the one that
-// follows its changes; with L2 also its keeper, the one that knows whether L2 may
-// be trusted, and the one that writes copies, and the one that writes the stream of
-// changes; with both two that tell and hear of writes; with Options.MerkleCalc the one
-// that keeps the tree of hashes up. While changes are waited for there
-// is one more.
+// follows its changes; the filter's keeper, unless it is off; with L2 also its
+// keeper, the one that knows whether L2 may be trusted, the one that writes copies,
+// and the one that writes the stream of changes; with both two that tell and hear
+// of writes; with Options.MerkleCalc the one that keeps the tree of hashes up. While
+// changes are waited for there is one more.
 //
 // It fails if another node that is alive has this one's identity.
 func Open(ctx context.Context, o Options) (*Engine, error) {
@@ -133,6 +136,9 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	}
 	if e.tree != nil && o.MerkleCalc {
 		e.tasks.Go(e.runTree)
+	}
+	if e.filter != nil {
+		e.tasks.Go(e.runFilter)
 	}
 	if e.l2 != nil {
 		e.tasks.Go(e.runL2Keeper)
@@ -167,6 +173,9 @@ func (e *Engine) open(ctx context.Context) error {
 	e.clock = item.NewClock(e.clockFile.bound, o.Now)
 	e.l3Backend = e.newBackend("l3")
 	e.openRegistration()
+	if err := e.openFilter(); err != nil {
+		return err
+	}
 	if err := e.openL2(); err != nil {
 		return err
 	}
@@ -225,6 +234,12 @@ func (e *Engine) openL3(ctx context.Context) error {
 		e.l3Backend.circuit.Probe(err)
 		e.logger.Warn("L3 does not answer; serving from the journal until it does", "err", err)
 		return nil
+	}
+	if e.filter != nil {
+		// Before the first write: a new L3 begins with its name.
+		if _, err := e.nameOfL3(ctx); err != nil {
+			e.logger.Debug("L3 has not said its name yet", "err", err)
+		}
 	}
 	return e.join(ctx)
 }
@@ -368,6 +383,7 @@ func (e *Engine) Close(ctx context.Context) error {
 		e.payBeforeClose()
 		e.stop(ErrClosed)
 		e.tasks.Wait()
+		e.saveFilterAtEnd(ctx)
 		e.leaveNodes()
 		e.closeErr = e.closeParts()
 		e.state.set(StateClosed)
@@ -406,6 +422,9 @@ func (e *Engine) closeParts() error {
 	}
 	if e.metrics != nil {
 		e.metrics.unregister()
+	}
+	if e.filter != nil {
+		e.filter.Close()
 	}
 	if e.dir != nil {
 		errs = append(errs, e.dir.Unlock())

@@ -33,6 +33,11 @@ var (
 	ErrChangesGone = errors.New("tiers: changes after this number are not kept any more")
 	// ErrNodeLive is returned by RemoveNode for a node that renews its registration.
 	ErrNodeLive = errors.New("tiers: the node is alive; stop it first")
+	// ErrNoFilter is returned by VerifyFilter when there is none.
+	ErrNoFilter = errors.New("tiers: the filter is off (filter_enabled)")
+	// ErrFilterIncomplete is returned by VerifyFilter while the filter is being
+	// filled. Nothing was compared.
+	ErrFilterIncomplete = errors.New("tiers: the filter is not complete yet")
 	// ErrTooOld is returned when no version as new as asked for is known here.
 	ErrTooOld = errors.New("tiers: no version that new is known here")
 )

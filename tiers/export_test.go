@@ -83,6 +83,11 @@ func (e *Engine) L2Trusted() bool {
 	return ok
 }
 
+// WarmFilter fills the filter anew, as its keeper does when it wants to.
+func (e *Engine) WarmFilter(ctx context.Context) error {
+	return e.filter.Warm(ctx, filterSource{e}, 0)
+}
+
 // Forget lets go of what is past its retention, all of it, with so many changes
 // that stay.
 func (e *Engine) Forget(kept uint64) {

@@ -187,6 +187,7 @@ func (f *feeding) note(c l3.Change) {
 	}
 	ev.Key, ev.Op = c.Key, eventOps[c.Op]
 	if c.Op == l3.ChangePut || c.Op == l3.ChangeMetadata {
+		f.e.seenElsewhere(c.Key)
 		f.keys, f.of = append(f.keys, c.Key), append(f.of, len(f.events))
 	}
 	f.events = append(f.events, ev)

@@ -12,6 +12,7 @@ type flightKey struct {
 	rules uint64
 	inL3  bool // L3 is read too
 	fresh bool // L2 is not
+	sure  bool // the filter is not
 }
 
 // A flight is one read that several callers wait for.

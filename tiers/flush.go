@@ -363,6 +363,11 @@ func (e *Engine) apply(ctx context.Context, items []flushItem) error {
 	if err := e.copyFlushed(limited, items, f.out); err != nil {
 		return err
 	}
+	for i := range f.ops {
+		if f.ops[i].Record.Kind() != item.KindTombstone {
+			e.seen(item.Key(items[i].p.key)) // before the id leaves pending
+		}
+	}
 	for i := range items {
 		e.settleOutcome(&items[i], &f.out[i])
 	}

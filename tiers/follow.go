@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/edgenode/edgenode/tiers/filter"
 	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/l1"
 	"github.com/edgenode/edgenode/tiers/l3"
@@ -48,10 +49,13 @@ func (e *Engine) follow(ctx context.Context) error {
 func (e *Engine) followPage(ctx context.Context) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, e.l3TimeoutNow())
 	defer cancel()
-	seq, rules := e.followed.Load(), false
+	after, begin := e.followed.Load(), e.clock.UnixMilli()
+	seq, rules := after, false
+	var page []filter.Change
 	err = e.l3.Changes(ctx, seq, walkPage, func(c l3.Change) error {
 		n++
 		seq = c.Seq
+		page = append(page, filterChange(&c))
 		switch {
 		case c.Op == l3.ChangeRule:
 			rules = true
@@ -77,6 +81,7 @@ func (e *Engine) followPage(ctx context.Context) (n int, err error) {
 		e.node.tell.Store(true)
 		signal(e.node.soon)
 	}
+	e.feedFilter(begin, after, page, n < walkPage)
 	return n, nil
 }
 

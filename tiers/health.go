@@ -16,7 +16,7 @@ func (e *Engine) Health(context.Context) Health {
 	level := e.thresholds.Load().Level(p)
 	h := Health{
 		State: e.State().String(), Verdict: "ok", AcceptingWrites: e.Ready() && level < pressure.Critical,
-		L3:             e.l3Backend.health(),
+		L3: e.l3Backend.health(), Filter: e.filterHealth(),
 		JournalRecords: int64(b.Records), JournalBytes: b.Bytes, JournalQuota: b.QuotaBytes,
 		Pressure: p, PressureLevel: level.String(),
 		L1Bytes: e.l1.UsedBytes(), L1Max: e.l1.MaxBytes(), L1Items: int64(e.l1.Len()),

@@ -56,7 +56,7 @@ func TestC3_LifetimeOfAChangeBeginsAfterTheRead(t *testing.T) {
 	store := &lateStore{}
 	var now atomic.Int64
 	now.Store(time.Now().UnixMilli())
-	e := open(t, t.TempDir(), func(o *tiers.Options) { o.WrapStore, o.Now = store.wrap, now.Load })
+	e := open(t, t.TempDir(), func(o *tiers.Options) { o.WrapStore, o.Now, o.FilterOff = store.wrap, now.Load, true }) // its keeper reads too
 	putIn(t, e, "k", "v", belowL1, 0)
 	flush(t, e)
 	store.then = func() { now.Add(400) }

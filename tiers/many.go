@@ -54,7 +54,7 @@ var errNotFetched = errors.New("tiers: not fetched")
 func (m *many) fetched(key item.Key, o ReadOptions, f fetchedRow) (Hit, bool, error) {
 	hash := m.e.hash(key)
 	switch {
-	case f.wanted && f.source == FromL3 && m.failed != nil:
+	case f.wanted && f.source == FromL3 && !f.absent && m.failed != nil:
 		return Hit{}, false, m.failed
 	case !f.wanted || m.e.pending.epoch(hash).Load() != f.epoch:
 		return Hit{}, false, errNotFetched
@@ -84,6 +84,7 @@ func (e *Engine) getInside(ctx context.Context, hash uint64, key item.Key, o Rea
 type fetchedRow struct {
 	wanted bool      // neither in L1 nor pending when asked
 	source Source    // that was asked last: L2 has said something, or L3 was asked
+	absent bool      // the filter says that L3 has none; it was not asked
 	record item.View // nil if there is no row
 	epoch  uint32
 	asked  moment // before L3 was
@@ -141,7 +142,11 @@ func (m *many) notIn(keys []item.Key, at []int, o ReadOptions) (rest []item.Key,
 			continue
 		}
 		m.rows[i].source = FromL3
-		if readsL3(keys[j], o) {
+		switch {
+		case !readsL3(keys[j], o):
+		case m.e.missing(keys[j], o):
+			m.rows[i].absent = true
+		default:
 			rest, of = append(rest, keys[j]), append(of, i)
 		}
 	}
@@ -156,7 +161,9 @@ func (e *Engine) useFetched(hash uint64, key item.Key, f fetchedRow) (h Hit, ok 
 		return Hit{}, false, nil
 	}
 	if f.source == FromL2 {
-		h, ok = e.answer(f.record, FromL2, everyRule)
+		if h, ok = e.answer(f.record, FromL2, everyRule); ok {
+			e.seenInL2(h.View)
+		}
 	} else {
 		h, ok, err = e.answerL3(f.record, f.asked)
 	}
@@ -224,7 +231,8 @@ func (e *Engine) deleteMany(ctx context.Context, keys []item.Key, d item.Durabil
 	inside := func(ctx context.Context, key item.Key, o ReadOptions) (Hit, bool, error) {
 		return e.getInside(ctx, e.hash(key), key, o)
 	}
-	e.prefetch(ctx, keys, ReadOptions{}).each(ctx, keys, ReadOptions{}, inside, func(i int, _ *Hit, ok bool, err error) {
+	o := ReadOptions{Sure: e.options.L3Shared}
+	e.prefetch(ctx, keys, o).each(ctx, keys, o, inside, func(i int, _ *Hit, ok bool, err error) {
 		switch {
 		case err != nil:
 		case ok:

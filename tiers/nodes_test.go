@@ -162,19 +162,19 @@ func TestD_ChangesAreTrimmed(t *testing.T) {
 		flush(t, e)
 	}
 	del(t, e, "a")
-	flush(t, e) // 11 changes
+	flush(t, e) // 12 changes, with the name of L3
 	now.Add((30 * time.Minute).Milliseconds())
 	put(t, e, "b", "x")
 	flush(t, e)
 	del(t, e, "b")
-	flush(t, e) // 13
-	f("within the retention", 13, 2)
+	flush(t, e) // 14
+	f("within the retention", 14, 2)
 	slow := l3.NodeInfo{ID: "slow", Incarnation: "1", AppliedSeq: 4, LeaseUntil: now.Load() + 3*time.Hour.Milliseconds()}
 	if err := store.Store.RegisterNode(t.Context(), slow); err != nil {
 		t.Fatal(err)
 	}
 	now.Add((31 * time.Minute).Milliseconds())
-	f("a node has applied four", 9, 2)
+	f("a node has applied four", 10, 2)
 	slow.AppliedSeq = 13
 	if err := store.Store.RegisterNode(t.Context(), slow); err != nil {
 		t.Fatal(err)

@@ -46,6 +46,8 @@ const (
 	DefaultMerkleJitter       = time.Second
 	DefaultRedisEvictionStart = 0.75
 	DefaultRedisEvictionTo    = 0.60
+	DefaultFilterInterval     = 30 * time.Second
+	DefaultFilterChanges      = 10_000
 )
 
 // Options configure an engine. The zero value of a field stands for the
@@ -103,6 +105,11 @@ type Options struct {
 	// CDCEnabled. It must not keep ev.
 	FormatEvent func(dst []byte, ev *Event) []byte
 
+	FilterOff              bool          // no filter: every miss asks L3
+	FilterSnapshotInterval time.Duration // 30 s; age of its snapshot at which the next is written
+	FilterSnapshotChanges  int           // 10,000; changes after which it is written sooner
+	FilterMinItems         uint64        // see filter.Options.MinItems; smaller for tests
+
 	Now     func() int64 // Unix ms; the process's start time plus its monotonic clock
 	Logger  *slog.Logger // slog.Default()
 	Metrics *metrics.Set // nil keeps none
@@ -153,6 +160,8 @@ func (o *Options) fillDefaults() {
 	setDefault(&o.MerkleJitter, DefaultMerkleJitter)
 	setDefault(&o.RedisEvictionStart, DefaultRedisEvictionStart)
 	setDefault(&o.RedisEvictionTarget, DefaultRedisEvictionTo)
+	setDefault(&o.FilterSnapshotInterval, DefaultFilterInterval)
+	setDefault(&o.FilterSnapshotChanges, DefaultFilterChanges)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -187,6 +196,7 @@ func (o *Options) validate() error {
 	f(o.L2QueueBytes > 0 && o.FollowInterval >= time.Millisecond, "L2QueueBytes and follow_interval must be above zero")
 	f(!o.CDCEnabled || (o.RedisURL != "" || o.OpenL2 != nil) && o.FormatEvent != nil, "cdc_enabled needs redis_url, and FormatEvent")
 	f(o.CDCMaxLen > 0, "cdc_maxlen = %d must be above zero", o.CDCMaxLen)
+	f(o.FilterSnapshotInterval >= time.Millisecond && o.FilterSnapshotChanges > 0, "filter_snapshot_interval and filter_snapshot_changes must be above zero")
 	_, known := rankings[o.Eviction]
 	f(known, "unknown eviction %q, allowed are auto, objects, bytes, tan and lru", o.Eviction)
 	return errors.Join(errs...)

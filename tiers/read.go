@@ -11,7 +11,7 @@ import (
 	"github.com/edgenode/edgenode/tiers/pressure"
 )
 
-// The read path: rules, L1, pending, L2, L3. A tier that fails is never "not
+// The read path: rules, L1, pending, L2, filter, L3. A tier that fails is never "not
 // found".
 
 // A Hit is a found item. View is valid until Release, which the caller must
@@ -51,7 +51,7 @@ func (e *Engine) GetVerified(ctx context.Context, key item.Key) (Hit, bool, erro
 // Contains reports whether the item of key exists. It asks every tier that it
 // needs; an error is not "no".
 func (e *Engine) Contains(ctx context.Context, key item.Key) (bool, error) {
-	h, ok, err := e.Get(ctx, key, ReadOptions{})
+	h, ok, err := e.Get(ctx, key, ReadOptions{Sure: true})
 	if ok {
 		h.Release()
 	}
@@ -61,7 +61,7 @@ func (e *Engine) Contains(ctx context.Context, key item.Key) (bool, error) {
 // IsCurrent reports whether the item of key exists and its content has the
 // given SHA-256.
 func (e *Engine) IsCurrent(ctx context.Context, key item.Key, hash [sha256.Size]byte) (bool, error) {
-	h, ok, err := e.Get(ctx, key, ReadOptions{})
+	h, ok, err := e.Get(ctx, key, ReadOptions{Sure: true})
 	if !ok {
 		return false, err
 	}
@@ -168,14 +168,14 @@ func (e *Engine) tryBelow(ctx context.Context, hash uint64, key item.Key, o Read
 		return e.newerInL3(ctx, key, h)
 	case pending || err != nil:
 		return h, found, err
-	case !readsL3(key, o) && e.l2 == nil:
+	case e.l2 == nil && (!readsL3(key, o) || e.missing(key, o)):
 		return Hit{}, false, nil
 	}
-	k := flightKey{key: string(key), epoch: epoch, rules: e.rules.installed.Load(), inL3: readsL3(key, o)}
+	k := flightKey{key: string(key), epoch: epoch, rules: e.rules.installed.Load(), inL3: readsL3(key, o), sure: o.sure()}
 	h, found, err = e.fromFlight(ctx, hash, k)
 	if found && h.Source == FromL2 && !e.satisfies(hash, &h, o) || !found && err == nil && o.MinVersion > 0 && e.l2 != nil {
 		// L3 may have it newer, or whole.
-		if k.fresh = true; !k.inL3 {
+		if k.fresh, k.sure = true, true; !k.inL3 {
 			return Hit{}, false, nil
 		}
 		return e.fromFlight(ctx, hash, k)
@@ -444,6 +444,7 @@ func (e *Engine) fill(hash uint64, k flightKey, f *flight) {
 			return
 		case l2Hit:
 			if h, found := e.answer(v, FromL2, everyRule); found {
+				e.seenInL2(h.View)
 				f.record, f.stale, f.source = h.View, h.Stale, FromL2
 				e.promote(hash, key, h.View, k.epoch)
 				return
@@ -453,8 +454,15 @@ func (e *Engine) fill(hash uint64, k flightKey, f *flight) {
 	if !k.inL3 {
 		return
 	}
+	needed, news := e.askL3(key, k.sure)
+	if !needed {
+		return
+	}
 	m := e.rules.now()
 	v, ok, err := e.readL3(context.Background(), key)
+	if err == nil {
+		e.falsePositive(news, v, ok)
+	}
 	if err != nil || !ok {
 		f.err = err
 		return
@@ -490,6 +498,9 @@ func (e *Engine) readL3(ctx context.Context, key item.Key) (item.View, bool, err
 		return nil, false, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	e.l3Answered()
+	if v := item.View(b); ok && v.Kind() == item.KindPut {
+		e.seen(key)
+	}
 	return item.View(b), ok, nil
 }
 

@@ -23,6 +23,11 @@ func (e *Engine) applyReloadable(o Options) {
 	e.retention.Store(int64(o.TombstoneRetention))
 	e.maxLifetime.Store(int64(o.MaxLifetime))
 	e.deadLetterTries.Store(int64(o.DeadLetterTries))
+	e.filterInterval.Store(int64(o.FilterSnapshotInterval))
+	e.filterChanges.Store(int64(o.FilterSnapshotChanges))
+	if e.filter != nil {
+		e.filter.SetMaxLag(e.filterMaxLag())
+	}
 	e.batch.Store(&batchLimits{wait: o.BatchFlush, count: o.BatchFlushCount, bytes: o.BatchFlushBytes})
 }
 
@@ -75,6 +80,7 @@ func (e *Engine) Reload(o Options) error {
 	fixed("redis_url", o.RedisURL == old.RedisURL)
 	fixed("redis_password", o.RedisPassword == old.RedisPassword && o.RedisSentinelPassword == old.RedisSentinelPassword)
 	fixed("redis_prefix", o.RedisPrefix == old.RedisPrefix)
+	fixed("filter_enabled", o.FilterOff == old.FilterOff)
 	fixed("MaxWaiters", o.MaxWaiters == old.MaxWaiters)
 	if err := errors.Join(errs...); err != nil {
 		return err

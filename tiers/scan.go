@@ -242,6 +242,7 @@ func (e *Engine) scanL3(ctx context.Context, q *Query, after item.Key, limit int
 	var ended error // by fn
 	err = e.l3.Scan(limited, lq, func(v item.View) error {
 		rows++
+		e.seenElsewhere(v.Key())
 		ended = fn(v)
 		return ended
 	})
@@ -338,6 +339,9 @@ func (e *Engine) readManyL3(ctx context.Context, keys []item.Key, fn func(i int,
 	limited, cancel := context.WithTimeout(ctx, time.Duration(e.applyTimeout.Load()))
 	defer cancel()
 	err := e.l3.GetMany(limited, keys, func(i int, v item.View) error {
+		if v.Kind() == item.KindPut {
+			e.seenElsewhere(keys[i])
+		}
 		fn(i, v)
 		return nil
 	})

@@ -25,7 +25,7 @@ func testC1OutageIsNotAbsence(t *testing.T) {
 	dir, store := t.TempDir(), &tiertest.Store{}
 	e := open(t, dir, nil)
 	put(t, e, "k", "v")
-	e = reopen(t, e, dir, func(o *tiers.Options) { o.WrapStore = store.Wrap })
+	e = reopen(t, e, dir, func(o *tiers.Options) { o.WrapStore, o.FilterOff = store.Wrap, true })
 	store.SetDown(true)
 	_, _, err := e.Get(t.Context(), key(t, "k"), tiers.ReadOptions{})
 	if !errors.Is(err, tiers.ErrUnavailable) {
@@ -65,7 +65,7 @@ func testC2OneFillPerMiss(t *testing.T) {
 	dir, store := t.TempDir(), &tiertest.Store{}
 	e := open(t, dir, nil)
 	put(t, e, "there", "v")
-	e = reopen(t, e, dir, func(o *tiers.Options) { o.WrapStore = store.Wrap })
+	e = reopen(t, e, dir, func(o *tiers.Options) { o.WrapStore, o.FilterOff = store.Wrap, true }) // its keeper reads too
 	reading, goOn := make(chan struct{}, 100), make(chan struct{})
 	store.OnGet(func(item.Key) {
 		reading <- struct{}{}
@@ -130,6 +130,7 @@ func testC3ExpiryIsExact(t *testing.T) {
 				t.Fatal(err)
 			}
 			e = prepare(e, dir)
+			defer e.Close(context.Background()) // before its directory goes
 			now.Add(999)
 			want(t, e, "k", "v")
 			now.Add(1)

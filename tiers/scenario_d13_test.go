@@ -225,8 +225,8 @@ func TestD13_FeedOfAPrefix(t *testing.T) {
 		}
 		return nil
 	})
-	if last != 2 || !errors.Is(err, stop) {
-		t.Errorf("stopped at the third event: %d, %v, want 2", last, err)
+	if last != 3 || !errors.Is(err, stop) { // the first change is the name of L3
+		t.Errorf("stopped at the third event: %d, %v, want 3", last, err)
 	}
 	store.SetDown(true)
 	if last, err := e.Feed(t.Context(), tiers.FeedQuery{After: 2, Limit: 10}, nil); last != 2 || !errors.Is(err, tiers.ErrUnavailable) {

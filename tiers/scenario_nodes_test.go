@@ -48,7 +48,7 @@ func TestG2_PurgeOnEveryNode(t *testing.T) {
 		{Namespaces: item.InItems, Match: item.MatchKeyPrefix, Values: []string{"k"}},
 		{Namespaces: item.InItems, State: "s"},
 	} {
-		want(t, b, "k", "v")
+		until(t, 10*time.Second, "the other has it", func() bool { _, ok := get(t, b, "k"); return ok })
 		wantFrom(t, b, "k", "v", tiers.FromL1)
 		storeB.SetDown(true) // it cannot follow now
 		r, err := a.Purge(t.Context(), p)

@@ -183,6 +183,9 @@ func (e *Engine) commitInL3(ctx context.Context, wr underway, logged, row item.V
 	}
 	e.l3Answered()
 	e.noteOwn([]flushItem{f}, out)
+	if it.Kind != item.KindTombstone {
+		e.seen(it.Key) // before the id leaves pending
+	}
 	if e.l2 != nil {
 		e.tryCopyFlushed([]flushItem{f}, out)
 	}

@@ -24,7 +24,7 @@ var simMustHit = []string{
 	"L2 error before", "L2 error after", "L2 slow", "L2 late", "L2 later", "L2 reject", "L2 empty", "L2 stale", "L2 down",
 	"L3 error before", "L3 error after", "L3 slow", "L3 late", "L3 swallow", "L3 reject", "L3 down",
 	"disk sync fails", "disk write fails", "disk is full", "disk create fails",
-	"power cut in the midst", "kill in the midst", "open fails", "late read", "L3 slow for a batch", "late write", "late write done",
+	"power cut in the midst", "kill in the midst", "open fails", "late read", "filter denies", "L3 slow for a batch", "late write", "late write done",
 }
 
 // planFault has one of the next calls to SQL go wrong.

@@ -2,6 +2,7 @@ package tiers_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/edgenode/edgenode/tiers"
@@ -201,13 +203,19 @@ func (s *sim) freshDir() {
 	identity := `{"format":1,"id":"01890a5d-ac96-774b-bcce-b302099a8057","name":"sim"}` + "\n"
 	err := os.WriteFile(filepath.Join(s.dir, "identity.json"), []byte(identity), 0o600)
 	if err == nil {
-		if err = os.Remove(filepath.Join(s.dir, "clock")); os.IsNotExist(err) {
-			err = nil
-		}
+		err = errors.Join(removeAny(filepath.Join(s.dir, "clock")), removeAny(filepath.Join(s.dir, "filter.snapshot")))
 	}
 	if err != nil {
 		s.Fatal(err)
 	}
+}
+
+// removeAny removes a file that may be there.
+func removeAny(path string) error {
+	if err := os.Remove(path); !os.IsNotExist(err) {
+		return err
+	}
+	return nil
 }
 
 func simPick[T any](s *sim, list ...T) T { return list[s.rng.IntN(len(list))] }
@@ -222,7 +230,7 @@ func (s *sim) drawOptions() {
 		ExpirySweep:        simPick(s, time.Second, time.Hour),
 		TombstoneRetention: simPick(s, time.Second, 24*time.Hour),
 		MaxLifetime:        simPick(s, time.Second, 24*time.Hour),
-		L3ApplyTimeout:     2 * time.Second, L3WaitMax: 3 * time.Second,
+		L3ApplyTimeout:     2 * time.Second, L3WaitMax: 3 * time.Second, FilterMinItems: 64,
 		WrapStore: func(real tiers.Store) tiers.Store {
 			if err := real.Close(); err != nil {
 				s.Error(err)
@@ -254,7 +262,7 @@ type simRest struct{ tiers.Store }
 func (s *sim) start() {
 	s.Helper()
 	for range 8 {
-		s.options.JournalFS = s.disk
+		s.options.JournalFS, s.options.Metrics = s.disk, metrics.NewSet()
 		e, err := tiers.Open(context.Background(), s.options)
 		if err == nil {
 			s.e = e
@@ -326,6 +334,8 @@ func (s *sim) pause() {
 		}
 	}
 	s.note("     … SQL and Redis hold %016x after change %d", rows.Sum64(), s.sql.LastSeq())
+	denied := s.options.Metrics.GetOrCreateCounter(`edgenode_filter_checks_total{outcome="missing"}`).Get()
+	s.counts["filter denies"] = max(s.counts["filter denies"], int(denied))
 	for k := memstore.Before; k <= memstore.Down; k++ {
 		if n := s.sql.Hits(k); n > 0 {
 			s.counts["L3 "+k.String()] = n

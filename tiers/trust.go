@@ -169,7 +169,15 @@ func (e *Engine) checkL3(ctx context.Context) error {
 // nameL3 learns the identity of L3, which stands in a row of its own, and makes
 // it if there is none: it goes where the data go, and all nodes find the same.
 func (e *Engine) nameL3(ctx context.Context) error {
-	t := e.l2
+	name, err := e.nameOfL3(ctx)
+	if err == nil {
+		e.l2.id = name
+	}
+	return err
+}
+
+// nameOfL3 is nameL3, which keeps it for L2.
+func (e *Engine) nameOfL3(ctx context.Context) (string, error) {
 	key := item.AppendKey(nil, item.NamespaceInternal, "l3-identity")
 	v, found, err := e.readL3(ctx, key)
 	if err == nil && (!found || v.Kind() != item.KindPut) {
@@ -179,12 +187,11 @@ func (e *Engine) nameL3(ctx context.Context) error {
 	}
 	switch {
 	case err != nil:
-		return fmt.Errorf("tiers: identity of L3: %w", err)
+		return "", fmt.Errorf("tiers: identity of L3: %w", err)
 	case !found:
-		return fmt.Errorf("tiers: identity of L3: %w: written and not seen", ErrUnavailable)
+		return "", fmt.Errorf("tiers: identity of L3: %w: written and not seen", ErrUnavailable)
 	}
-	t.id = string(v.Content())
-	return nil
+	return string(v.Content()), nil
 }
 
 func (e *Engine) makeL3Name(ctx context.Context, key item.Key) error {

@@ -138,11 +138,12 @@ func (e *Engine) tombstone(key item.Key, d item.Durability) *item.Item {
 	return it
 }
 
-// existed asks every tier, L3 with little patience.
+// existed asks every tier, L3 with little patience. What the filter says is true
+// now on an L3 of its own only.
 func (e *Engine) existed(ctx context.Context, key item.Key) Existence {
 	ctx, cancel := context.WithTimeout(ctx, existedPatience)
 	defer cancel()
-	h, ok, err := e.getInside(ctx, e.hash(key), key, ReadOptions{})
+	h, ok, err := e.getInside(ctx, e.hash(key), key, ReadOptions{Sure: e.options.L3Shared})
 	switch {
 	case err != nil:
 		return ExistedUnknown
@@ -453,7 +454,7 @@ func (e *Engine) settle(wr underway, err error) Existence {
 	return existed
 }
 
-// existedLocked says what pending and L1 know about the time before wr.
+// existedLocked says what pending, L1 and the filter know about the time before wr.
 func (e *Engine) existedLocked(p *pendingID, wr underway) Existence {
 	for i := len(p.records) - 1; i >= 0; i-- {
 		switch r := &p.records[i]; {
@@ -469,6 +470,9 @@ func (e *Engine) existedLocked(p *pendingID, wr underway) Existence {
 		if !e.hiddenInL1(item.View(pin.Bytes())) {
 			return ExistedYes
 		}
+	}
+	if e.neverWas(p) {
+		return ExistedNo
 	}
 	return ExistedUnknown
 }

@@ -51,6 +51,7 @@ type health struct {
 	L2              *l2      `json:"l2"` // null: not configured
 	L3              *backend `json:"l3"`
 	Merkle          *merkle  `json:"merkle,omitempty"` // if this node may calculate the tree
+	Filter          *filter  `json:"filter"`           // null: off
 	Journal         struct {
 		Records int64 `json:"records"` // not yet in L3
 		Bytes   int64 `json:"bytes"`
@@ -104,6 +105,22 @@ func backendOf(b *tiers.BackendHealth) *backend {
 	return &backend{OK: b.OK, LatencyMS: b.LatencyMS, Circuit: b.Circuit, Error: b.Error, SinceMS: b.Since}
 }
 
+// A filter knows which ids are not in L3; until it is trusted, each miss asks L3.
+type filter struct {
+	Trusted bool   `json:"trusted"`
+	Reason  string `json:"reason,omitempty"` // why it is not
+	Items   uint64 `json:"items"`
+	Warming bool   `json:"warming"` // it is filled from L3
+	Warmed  uint64 `json:"warmed_items,omitempty"`
+}
+
+func filterOf(f *tiers.FilterHealth) *filter {
+	if f == nil {
+		return nil
+	}
+	return &filter{Trusted: f.Trusted, Reason: f.Reason, Items: f.Items, Warming: f.Warming, Warmed: f.Warmed}
+}
+
 func l2Of(h *tiers.Health) *l2 {
 	b := backendOf(h.L2)
 	if b == nil {
@@ -117,7 +134,7 @@ func (a *Admin) health(x Exchange) {
 	h := a.o.Engine.Health(x.Context())
 	out := health{
 		Verdict: h.Verdict, Reasons: append([]string{}, h.Reasons...), State: h.State, Ready: a.o.Ready(),
-		AcceptingWrites: h.AcceptingWrites, L2: l2Of(&h), L3: backendOf(h.L3),
+		AcceptingWrites: h.AcceptingWrites, L2: l2Of(&h), L3: backendOf(h.L3), Filter: filterOf(h.Filter),
 		Merkle: merkleOf(h.Merkle),
 	}
 	out.Journal.Records, out.Journal.Bytes, out.Journal.Quota = h.JournalRecords, h.JournalBytes, h.JournalQuota

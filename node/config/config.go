@@ -68,6 +68,14 @@ type Config struct {
 	// at it, which is at least FollowInterval.
 	MerkleCalcJitter Duration `toml:"merkle_calc_jitter" reload:"no" range:"1ms..1h"`
 
+	// FilterEnabled keeps a filter of the ids in L3, so that an id that is not there
+	// costs no read of SQL.
+	FilterEnabled bool `toml:"filter_enabled" reload:"no"`
+	// FilterSnapshotInterval and FilterSnapshotChanges say when its snapshot is
+	// written: at this age, or after so many changes. Reload.
+	FilterSnapshotInterval Duration `toml:"filter_snapshot_interval" reload:"yes" range:"1s..1d"`
+	FilterSnapshotChanges  int      `toml:"filter_snapshot_changes" reload:"yes" range:"100..1000000000"`
+
 	// FeedsMax is how many readers of the change feed are served at a time.
 	FeedsMax int `toml:"feeds_max" reload:"no" range:"1..100000"`
 

@@ -32,6 +32,11 @@ const (
 	DefaultFeedsMax            = 256
 	DefaultMerkleCalcEnabled   = true
 	DefaultMerkleCalcJitter    = Duration(time.Second)
+
+	DefaultFilterEnabled          = true
+	DefaultFilterSnapshotInterval = Duration(30 * time.Second)
+	DefaultFilterSnapshotChanges  = 10_000
+
 	DefaultRedisPrefix         = "edgenode:"
 	DefaultRedisTimeout        = Duration(5 * time.Second)
 	DefaultL2MaxTTL            = Duration(time.Hour)
@@ -173,6 +178,11 @@ func Default() *Config {
 		FeedsMax:            DefaultFeedsMax,
 		MerkleCalcEnabled:   DefaultMerkleCalcEnabled,
 		MerkleCalcJitter:    DefaultMerkleCalcJitter,
+
+		FilterEnabled:          DefaultFilterEnabled,
+		FilterSnapshotInterval: DefaultFilterSnapshotInterval,
+		FilterSnapshotChanges:  DefaultFilterSnapshotChanges,
+
 		RedisPrefix:         DefaultRedisPrefix,
 		RedisTimeout:        DefaultRedisTimeout,
 		L2MaxTTL:            DefaultL2MaxTTL,

@@ -6,7 +6,6 @@ import "strings"
 // They are refused: a key that is accepted and does nothing would be believed.
 // A name that ends in "*" stands for all that begin so.
 var laterKeys = []struct{ name, reason string }{
-	{"filter_*", "it has no membership filter"},
 	{"access_flush", "access figures are not written to L3"},
 	{"peer", "nodes do not form groups"},
 	{"token.l1_max_bytes", "tokens have no budgets"},

@@ -156,6 +156,7 @@ type Filter struct {
 	metrics *filterMetrics
 	now     atomic.Pointer[view]
 	headAt  atomic.Int64 // Unix ms before the last look that found no more changes
+	maxLag  atomic.Int64 // ms; see Options.MaxLag
 
 	feeding  chan struct{} // token: one CatchUp at a time
 	scanning chan struct{} // token: one Warm or Verify at a time; taken before feeding
@@ -184,6 +185,7 @@ func New(opts Options) (*Filter, error) {
 		return nil, fmt.Errorf("filter: options: %w", err)
 	}
 	f := &Filter{opts: opts, feeding: make(chan struct{}, 1), scanning: make(chan struct{}, 1), reason: "never warmed up", proved: true}
+	f.maxLag.Store(opts.MaxLag.Milliseconds())
 	f.now.Store(&view{table: newTable(opts.Secret(), opts.MinItems)})
 	f.metrics = newMetrics(opts.Metrics, f)
 	return f, nil
@@ -223,7 +225,29 @@ func (f *Filter) Trusted() bool { return f.now.Load().trusted && !f.lags() }
 func (f *Filter) Applied() uint64 { return f.applied.Load() }
 
 func (f *Filter) lags() bool {
-	return f.opts.MaxLag > 0 && f.opts.Clock()-f.headAt.Load() > f.opts.MaxLag.Milliseconds()
+	limit := f.maxLag.Load()
+	return limit > 0 && f.opts.Clock()-f.headAt.Load() > limit
+}
+
+// SetMaxLag changes Options.MaxLag, from now on.
+func (f *Filter) SetMaxLag(d time.Duration) { f.maxLag.Store(max(0, d.Milliseconds())) }
+
+// Identify changes Options.Identity, where the ground truth could not say its name
+// when the filter was made, or is another one now.
+func (f *Filter) Identify(identity string) error {
+	if len(identity) > maxIdentity {
+		return fmt.Errorf("filter: length of Identity is %d bytes, allowed are %d", len(identity), maxIdentity)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.opts.Identity = identity
+	return nil
+}
+
+func (f *Filter) identity() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.opts.Identity
 }
 
 // Seen notes that key has a row, without waiting for its change. To be called
@@ -368,6 +392,33 @@ func (f *Filter) skipProof() bool {
 	skip := !f.proved && f.complete
 	f.proved = true
 	return skip
+}
+
+// Walked is CatchUp for whoever walks along the sequence anyway: it takes the
+// changes that were read after the number after, in order. end says that there were
+// no more at the time begin (of Options.Clock). It returns false, and takes
+// nothing, if the filter is not that far, or is catching up by itself: then
+// CatchUp is needed. It keeps nothing of page.
+func (f *Filter) Walked(begin int64, after uint64, page []Change, end bool) (bool, error) {
+	select {
+	case f.feeding <- struct{}{}:
+	default:
+		return false, nil
+	}
+	defer func() { <-f.feeding }()
+	// A snapshot's change that is to be compared is read by CatchUp alone.
+	if next := f.nextRead(); next < after || next < f.Applied() {
+		return false, nil
+	}
+	for i := range page {
+		if err := f.Apply(page[i]); err != nil {
+			return true, err
+		}
+	}
+	if end {
+		f.atHead(begin, after+uint64(len(page)))
+	}
+	return true, nil
 }
 
 func (f *Filter) failed(err error) error {

@@ -157,7 +157,7 @@ func (f *Filter) ReadSnapshot(r io.Reader) error {
 	f.scanning <- struct{}{}
 	defer func() { <-f.scanning }()
 	in := &snapshotReader{in: bufio.NewReaderSize(r, snapshotBlock), sum: xxhash.New()}
-	h, err := in.readHead(f.opts.Identity)
+	h, err := in.readHead(f.identity())
 	if err == nil {
 		err = in.readTable(h)
 	}
