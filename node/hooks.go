@@ -37,9 +37,10 @@ func InspectHook(path string) (ModuleInfo, error) {
 	return hooks.Inspect(code)
 }
 
-// CheckHooks loads the hooks of cfg, each by itself, and unloads them again. file
-// is the configuration's, for the faults. Its error is config.Faults: one per
-// hook that would not load.
+// CheckHooks loads the hooks of cfg, each by itself, uploaded modules in the place
+// of those they replace as at a start, and unloads them again. file is the
+// configuration's, for the faults. Its error is config.Faults: one per hook that
+// would not load.
 func CheckHooks(cfg *config.Config, file string) (reports []HookReport, err error) {
 	if len(cfg.Hooks) == 0 {
 		return nil, nil
@@ -49,13 +50,20 @@ func CheckHooks(cfg *config.Config, file string) (reports []HookReport, err erro
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, host.Close()) }()
+	specs, err := (&hookSet{dir: filepath.Join(cfg.DataDir, uploadDir)}).specs(cfg)
+	if err != nil {
+		return nil, err
+	}
 	var faults config.Faults
-	for i, spec := range hookSpecs(cfg) {
+	for i, spec := range specs {
 		loaded, err := host.Load(context.Background(), []hooks.Spec{spec})
 		if err != nil {
+			remedy := "see edgenode hook inspect for what the module needs"
+			if spec.Path != cfg.Hooks[i].Module {
+				remedy = "this is an uploaded module: delete the file to go back to " + cfg.Hooks[i].Module
+			}
 			faults = append(faults, config.Fault{
-				File: file, Key: fmt.Sprintf("hook[%d].module", i), Value: spec.Path, Problem: err.Error(),
-				Remedy: "see edgenode hook inspect for what the module needs",
+				File: file, Key: fmt.Sprintf("hook[%d].module", i), Value: spec.Path, Problem: err.Error(), Remedy: remedy,
 			})
 			continue
 		}
@@ -119,6 +127,9 @@ func openHookSet(ctx context.Context, cfg *config.Config, h *hookSet, kv hooks.K
 		return err
 	}
 	h.host, h.dir = host, filepath.Join(cfg.DataDir, uploadDir)
+	if err := h.sweep(); err != nil {
+		return err
+	}
 	return h.load(ctx, cfg)
 }
 
@@ -128,7 +139,7 @@ func (h *hookSet) load(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	return h.use(ctx, specs)
+	return insteadOfConfigured(h.use(ctx, specs), cfg, specs)
 }
 
 // use loads hooks in place of those that are live.

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,10 +18,15 @@ import (
 	"github.com/edgenode/edgenode/node/problem"
 )
 
-// uploadDir is where uploaded modules are kept, in the data directory: NAME.wasm,
-// and NAME.wasm.sig if it is signed. Such a file takes the place of the one that
-// the configuration names, at each load, until it is deleted.
+// uploadDir is where uploaded modules are kept, in the data directory: NAME.upload,
+// a line with the signature, empty if there is none, and then the module. It is
+// one file, so that no crash and no full disk leaves a module with the signature
+// of another, with which no node would start. It takes the place of the module
+// that the configuration names, at each load, until it is deleted.
 const uploadDir = "hooks"
+
+// uploadTemporary is how files begin that are not whole yet.
+const uploadTemporary = ".upload-"
 
 // signatureField is the field of an upload that holds the signature.
 const signatureField = "Edge-Hook-Signature"
@@ -53,22 +59,58 @@ func (h *hookSet) report() hooksPage {
 	return p
 }
 
-func (h *hookSet) file(name string) string { return filepath.Join(h.dir, name+".wasm") }
+func (h *hookSet) file(name string) string { return filepath.Join(h.dir, name+".upload") }
 
 // specs turns the configuration into that of the host, with uploaded modules in
-// the place of those that it names.
+// the place of those that it names. Their Path is then that of the upload.
 func (h *hookSet) specs(cfg *config.Config) ([]hooks.Spec, error) {
 	specs := hookSpecs(cfg)
 	for i := range specs {
 		name := h.file(specs[i].Name)
-		switch _, err := os.Stat(name); {
+		u, err := readUpload(name)
+		switch {
 		case err == nil:
-			specs[i].Path = name
+			specs[i].Path, specs[i].Bytes, specs[i].Signature = name, u.module, u.signature
 		case !errors.Is(err, os.ErrNotExist):
 			return nil, fmt.Errorf("uploaded module of hook %q: %w", specs[i].Name, err)
 		}
 	}
 	return specs, nil
+}
+
+// readUpload reads what keep wrote.
+func readUpload(name string) (*upload, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	signature, module, _ := bytes.Cut(text, []byte("\n"))
+	return &upload{module: module, signature: signature}, nil
+}
+
+// insteadOfConfigured adds to the error of a load which of the modules are
+// uploads, as they need not be those that the operator looks at.
+func insteadOfConfigured(err error, cfg *config.Config, specs []hooks.Spec) error {
+	var files []string
+	for i := range specs {
+		if specs[i].Path != cfg.Hooks[i].Module {
+			files = append(files, specs[i].Path)
+		}
+	}
+	if err == nil || len(files) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; uploaded modules are in the place of those that the configuration names: delete %s to go back to those", err, strings.Join(files, ", "))
+}
+
+// sweep deletes what uploads left that were cut short. Nothing else may use the
+// directory meanwhile.
+func (h *hookSet) sweep() error {
+	left, err := filepath.Glob(filepath.Join(h.dir, uploadTemporary+"*"))
+	for _, name := range left {
+		err = errors.Join(err, os.Remove(name))
+	}
+	return err
 }
 
 // with puts an upload into specs and reports whether there is a hook of that name.
@@ -82,42 +124,30 @@ func (u *upload) with(specs []hooks.Spec) bool {
 	return false
 }
 
-// keep writes an upload to disk, the signature first: a module without it might
-// be refused at the next start.
+// keep writes an upload to disk: all of it or nothing.
 func (h *hookSet) keep(u *upload) error {
 	if err := os.MkdirAll(h.dir, 0o700); err != nil {
 		return err
 	}
-	name := h.file(u.name)
-	if len(u.signature) == 0 {
-		if err := os.Remove(name + ".sig"); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-	} else if err := replaceFile(name+".sig", append(u.signature, '\n')); err != nil {
-		return err
-	}
-	return replaceFile(name, u.module)
+	return replaceFile(h.file(u.name), u.signature, []byte("\n"), u.module)
 }
 
-// discard removes an upload and reports whether there was one.
-func (h *hookSet) discard(name string) (bool, error) {
+// discard removes an upload, if there is one, for good.
+func (h *hookSet) discard(name string) error {
 	err := os.Remove(h.file(name))
 	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
+		return nil
 	}
-	if sig := os.Remove(h.file(name) + ".sig"); err == nil && !errors.Is(sig, os.ErrNotExist) {
-		err = sig
-	}
-	return err == nil, err
+	return errors.Join(err, syncDir(h.dir))
 }
 
 // replaceFile writes a file as a whole or not at all, and survives a power loss.
-func replaceFile(name string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), ".upload-*")
+func replaceFile(name string, parts ...[]byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), uploadTemporary+"*")
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
+	_, err = f.Write(bytes.Join(parts, nil))
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), name)
@@ -125,7 +155,11 @@ func replaceFile(name string, data []byte) (err error) {
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	dir, err := os.Open(filepath.Dir(name))
+	return syncDir(filepath.Dir(name))
+}
+
+func syncDir(name string) error {
+	dir, err := os.Open(name)
 	if err != nil {
 		return err
 	}
@@ -216,13 +250,13 @@ func (n *Node) discardHook(ctx context.Context, name string) error {
 	}
 	for i := range all {
 		if all[i].Name == name {
-			all[i].Path = specs[i].Path
+			all[i] = specs[i]
 		}
 	}
 	if err := n.hooks.use(ctx, all); err != nil {
 		return err
 	}
-	if _, err := n.hooks.discard(name); err != nil {
+	if err := n.hooks.discard(name); err != nil {
 		return errors.Join(errNotKept{err}, n.hooks.rollback())
 	}
 	return nil

@@ -17,6 +17,8 @@ import (
 	"github.com/edgenode/edgenode/hooks"
 	"github.com/edgenode/edgenode/hooks/abi"
 	"github.com/edgenode/edgenode/hooks/hooktest"
+	"github.com/edgenode/edgenode/node"
+	"github.com/edgenode/edgenode/node/config"
 )
 
 // denies is a route guest that denies with a status.
@@ -205,5 +207,63 @@ func TestHookTrial(t *testing.T) {
 	post("/reload").want(t, 200)
 	if got := get("a"); got != 410 {
 		t.Errorf("after a reload: %d, want 410", got)
+	}
+}
+
+// TestHookUploadIsOneFile: module and signature are one file, so that no crash and
+// no full disk leaves one with that of another; what a crash leaves goes; and a
+// kept module that does not load is named, at a start and by a check.
+func TestHookUploadIsOneFile(t *testing.T) {
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	file, kept := filepath.Join(dir, "guard.wasm"), filepath.Join(dir, "data", "hooks")
+	write := func(name string, data []byte) {
+		t.Helper()
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(file, denies(451))
+	write(file+".sig", hooks.Sign(denies(451), "ops", private))
+	name := writeConfig(t, dir, fmt.Sprintf("hooks_trusted_keys = [\"ops %s\"]\n", base64.StdEncoding.EncodeToString(public))+
+		addresses+fmt.Sprintf("[[hook]]\nname = \"guard\"\nmodule = %q\nhooks = [\"route\"]\n", file))
+	only := func() string {
+		t.Helper()
+		files, err := os.ReadDir(kept)
+		if err != nil || len(files) != 1 {
+			t.Fatalf("kept: %v, %v, want one file", files, err)
+		}
+		return filepath.Join(kept, files[0].Name())
+	}
+	r := inProcess(t, name)
+	for _, status := range []uint16{409, 410} {
+		if a := send(t, r.admin+"/hooks/guard", denies(status), hooks.Sign(denies(status), "ops", private)); a.code != 200 {
+			t.Fatalf("%d %s", a.code, a.body)
+		}
+		only()
+	}
+	r.signal(syscall.SIGTERM)
+	r.end()
+
+	write(filepath.Join(kept, ".upload-123"), []byte("half of it"))
+	r = inProcess(t, name)
+	if got := ask(t, "GET", r.data+"/v1/items/a", "").code; got != 410 {
+		t.Errorf("after the restart: %d, want 410", got)
+	}
+	upload := only()
+	write(upload, denies(410)) // its signature is lost
+	a := ask(t, "POST", r.admin+"/reload", "", "Content-Type", "application/json")
+	if a.code < 400 || !strings.Contains(a.body, "delete "+upload) {
+		t.Errorf("reload: %d %s, want the file that is in the way", a.code, a.body)
+	}
+	cfg, err := config.Load(config.Source{Path: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := node.CheckHooks(cfg, name); err == nil || !strings.Contains(err.Error(), upload) || !strings.Contains(err.Error(), "uploaded module") {
+		t.Errorf("check: %v", err)
 	}
 }

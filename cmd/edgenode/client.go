@@ -42,7 +42,7 @@ func (f *nodeFlags) client() (*client, error) {
 		ExpectContinueTimeout: time.Second,
 		DisableCompression:    true, // bytes as stored
 	}
-	return &client{base: u, token: f.Token, http: &http.Client{
+	return &client{base: u, named: "--url or EDGENODE_URL", token: f.Token, http: &http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
@@ -51,6 +51,7 @@ func (f *nodeFlags) client() (*client, error) {
 // A client talks to the items API of one node.
 type client struct {
 	base  *url.URL
+	named string // how one names another node
 	token string
 	http  *http.Client
 }
@@ -114,7 +115,7 @@ func (c *client) unreachable(ctx context.Context, err error) error {
 	if errors.As(err, &u) {
 		err = u.Err
 	}
-	return &exitError{exitUnavailable, fmt.Errorf("%s does not answer: %w; start a node with edgenode serve, or name another one with --url or EDGENODE_URL", c.base, err)}
+	return &exitError{exitUnavailable, fmt.Errorf("%s does not answer: %w; start a node with edgenode serve, or name another one with %s", c.base, err, c.named)}
 }
 
 // A refusal is an answer with a problem (RFC 9457).

@@ -51,7 +51,7 @@ func (c *explainCommand) request() (request, error) {
 
 // Run shows the answer: as text, or with --json as the node gave it.
 func (c *explainCommand) Run(p *process) error {
-	flags := nodeFlags{URL: c.Admin, Token: c.Token}
+	flags := adminFlags{Admin: c.Admin, Token: c.Token}
 	n, err := flags.client()
 	if err != nil {
 		return err

@@ -242,7 +242,7 @@ func TestHookKeysAndManifest(t *testing.T) {
 	if st, err := os.Stat("ops.key"); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("private key: %v, %v", st, err)
 	}
-	command("", "hook", "keygen", "ops").exits(t, exitFailed).says(t, "ops.key", "exists")
+	command("", "hook", "keygen", "ops").exits(t, exitFailed).says(t, "ops.key exists", "another file")
 	command("", "hook", "keygen", "o p s").exits(t, exitFailed).says(t, "1 to 64 of a-z")
 
 	module := write(t, "deny.wasm", denyAll())

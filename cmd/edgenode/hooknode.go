@@ -43,9 +43,8 @@ type hookReport struct {
 	} `json:"trial"`
 }
 
-// ask sends one request to the admin listener and shows the hooks as they are
-// then, with asJSON as the node gave them.
-func (f *adminFlags) ask(p *process, asJSON bool, r request) error {
+// client returns a client for the admin listener.
+func (f *adminFlags) client() (*client, error) {
 	flags := nodeFlags{URL: f.Admin, Token: f.Token}
 	n, err := flags.client()
 	if err != nil {
@@ -53,6 +52,17 @@ func (f *adminFlags) ask(p *process, asJSON bool, r request) error {
 		if errors.As(err, &usage) {
 			usage.err = errors.New(strings.Replace(usage.Error(), "--url", "--admin", 1))
 		}
+		return nil, err
+	}
+	n.named = "--admin or EDGENODE_ADMIN"
+	return n, nil
+}
+
+// ask sends one request to the admin listener and shows the hooks as they are
+// then, with asJSON as the node gave them.
+func (f *adminFlags) ask(p *process, asJSON bool, r request) error {
+	n, err := f.client()
+	if err != nil {
 		return err
 	}
 	defer n.close()

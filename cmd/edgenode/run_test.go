@@ -262,6 +262,8 @@ scopes = ["read"]
 func TestUnreachable(t *testing.T) {
 	command("", "get", "a", "--url", "http://127.0.0.1:1").exits(t, exitUnavailable).says(t, "http://127.0.0.1:1 does not answer", "--url")
 	command("", "get", "a", "--url", "127.0.0.1:8080").exits(t, exitUsage).says(t, "scheme")
+	command("", "hook", "list", "--admin", "http://127.0.0.1:1").exits(t, exitUnavailable).says(t, "--admin or EDGENODE_ADMIN")
+	command("", "explain", "http://a/", "--admin", "http://127.0.0.1:1").exits(t, exitUnavailable).says(t, "--admin or EDGENODE_ADMIN")
 }
 
 func TestCheck(t *testing.T) {

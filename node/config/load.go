@@ -28,7 +28,7 @@ type Source struct {
 	// EDGENODE_ are passed over, unknown ones that do are faults.
 	Env []string
 	// EnvReserved are EDGENODE_ variables that are passed over, beside CONFIG,
-	// URL and TOKEN (read by the command line) and BIN (read by the tests).
+	// URL, ADMIN and TOKEN (read by the command line) and BIN (read by the tests).
 	EnvReserved []string
 }
 
@@ -112,7 +112,7 @@ func (d *decoder) environment(src Source, out reflect.Value) {
 			names = append(names, k.Env)
 		}
 	}
-	reserved := append([]string{"EDGENODE_CONFIG", "EDGENODE_URL", "EDGENODE_TOKEN", "EDGENODE_BIN"}, src.EnvReserved...)
+	reserved := append([]string{"EDGENODE_CONFIG", "EDGENODE_URL", "EDGENODE_ADMIN", "EDGENODE_TOKEN", "EDGENODE_BIN"}, src.EnvReserved...)
 	for _, kv := range src.Env {
 		name, value, _ := strings.Cut(kv, "=")
 		if !strings.HasPrefix(name, envPrefix) || slices.Contains(reserved, name) {

@@ -108,7 +108,7 @@ func TestEnvironment(t *testing.T) {
 	c := mustLoad(t, "data_dir = \"a\"\n[listen.data]\naddress = \":1\"",
 		"EDGENODE_DATA_DIR=/b", "EDGENODE_LISTEN_DATA_ADDRESS=:2", "EDGENODE_PRESSURE_WARN=0.4",
 		"EDGENODE_BATCH_FLUSH_MS=7", "EDGENODE_L1_MAX_BYTES=64MiB", "EDGENODE_API_HOSTS=a.example, b.example",
-		"EDGENODE_CONFIG=passed over", "HOME=/root", "NOEQUALS")
+		"EDGENODE_CONFIG=passed over", "EDGENODE_ADMIN=http://127.0.0.1:8081", "HOME=/root", "NOEQUALS")
 	if c.DataDir != "/b" || c.Listen.Data.Address != ":2" || c.Pressure.Warn != 0.4 ||
 		c.BatchFlush.Std() != 7*time.Millisecond || c.L1MaxBytes != 64*config.MiB {
 		t.Errorf("the environment did not win: %+v", c)

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -43,7 +44,9 @@ func NewKey(path, id string) (Key, error) {
 	}
 	k := Key{id, private}
 	line := fmt.Sprintf("%s %s %s\n", keyMark, id, base64.StdEncoding.EncodeToString(private.Seed()))
-	if err := writeNew(path, []byte(line), 0o600); err != nil {
+	if err := writeNew(path, []byte(line), 0o600); errors.Is(err, fs.ErrExist) {
+		return Key{}, fmt.Errorf("%w: %s exists and is left alone: name another file or move it away", ErrKey, path)
+	} else if err != nil {
 		return Key{}, err
 	}
 	if err := writeNew(path+".pub", fmt.Appendf(nil, "%s %s\n", id, k.Public()), 0o644); err != nil {
