@@ -112,6 +112,7 @@ func comparable(cfg *config.Config) []any {
 
 // singleValues are other values for keys for which none can be made up.
 var singleValues = map[string]string{
+	"hooks_trusted_keys": `["k 11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="]`, "hooks_cache_dir": `"cache"`,
 	"data_dir": `"elsewhere"`, "node_name": `"n2"`, "sqlite_path": `"other.db"`, "api_hosts": `["api.example"]`,
 	"sql_url": `"mysql://u@127.0.0.1:1/d"`, "redis_url": `"redis://127.0.0.1:1/1"`, "redis_prefix": `"other:"`,
 	"inflight_max_bytes": `"64MiB"`, "max_payload_bytes": `"1MiB"`, "journal_max_bytes": `"512MiB"`, "redis_eviction_start": "0.9", "redis_eviction_target": "0.5",
@@ -125,7 +126,7 @@ var singleValues = map[string]string{
 // needsMore are keys that stand only together with others; their tests are in
 // package config.
 var needsMore = []string{
-	"sql_password_file", "redis_password_file", "redis_sentinel_password_file", "l3_shared",
+	"sql_password_file", "redis_password_file", "redis_sentinel_password_file", "l3_shared", "cdc_enabled", "require_signed",
 	"listen.data.proxy_protocol", "listen.admin.proxy_protocol",
 	"listen.data.tls.cert", "listen.data.tls.key", "listen.data.tls.client_ca", "listen.admin.tls.cert", "listen.admin.tls.key", "listen.admin.tls.client_ca",
 }
@@ -232,7 +233,7 @@ func (f *reloadFixture) another(k config.Key) string {
 // engineOptions are what the engine was given last.
 func (f *reloadFixture) engineOptions() tiers.Options {
 	o := f.n.engineOptions(config.InForce(f.n.o.Config, f.n.last.Load()))
-	o.Now, o.Logger = nil, nil
+	o.Now, o.Logger, o.FormatEvent = nil, nil, nil // which are no configuration
 	return o
 }
 
@@ -259,6 +260,8 @@ func (f *reloadFixture) observe(key string) any {
 		return n.engine.Health(f.t.Context()).L1Max
 	case "pressure.warn", "pressure.throttle", "pressure.critical", "pressure.emergency", "pressure.shutdown":
 		return n.engine.Thresholds()
+	case "hooks_unsigned_upload":
+		return last.HooksUnsignedUpload
 	case "access_log.path":
 		return n.access.On()
 	case "access_log.sample":

@@ -34,7 +34,7 @@ type exchange struct {
 
 	code    int
 	head    []string // lines of the answer without CRLF
-	out     bytes.Buffer
+	out     output
 	sized   int64 // announced by SendSized or Stream; -1 otherwise
 	done    int   // answers begun
 	aborted bool
@@ -43,6 +43,33 @@ type exchange struct {
 	onFlush func()
 	broken  error           // of writing a streamed answer
 	ctx     context.Context // nil: one without end
+}
+
+// An output is what a client has got. A feed writes it while the test looks.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(b)
+}
+
+func (o *output) Bytes() []byte {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return bytes.Clone(o.b.Bytes())
+}
+
+func (o *output) String() string { return string(o.Bytes()) }
+func (o *output) Len() int       { return len(o.Bytes()) }
+
+func (o *output) Reset() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.b.Reset()
 }
 
 // request builds an exchange from "METHOD target", header lines and a body.
