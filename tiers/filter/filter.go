@@ -406,8 +406,8 @@ func (f *Filter) Walked(begin int64, after uint64, page []Change, end bool) (boo
 		return false, nil
 	}
 	defer func() { <-f.feeding }()
-	// A snapshot's change that is to be compared is read by CatchUp alone.
-	if next := f.nextRead(); next < after || next < f.Applied() {
+	// A snapshot's change is to be compared first: then one earlier is needed.
+	if f.nextRead() < after {
 		return false, nil
 	}
 	for i := range page {

@@ -1,6 +1,7 @@
 package filter_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -370,4 +371,65 @@ func TestContextEnds(t *testing.T) {
 		}
 	}
 	warm(t, f, s)
+}
+
+// TestWalked: whoever walks along the sequence feeds the filter as CatchUp does;
+// what does not follow, and what a snapshot has to be compared with, is left to that.
+func TestWalked(t *testing.T) {
+	s, now := newSource(), int64(1000)
+	lag := 100 * time.Millisecond
+	f := open(t, func(o *filter.Options) { o.MaxLag, o.Clock = lag, func() int64 { return now } })
+	warm(t, f, s)
+	walk := func(after uint64, end bool) bool {
+		t.Helper()
+		var page []filter.Change
+		if err := s.Changes(t.Context(), after, 100, func(c filter.Change) error { page = append(page, c); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		taken, err := f.Walked(now, after, page, end)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return taken
+	}
+	s.put(0, key(1))
+	s.put(0, key(2))
+	now += 101
+	if f.Trusted() || walk(1, true) {
+		t.Error("trusted beyond its bound, or it took a page that leaves a gap")
+	}
+	if !walk(0, false) || f.Applied() != 2 || f.Trusted() {
+		t.Errorf("after a page in the midst: applied %d, trusted %v, want 2, false", f.Applied(), f.Trusted())
+	}
+	if !walk(2, true) || !f.Trusted() || f.DefinitelyMissing(key(1)) || !f.DefinitelyMissing(key(3)) {
+		t.Error("not trusted at the end of the changes, or wrong")
+	}
+	f.SetMaxLag(2 * lag)
+	now += 150
+	if !f.Trusted() {
+		t.Error("the new bound does not hold")
+	}
+	var snapshot bytes.Buffer
+	if err := f.WriteSnapshot(&snapshot); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.ReadSnapshot(&snapshot); err != nil {
+		t.Fatal(err)
+	}
+	if walk(2, true) || f.Trusted() {
+		t.Error("a snapshot is believed without a look at its change")
+	}
+	catchUp(t, f, s)
+	if !walk(2, true) || !f.Trusted() {
+		t.Error("not trusted after all")
+	}
+	if err := f.Identify("another"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.WriteSnapshot(&snapshot); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(t).ReadSnapshot(&snapshot); !errors.Is(err, filter.ErrForeign) {
+		t.Errorf("%v, want ErrForeign", err)
+	}
 }
