@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/edgenode/edgenode/hooks"
 	"github.com/edgenode/edgenode/node/admin"
@@ -124,12 +125,27 @@ func (u *upload) with(specs []hooks.Spec) bool {
 	return false
 }
 
-// keep writes an upload to disk: all of it or nothing.
-func (h *hookSet) keep(u *upload) error {
+// keep writes an upload to disk and calls live, which makes it the live one; with
+// the error of either nothing is kept. What a full disk refuses is written before
+// live, so that this leaves the live set, the former one and the trial as they are.
+func (h *hookSet) keep(u *upload, live func() error) error {
 	if err := os.MkdirAll(h.dir, 0o700); err != nil {
-		return err
+		return errNotKept{err}
 	}
-	return replaceFile(h.file(u.name), u.signature, []byte("\n"), u.module)
+	staged, err := writeTemporary(h.dir, u.signature, []byte("\n"), u.module)
+	if err != nil {
+		return errNotKept{err}
+	}
+	if err := live(); err != nil {
+		return errors.Join(err, os.Remove(staged))
+	}
+	if err := os.Rename(staged, h.file(u.name)); err != nil {
+		return errors.Join(errNotKept{err}, os.Remove(staged), h.rollback())
+	}
+	if err := syncDir(h.dir); err != nil {
+		return errNotKept{fmt.Errorf("it is live, but may be gone after a power loss: %w", err)}
+	}
+	return nil
 }
 
 // discard removes an upload, if there is one, for good.
@@ -141,21 +157,18 @@ func (h *hookSet) discard(name string) error {
 	return errors.Join(err, syncDir(h.dir))
 }
 
-// replaceFile writes a file as a whole or not at all, and survives a power loss.
-func replaceFile(name string, parts ...[]byte) error {
-	f, err := os.CreateTemp(filepath.Dir(name), uploadTemporary+"*")
+// writeTemporary writes a file that survives a power loss, for the owner only, and
+// returns its name. With an error there is none.
+func writeTemporary(dir string, parts ...[]byte) (string, error) {
+	f, err := os.CreateTemp(dir, uploadTemporary+"*")
 	if err != nil {
-		return err
+		return "", err
 	}
 	_, err = f.Write(bytes.Join(parts, nil))
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), name)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
 	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return syncDir(filepath.Dir(name))
+	return f.Name(), nil
 }
 
 func syncDir(name string) error {
@@ -185,19 +198,15 @@ func (n *Node) uploadHook(ctx context.Context, u *upload, trial *hooks.TrialOpti
 	if trial != nil {
 		return n.tryHooks(ctx, u, specs, *trial)
 	}
-	if err := n.hooks.use(ctx, specs); err != nil {
-		return err
-	}
-	if err := n.hooks.keep(u); err != nil {
-		return errors.Join(errNotKept{err}, n.hooks.rollback())
-	}
-	return nil
+	return n.hooks.keep(u, func() error { return n.hooks.use(ctx, specs) })
 }
 
 var errUnknownHook = errors.New("node: no such hook")
 
 // errNotKept is a failure of the disk, not of the module.
 type errNotKept struct{ error }
+
+func (e errNotKept) Unwrap() error { return e.error }
 
 func (n *Node) tryHooks(ctx context.Context, u *upload, specs []hooks.Spec, o hooks.TrialOptions) error {
 	r, err := n.hooks.host.Try(ctx, specs, o)
@@ -212,17 +221,18 @@ func (n *Node) tryHooks(ctx context.Context, u *upload, specs []hooks.Spec, o ho
 // promoteHooks makes the set on trial the live one and keeps its upload.
 func (n *Node) promoteHooks() error {
 	h := n.hooks
-	r, err := h.host.Promote()
-	if err != nil {
-		return err
+	if _, runs := h.host.Trial(); !runs {
+		return hooks.ErrNoTrial
 	}
-	h.used.Store(usedHooks(r.Modules))
-	u := h.tried
-	h.tried = nil
-	if err := h.keep(u); err != nil {
-		return errors.Join(errNotKept{err}, h.rollback())
-	}
-	return nil
+	return h.keep(h.tried, func() error {
+		r, err := h.host.Promote()
+		if err != nil {
+			return err
+		}
+		h.used.Store(usedHooks(r.Modules))
+		h.tried = nil
+		return nil
+	})
 }
 
 func (n *Node) abortHooks() error {
@@ -286,6 +296,8 @@ func hookProblem(err error) *problem.Problem {
 		return problem.New(problem.TrialRuns, "")
 	case errors.Is(err, hooks.ErrNoTrial):
 		return problem.New(problem.NoTrial, "")
+	case errors.As(err, &errNotKept{}) && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)):
+		return problem.New(problem.Full, "the module could not be kept on disk, the hooks are as they were: "+err.Error())
 	case errors.As(err, &errNotKept{}):
 		return problem.New(problem.Internal, "the module could not be kept on disk: "+err.Error())
 	}

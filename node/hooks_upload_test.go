@@ -200,7 +200,17 @@ func TestHookTrial(t *testing.T) {
 	if seen[410] < 20 || seen[451] < 20 || seen[410]+seen[451] != 100 {
 		t.Errorf("canary for half of the keys: %v", seen)
 	}
-	post("/hooks/promote").want(t, 200)
+	kept := filepath.Join(dir, "data", "hooks") // cannot be made: nothing can be kept
+	if err := os.WriteFile(kept, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if a := post("/hooks/promote"); a.code != 500 || !strings.Contains(a.body, "kept on disk") {
+		t.Errorf("promoted to a broken disk: %d %s", a.code, a.body)
+	}
+	if err := os.Remove(kept); err != nil {
+		t.Fatal(err)
+	}
+	post("/hooks/promote").want(t, 200) // the trial went on
 	if got := get("a"); got != 410 {
 		t.Errorf("promoted: %d, want 410", got)
 	}
