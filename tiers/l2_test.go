@@ -78,6 +78,23 @@ func wantFrom(t *testing.T, e *tiers.Engine, id, content string, from tiers.Sour
 	}
 }
 
+// awaitFrom reads id until the answer comes from there: the walk along the changes
+// may take a copy out of L1, or keep one from it, that it does not know yet.
+func awaitFrom(t *testing.T, e *tiers.Engine, id, content string, from tiers.Source) {
+	t.Helper()
+	until(t, 10*time.Second, fmt.Sprintf("%q comes from %s", id, from), func() bool {
+		h, ok, err := e.Get(t.Context(), key(t, id), tiers.ReadOptions{})
+		if err != nil || !ok {
+			return false
+		}
+		defer h.Release()
+		if got := string(h.View.Content()); got != content {
+			t.Errorf("get %q = %q from %s, want %q", id, got, h.Source, content)
+		}
+		return h.Source == from
+	})
+}
+
 // rawRedis is a client beside the engine's, under the same prefix.
 func rawRedis(t *testing.T, server *redistest.Server) *l2.Store {
 	t.Helper()

@@ -402,8 +402,8 @@ func testC9StateIsOneInAllTiers(t *testing.T) {
 	}
 	flush(t, e)
 	putIn(t, e, "queued", "content of queued", item.AllTiers, 0)
-	wantFrom(t, e, "l1", "content of l1", tiers.FromL1)
-	wantFrom(t, e, "l2", "content of l2", tiers.FromL2)
+	awaitFrom(t, e, "l1", "content of l1", tiers.FromL1)
+	awaitFrom(t, e, "l2", "content of l2", tiers.FromL2)
 	state := "done"
 	for id := range positions {
 		if _, err := e.Change(t.Context(), key(t, id), tiers.MetadataChange{State: &state}); err != nil {

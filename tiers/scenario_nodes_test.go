@@ -48,8 +48,7 @@ func TestG2_PurgeOnEveryNode(t *testing.T) {
 		{Namespaces: item.InItems, Match: item.MatchKeyPrefix, Values: []string{"k"}},
 		{Namespaces: item.InItems, State: "s"},
 	} {
-		until(t, 10*time.Second, "the other has it", func() bool { _, ok := get(t, b, "k"); return ok })
-		wantFrom(t, b, "k", "v", tiers.FromL1)
+		awaitFrom(t, b, "k", "v", tiers.FromL1)
 		storeB.SetDown(true) // it cannot follow now
 		r, err := a.Purge(t.Context(), p)
 		if err != nil || r.Seq == 0 {
