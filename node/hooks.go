@@ -17,6 +17,7 @@ import (
 	"github.com/edgenode/edgenode/node/config"
 	"github.com/edgenode/edgenode/tiers"
 	"github.com/edgenode/edgenode/tiers/item"
+	"github.com/edgenode/edgenode/tiers/l1"
 )
 
 // HookABI is the version of the contract with modules: major, minor.
@@ -116,6 +117,13 @@ type hookSet struct {
 	tried *upload
 	now   func() int64
 	used  atomic.Uint32 // a bit for each hook point that some live module has
+	// memory asks what leaves and what comes in. Nil without an engine.
+	memory memoryAsker
+}
+
+// A memoryAsker asks those that it was given last.
+type memoryAsker interface {
+	SetMemoryHooks(evict l1.Scorer, admit l1.Admitter)
 }
 
 // openHookSet starts the host and loads the hooks of cfg.
@@ -148,7 +156,7 @@ func (h *hookSet) use(ctx context.Context, specs []hooks.Spec) error {
 	if err != nil {
 		return err
 	}
-	h.used.Store(usedHooks(r.Modules))
+	h.serve(usedHooks(r.Modules))
 	return nil
 }
 
@@ -158,8 +166,28 @@ func (h *hookSet) rollback() error {
 	if err != nil {
 		return err
 	}
-	h.used.Store(usedHooks(r.Modules))
+	h.serve(usedHooks(r.Modules))
 	return nil
+}
+
+// serve makes everyone ask the hook points of used, a bit for each, and no others.
+// Changes of hooks are serialised by Node.reloading.
+func (h *hookSet) serve(used uint32) {
+	const byMemory = 1<<abi.Evict | 1<<abi.Admit
+	before := h.used.Swap(used)
+	if h.memory == nil || before&byMemory == used&byMemory {
+		return
+	}
+	asked := newMemoryHooks(h)
+	var evict l1.Scorer
+	var admit l1.Admitter
+	if used&(1<<abi.Evict) != 0 {
+		evict = asked
+	}
+	if used&(1<<abi.Admit) != 0 {
+		admit = asked
+	}
+	h.memory.SetMemoryHooks(evict, admit)
 }
 
 func usedHooks(modules []hooks.ModuleReport) (used uint32) {
@@ -179,7 +207,7 @@ func (h *hookSet) has(hook abi.Hook) bool { return h.used.Load()&(1<<hook) != 0 
 
 // close frees everything. It may be called on a set that was never opened.
 func (h *hookSet) close() error {
-	h.used.Store(0)
+	h.used.Store(0) // memory is not told: nobody uses it any more
 	if h.host == nil {
 		return nil
 	}

@@ -214,7 +214,7 @@ func (n *Node) tryHooks(ctx context.Context, u *upload, specs []hooks.Spec, o ho
 		return err
 	}
 	n.hooks.tried = u
-	n.hooks.used.Store(usedHooks(n.hooks.host.Report().Modules) | usedHooks(r.Modules))
+	n.hooks.serve(usedHooks(n.hooks.host.Report().Modules) | usedHooks(r.Modules))
 	return nil
 }
 
@@ -229,7 +229,7 @@ func (n *Node) promoteHooks() error {
 		if err != nil {
 			return err
 		}
-		h.used.Store(usedHooks(r.Modules))
+		h.serve(usedHooks(r.Modules))
 		h.tried = nil
 		return nil
 	})
@@ -239,7 +239,7 @@ func (n *Node) abortHooks() error {
 	err := n.hooks.host.Abort()
 	if err == nil {
 		n.hooks.tried = nil
-		n.hooks.used.Store(usedHooks(n.hooks.host.Report().Modules))
+		n.hooks.serve(usedHooks(n.hooks.host.Report().Modules))
 	}
 	return err
 }

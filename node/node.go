@@ -48,7 +48,6 @@ type Node struct {
 
 	engine *tiers.Engine
 	hooks  *hookSet
-	scorer bool // the memory tier asks the evict hooks
 	api    *api.API
 	proxy  *proxy.Proxy
 	admin  *admin.Admin
@@ -112,8 +111,6 @@ func (n *Node) open(ctx context.Context, cfg *config.Config) error {
 		// wait in the kernel until the last step.
 		{"bind", func() error { return n.bind(cfg, set) }},
 		{"access_log", func() error { return n.access.Configure(cfg.AccessLog.Path, cfg.AccessLog.Sample) }},
-		// The scorer is part of the memory tier from its first entry on; it
-		// answers nothing before the hooks are loaded.
 		{"engine", func() error { return n.openEngine(ctx, cfg, set) }},
 		// Hooks ask the memory tier (kv_get), so they come after it, and before
 		// the handlers: no request may pass a hook that is about to be loaded.

@@ -116,9 +116,6 @@ func (n *Node) reload(ctx context.Context, r *ReloadResult) error {
 		}
 	}
 	r.Restart = n.pendingRestart()
-	if hasEvictHook(cfg) && !n.scorer {
-		r.Warnings = append(r.Warnings, "the evict hook is loaded but not asked: memory was opened without one; restart")
-	}
 	r.Warnings = append(r.Warnings, n.reloadCertificates()...)
 	r.Hooks = n.hooks.host.Report().Modules
 	return nil

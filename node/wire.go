@@ -127,8 +127,8 @@ func frontKind(name string) problem.Kind {
 	return problem.Internal
 }
 
-// openEngine opens the tiers. The memory tier asks the evict hooks only if the
-// configuration has one: asking costs, even for no answer.
+// openEngine opens the tiers. The memory tier asks hooks from when some are loaded
+// that it can ask, and only then: asking costs, even for no answer.
 func (n *Node) openEngine(ctx context.Context, cfg *config.Config, set *metrics.Set) error {
 	if err := checkPlace(cfg); err != nil {
 		return err
@@ -136,13 +136,11 @@ func (n *Node) openEngine(ctx context.Context, cfg *config.Config, set *metrics.
 	o := n.engineOptions(cfg)
 	o.Metrics = set
 	n.hooks = &hookSet{now: n.now}
-	if n.scorer = hasEvictHook(cfg); n.scorer {
-		o.Scorer = newHookScorer(n.hooks)
-	}
 	var err error
 	if n.engine, err = tiers.Open(ctx, o); err != nil {
 		return err
 	}
+	n.hooks.memory = n.engine
 	n.engine.KeepTables(tableMappings(cfg))
 	return keepPlace(cfg)
 }
@@ -153,18 +151,6 @@ func tableMappings(cfg *config.Config) (list []tiers.TableMapping) {
 		list = append(list, tiers.TableMapping{Prefix: t.Prefix, Table: t.Table})
 	}
 	return list
-}
-
-// hasEvictHook reports whether a hook is asked what leaves memory.
-func hasEvictHook(cfg *config.Config) bool {
-	for _, h := range cfg.Hooks {
-		for _, name := range h.Hooks {
-			if name == "evict" {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 func (n *Node) engineOptions(cfg *config.Config) tiers.Options {

@@ -291,9 +291,9 @@ func TestItemLifetimes(t *testing.T) {
 	f(func(o *hooks.Decision) { o.TierLifetimes[0], o.TierLifetimes[2] = 0, 7 }, 7*time.Second, time.Millisecond)
 }
 
-func TestHookScorer(t *testing.T) {
+func TestMemoryHooks(t *testing.T) {
 	h := examples(t, "evict-gdsf")
-	s := newHookScorer(h)
+	s := newMemoryHooks(h)
 	list := []item.Candidate{
 		{Size: 1 << 20, Hits: 1, Idle: 60_000, Lifetime: item.NoLifetime},
 		{Size: 1 << 10, Hits: 100, Idle: 1_000, Lifetime: item.NoLifetime},
@@ -303,8 +303,20 @@ func TestHookScorer(t *testing.T) {
 	if len(got) != 4 || got[0] != 7 || got[3] >= got[1] || got[1] >= got[2] {
 		t.Errorf("scores %v", got)
 	}
-	if got := newHookScorer(examples(t, "ttl-by-type")).Score([]int32{7}, list, 0.5); len(got) != 1 {
+	if got := newMemoryHooks(examples(t, "ttl-by-type")).Score([]int32{7}, list, 0.5); len(got) != 1 {
 		t.Errorf("scores without an evict hook: %v", got)
+	}
+	admits := func(h *hookSet, newcomer int) (admit, ok bool) {
+		return newMemoryHooks(h).Admit(list[newcomer], list[1-newcomer:2-newcomer], 0.5)
+	}
+	if admit, ok := admits(h, 1); !admit || !ok {
+		t.Errorf("small and often used: admitted %v, %v", admit, ok)
+	}
+	if admit, ok := admits(h, 0); admit || !ok {
+		t.Errorf("large and seldom used: admitted %v, %v", admit, ok)
+	}
+	if _, ok := admits(examples(t, "ttl-by-type"), 0); ok {
+		t.Error("an answer without an admit hook")
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 
 	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/journal"
-	"github.com/edgenode/edgenode/tiers/l1"
 	"github.com/edgenode/edgenode/tiers/l2"
 	"github.com/edgenode/edgenode/tiers/l3"
 	"github.com/edgenode/edgenode/tiers/pressure"
@@ -65,7 +64,6 @@ type Options struct {
 	L1MaxBytes      int64           // 256 MiB; everything that L1 and the pending index hold
 	MaxPayloadBytes int64           // 16 MiB; content of one item
 	Eviction        string          // auto; objects, bytes, tan or lru
-	Scorer          l1.Scorer       // ranks candidates beside the built-in score; nil is none
 
 	BatchFlush      time.Duration // 100 ms; longest time that a write waits for its batch
 	BatchFlushCount int           // 1,000 items

@@ -62,7 +62,7 @@ func ReplayNotes(m *Module, rec *Recording) (notes []string) {
 	note(rec.Requests != nil && (m.Has("route") || m.Has("ttl")) && len(manifest.Headers)+len(manifest.ResponseHeaders) > 0,
 		"an access log has few header fields: user-agent and referer, and what a member \"headers\" of its lines adds")
 	note(m.Has("evict") && !rec.Trace.Timed, "the trace has no times: those of a steady rate are taken")
-	note(m.Has("admit"), "admit is not replayed: the memory tier does not ask it")
+	note(m.Has("admit"), "admit is not replayed: a replay makes room before it offers an object")
 	return notes
 }
 

@@ -38,26 +38,25 @@ type Options struct {
 	// least frequently hit leaves, whatever its size.
 	Scorer Scorer
 
-	// Hook, if not nil, is asked about up to 64 candidates at most once per
-	// eight evictions, by the goroutine that needs room. What it answers
-	// stands for the native ranking of these, unless there are not as many
-	// scores as candidates. While it is asked, other goroutines go by the
-	// native ranking.
-	Hook Scorer
+	// Hook and Admit are asked what leaves and what comes in; see SetHooks. Nil
+	// is none.
+	Hook  Scorer
+	Admit Admitter
 
 	// Contest lets the cache find out, by two shadows of itself on a share of
 	// the keys, whether what comes in must beat what would leave for it; while
-	// it must, a Put of what loses is refused. It has no effect with a hook.
+	// it must, a Put of what loses is refused. It has no effect while there is
+	// a Hook, nor on what Admit has answered.
 	Contest bool
 
 	// Queues makes entries leave in the order of S3-FIFO, which is good for hits
-	// of bytes; Scorer then ranks only within a class of sizes. It has no
-	// effect with a hook, and excludes Contest.
+	// of bytes; Scorer then ranks only within a class of sizes. A Hook comes
+	// before it. It excludes Contest.
 	Queues bool
 
 	// TimeIdle measures idleness in time (16 ms) and not in accesses to the
-	// cache. Rankings that read Candidate.Idle need it; a hook implies it. For
-	// others accesses are better: nights and bursts do not count.
+	// cache. Rankings that read Candidate.Idle need it; hooks imply it while they
+	// are there. For others accesses are better: nights and bursts do not count.
 	TimeIdle bool
 
 	Seed    uint64       // of the choice of candidates
@@ -82,9 +81,9 @@ type Cache struct {
 	entries  entries
 	slab     slab
 	scorer   Scorer
-	hook     Scorer
+	hooks    atomic.Pointer[hooks] // never nil
 	events   Events
-	timeIdle bool
+	timeIdle bool    // the ranking reads Candidate.Idle
 	duel     *duel   // nil without Options.Contest
 	queues   *queues // nil without Options.Queues
 
@@ -103,11 +102,14 @@ type Cache struct {
 	hand                     atomic.Uint32
 	seeds                    atomic.Uint64
 	queue                    hookQueue
+	hooking                  sync.Mutex // guards changes of hooks, and turned
+	turned                   turnedAt
 	hot                      hotKeys
 
 	evicted, expired, refused    atomic.Uint64
 	lost                         atomic.Uint64
 	moved, hookCalls, hookFaults atomic.Uint64
+	hookRefused                  atomic.Uint64
 }
 
 // New returns an empty cache. It starts no goroutine and needs no closing.
@@ -125,7 +127,7 @@ func New(o Options) *Cache {
 	shardCount := shardsFor(o.MaxBytes)
 	c := &Cache{
 		shards: make([]shard, shardCount), shift: uint(64 - bits.Len(uint(shardCount-1))),
-		scorer: o.Scorer, hook: o.Hook, events: o.Events, timeIdle: o.TimeIdle || o.Hook != nil,
+		scorer: o.Scorer, events: o.Events, timeIdle: o.TimeIdle,
 		tickShift: tickShift(o.MaxBytes), startMilli: o.Now(), nowMilli: o.Now,
 	}
 	c.limit.Store(o.MaxBytes)
@@ -133,12 +135,14 @@ func New(o Options) *Cache {
 	c.seeds.Store(o.Seed)
 	c.share.Store(noShare)
 	switch {
-	case o.Hook != nil:
 	case o.Queues:
 		c.queues = &queues{}
 	case o.Contest:
 		c.duel = newDuel(o.MaxBytes, o.Seed)
 		c.share.Store(c.duel.share)
+	}
+	if c.timeIdle {
+		c.mode.Store(uint64(countsTime))
 	}
 	c.batches.New = func() any { return c.newBatch() }
 	c.pace.Store(pace{}.word())
@@ -148,6 +152,8 @@ func New(o Options) *Cache {
 	for i := range c.shards {
 		c.shards[i].index.Store(newIndex(minIndexWords))
 	}
+	c.hooks.Store(&hooks{})
+	c.SetHooks(o.Hook, o.Admit)
 	c.used.Store(c.fixedBytes())
 	if o.Metrics != nil {
 		c.register(o.Metrics)

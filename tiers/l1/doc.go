@@ -74,7 +74,8 @@
 // The latter four are leaves: nothing is locked while one of them is held. No
 // two shards are locked at once. Scorers, hooks, visitors and events are called
 // with no lock held, but that the native scorer is called under duel.mu. This
-// and hookQueue.mu are leaves too.
+// and hookQueue.mu are leaves too. Cache.hooking, for changes of hooks, comes
+// before all of them.
 //
 // # What it does not do
 //

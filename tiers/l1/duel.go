@@ -26,6 +26,7 @@ type duel struct {
 	choosy  *shadow // lets newcomers contest
 	share   uint64  // mask; see shared
 	counted int
+	off     bool // nothing is counted
 }
 
 const (
@@ -70,6 +71,9 @@ func (c *Cache) play(hash uint64, size int, nowMilli int64) {
 		return
 	}
 	defer d.mu.Unlock()
+	if d.off {
+		return
+	}
 	v := shadowView{tick: c.tickNow(nowMilli), limit: c.playLimit(d.share), scorer: c.scorer}
 	for _, s := range [...]*shadow{d.open, d.choosy} {
 		if s.access(hash, uint32(size), v) {
@@ -95,6 +99,23 @@ func (d *duel) narrow() {
 	d.share = d.share<<1 | 1
 	d.open.keep(d.share)
 	d.choosy.keep(d.share)
+}
+
+// restartDuel empties both shadows and begins anew, or, if off is true, stops. It
+// must be called when the clock counts something else.
+func (c *Cache) restartDuel(off bool) {
+	d := c.duel
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.off = off
+	d.contest.Store(false)
+	d.open.clear()
+	d.choosy.clear()
+	share := d.share
+	if off {
+		share = noShare
+	}
+	c.share.Store(share)
 }
 
 // judge gives the verdict, and lets what was fade.

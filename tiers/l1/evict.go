@@ -2,7 +2,6 @@ package l1
 
 import (
 	"math"
-	"sync/atomic"
 
 	"github.com/edgenode/edgenode/tiers/item"
 )
@@ -28,9 +27,10 @@ type batch struct {
 	next  [runnersUp]ranked // the lowest that did not leave, ascending
 	nexts int
 
-	rival  item.Candidate // for whom room is needed, if it must contest
-	rivals bool
-	lost   bool // it is not above what would leave for it
+	rival  item.Candidate // for whom room is needed, if it must contest or be admitted
+	rivals bool           // it must contest
+	asks   bool           // the admit hook is to be asked about it
+	lost   bool           // it is not above what would leave for it, or was not admitted
 }
 
 // ranked is an entry in the order of leaving.
@@ -56,7 +56,7 @@ func (c *Cache) borrow(now int64) *batch {
 	if b.now = now; now == 0 {
 		b.now = c.nowMilli()
 	}
-	b.rivals, b.lost = false, false
+	b.rivals, b.asks, b.lost = false, false, false
 	return b
 }
 
@@ -85,7 +85,13 @@ func (b *batch) below(n int) int {
 // evict removes the lowest of some random entries, of the class cl unless it is
 // nil. It reports false if there is nothing that may leave.
 func (c *Cache) evict(b *batch, cl *class) bool {
-	if c.hook != nil && cl == nil && c.evictHooked(b) {
+	h := c.hooks.Load()
+	if b.asks {
+		if freed := c.consult(h, b, cl); freed || b.lost {
+			return freed
+		}
+	}
+	if h.evict != nil && cl == nil && c.evictHooked(h.evict, b) {
 		return true
 	}
 	if c.queues != nil && cl == nil && c.evictQueued(b) {
@@ -302,49 +308,4 @@ func (c *Cache) learn(idle uint32) {
 func smoothed(age float64, idle uint32) float64 {
 	const weight = 0.002
 	return max(1, age+weight*(float64(idle)-age))
-}
-
-// clock is when things happen: accesses so far in ticks, or, if TimeIdle is
-// set, time in 16 ms since the start. It lags behind by the accesses to shards
-// into which nothing was put since.
-type clock struct {
-	accesses atomic.Uint64
-	pace     atomic.Uint64 // see pace.word
-	share    atomic.Uint64 // of the duel, noShare without one
-	hotMask  atomic.Uint64 // one of hotMask+1 hits is looked at by hotKeys
-	_        [32]byte      // hits read the above; what follows is written by evictions
-	age      atomic.Uint64 // float64: smoothed idle ticks at eviction; 0 before the first
-}
-
-const timeTick = 4 // log2 of 16 ms
-
-func (c *Cache) tick(nowMilli int64) uint32 {
-	if c.timeIdle {
-		return uint32((nowMilli - c.startMilli) >> timeTick)
-	}
-	return uint32(c.accesses.Load() >> c.tickShift)
-}
-
-func (c *Cache) idleMilli(ticks uint32) uint32 {
-	if !c.timeIdle {
-		return 0
-	}
-	return uint32(min(uint64(ticks)<<timeTick, math.MaxUint32))
-}
-
-// advanceLocked adds the accesses to s since the last time to the clock. The
-// caller holds s.mu.
-func (c *Cache) advanceLocked(s *shard) {
-	total := s.hits.Load() + s.misses.Load() + s.puts.Load()
-	c.accesses.Add(total - s.flushed)
-	s.flushed = total
-}
-
-func (m meta) tagClass() uint16 { return uint16(m & 0xff) }
-
-func (m meta) candidateFlags() item.CandidateFlags {
-	if m&flagStale != 0 {
-		return item.CandidateStale
-	}
-	return 0
 }

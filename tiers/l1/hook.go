@@ -17,30 +17,118 @@ const (
 	hookBatch   = 64
 )
 
+// An Admitter decides whether a newcomer is worth what would leave for it.
+//
+// Admit reports whether newcomer comes in at the price of victims, of which there
+// are 1 to 4, the first to leave first; there may be others. ok is false if it has
+// no answer: then the cache decides as it does without. It is called with no lock
+// held, from several goroutines, and each call holds up one Put: it must be
+// short. It must not keep victims. Pressure is as for Scorer.
+type Admitter interface {
+	Admit(newcomer item.Candidate, victims []item.Candidate, pressure float64) (admit, ok bool)
+}
+
+// hooks are who is asked now. Either may be nil.
+type hooks struct {
+	evict Scorer
+	admit Admitter
+}
+
+// SetHooks changes who is asked, nil being nobody, from the next eviction on.
+// What was asked before may still answer one call of each goroutine.
+//
+// Evict is asked about up to 64 candidates at most once per eight evictions, by
+// the goroutine that needs room. What it answers stands for the native ranking
+// of these, unless there are not as many scores as candidates. While it is asked,
+// other goroutines go by the native ranking.
+//
+// Admit is asked at most once in a Put, and only if others would have to leave for
+// what comes in, this replaces nothing, is not pinned, and nothing that has expired
+// can leave instead.
+//
+// Both are told idle ages in time, so the first hook makes the cache count these
+// in time, and when the last one goes accesses are counted again; each change
+// costs a look at every entry.
+func (c *Cache) SetHooks(evict Scorer, admit Admitter) {
+	c.hooking.Lock()
+	defer c.hooking.Unlock()
+	old := *c.hooks.Load()
+	turned := clockMode(c.mode.Load()).time()
+	c.turnClock(c.timeIdle || evict != nil || admit != nil)
+	turned = turned != clockMode(c.mode.Load()).time()
+	c.hooks.Store(&hooks{evict, admit})
+	if evict == nil {
+		c.queue.forget()
+	}
+	if c.duel != nil && (turned || (old.evict != nil) != (evict != nil)) {
+		c.restartDuel(evict != nil)
+	}
+}
+
 // hookQueue is the victims that a hook has chosen and that have not left yet.
 type hookQueue struct {
 	// mu guards the fields below. It is a leaf lock and not held while the hook
 	// is asked.
 	mu      sync.Mutex
-	victims []victim
+	victims []victim // the lowest last
 	asking  bool
+}
+
+// pop takes the lowest.
+func (q *hookQueue) pop() (v victim, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.victims) == 0 {
+		return victim{}, false
+	}
+	v = q.victims[len(q.victims)-1]
+	q.victims = q.victims[:len(q.victims)-1]
+	return v, true
+}
+
+// lowest writes the numbers of the lowest to dst, in order, and returns how many
+// there are.
+func (q *hookQueue) lowest(dst *[admitVictims]uint32) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := min(len(q.victims), len(dst))
+	for i := range n {
+		dst[i] = q.victims[len(q.victims)-1-i].number
+	}
+	return n
+}
+
+func (q *hookQueue) forget() {
+	q.mu.Lock()
+	q.victims = q.victims[:0]
+	q.mu.Unlock()
 }
 
 // evictHooked removes a victim of the hook's choice, asking it if none is left.
 // It reports false if there is none: nothing to choose from, or another
 // goroutine is asking; then the native ranking stands in.
-func (c *Cache) evictHooked(b *batch) bool {
-	q := &c.queue
-	q.mu.Lock()
-	for len(q.victims) > 0 {
-		v := q.victims[len(q.victims)-1]
-		q.victims = q.victims[:len(q.victims)-1]
-		q.mu.Unlock()
+func (c *Cache) evictHooked(hook Scorer, b *batch) bool {
+	for {
+		v, ok := c.queue.pop()
+		if !ok {
+			break
+		}
 		if c.remove(&v) {
 			return true
 		}
-		q.mu.Lock()
 	}
+	if !c.refill(hook, b) {
+		return false
+	}
+	v, ok := c.queue.pop()
+	return ok && c.remove(&v)
+}
+
+// refill asks the hook for the next victims, unless another goroutine does. It
+// reports whether there are any.
+func (c *Cache) refill(hook Scorer, b *batch) bool {
+	q := &c.queue
+	q.mu.Lock()
 	if q.asking {
 		q.mu.Unlock()
 		return false
@@ -48,23 +136,19 @@ func (c *Cache) evictHooked(b *batch) bool {
 	q.asking = true
 	q.mu.Unlock()
 
-	chosen := c.ask(b)
+	chosen := c.ask(hook, b)
 
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	q.asking = false
-	done := false
-	if len(chosen) > 0 {
-		q.victims = append(q.victims[:0], chosen[1:]...)
-		slices.Reverse(q.victims) // the lowest is taken first
-		done = true
-	}
-	q.mu.Unlock()
-	return done && c.remove(&chosen[0])
+	q.victims = append(q.victims[:0], chosen...)
+	slices.Reverse(q.victims) // the lowest is taken first
+	return len(q.victims) > 0
 }
 
 // ask returns up to hookVictims of a sample, the lowest first. The result
 // shares memory with b.
-func (c *Cache) ask(b *batch) []victim {
+func (c *Cache) ask(hook Scorer, b *batch) []victim {
 	b.nexts = 0
 	if !c.sample(b, hookSample, nil) {
 		return nil
@@ -75,7 +159,7 @@ func (c *Cache) ask(b *batch) []victim {
 	n := c.shortlist(b)
 	pressure := c.Pressure()
 	c.hookCalls.Add(1)
-	b.scores = c.hook.Score(b.scores[:0], b.facts[:n], pressure)
+	b.scores = hook.Score(b.scores[:0], b.facts[:n], pressure)
 	if len(b.scores) == n {
 		for i := range n {
 			b.seen[i].score = b.scores[i]

@@ -7,12 +7,13 @@ type Stats struct {
 	Hits, Misses uint64 // of Get and Append
 	Puts         uint64 // stored
 	Refused      uint64 // not stored for other reasons than a newer version
-	Lost         uint64 // of these, not above what would have left for them
+	Lost         uint64 // of these, not above what would have left for them, or not admitted
 	Evicted      uint64 // left for room before their time
 	Expired      uint64 // removed after their time
 	Moved        uint64 // records moved to free a chunk
 	HookCalls    uint64
-	HookFaults   uint64 // calls without as many scores as candidates
+	HookFaults   uint64 // calls without as many scores as candidates, or without an answer
+	HookRefused  uint64 // of Lost, by the admit hook
 }
 
 // Stats returns the counts. They need not be of one moment.
@@ -20,6 +21,7 @@ func (c *Cache) Stats() Stats {
 	out := Stats{
 		Refused: c.refused.Load(), Lost: c.lost.Load(), Evicted: c.evicted.Load(), Expired: c.expired.Load(),
 		Moved: c.moved.Load(), HookCalls: c.hookCalls.Load(), HookFaults: c.hookFaults.Load(),
+		HookRefused: c.hookRefused.Load(),
 	}
 	for i := range c.shards {
 		s := &c.shards[i]
@@ -60,4 +62,5 @@ func (c *Cache) register(set *metrics.Set) {
 	count("edgenode_l1_moves_total", func(s Stats) uint64 { return s.Moved })
 	count("edgenode_l1_hook_calls_total", func(s Stats) uint64 { return s.HookCalls })
 	count("edgenode_l1_hook_faults_total", func(s Stats) uint64 { return s.HookFaults })
+	count("edgenode_l1_hook_refused_total", func(s Stats) uint64 { return s.HookRefused })
 }

@@ -181,3 +181,12 @@ func (s *shadow) keep(share uint64) {
 		}
 	}
 }
+
+// clear forgets everything, what has left as well.
+func (s *shadow) clear() {
+	for len(s.items) > 0 {
+		s.remove(len(s.items) - 1)
+	}
+	clear(s.index.ghosts)
+	s.hits, s.age, s.pace = 0, 0, pace{}
+}

@@ -29,9 +29,12 @@ type PutOptions struct {
 //   - an entry with a newer version is there,
 //   - record takes more than a quarter of the budget or 4 GiB, or is not what it
 //     must be,
-//   - room cannot be made, as too much is pinned or read at the moment.
+//   - room cannot be made, as too much is pinned or read at the moment,
+//   - others would have to leave for it, and it loses the contest against them
+//     or the admit hook says no. What is Pinned, or replaces an older
+//     version, is never refused so.
 //
-// In the last two cases an older version that was there may still be: the
+// In the second and the third case an older version that was there may still be: the
 // caller deletes it if it must not be seen. Put keeps no reference to its
 // arguments. It does not allocate except for memory of the budget. The copy is
 // made with no lock held, unless it replaces one of about the same size.
@@ -80,7 +83,7 @@ func (c *Cache) roomFor(number uint32, hash uint64, came heat, n int, replaces b
 	}
 	b := c.borrow(o.NowMilli)
 	defer c.giveBack(b)
-	if !replaces && !o.Pinned && c.duel != nil {
+	if !replaces && !o.Pinned {
 		c.challenge(b, hash, came, n, o)
 	}
 	p, ok := c.allocate(b, n, number)
@@ -94,18 +97,21 @@ func (c *Cache) roomFor(number uint32, hash uint64, came heat, n int, replaces b
 	return p, ok
 }
 
-// challenge makes the record of n bytes the rival of b, if the duel says so or
-// room is scarce. Above the pressure at which the engine warns it must be more
-// frequent the higher the pressure, at last twice as frequent.
+// challenge makes the record of n bytes the rival of b. An admit hook is to be
+// asked about it. Unless there is an evict hook it must contest, if the duel says
+// so or room is scarce: above the pressure at which the engine warns it must be
+// more frequent the higher the pressure, at last twice as frequent.
 func (c *Cache) challenge(b *batch, hash uint64, came heat, n int, o PutOptions) {
 	const scarce = 0.7
+	h := c.hooks.Load()
 	margin := max(0, c.Pressure()-scarce) / (1 - scarce)
-	if !c.duel.contest.Load() && margin == 0 {
+	b.asks = h.admit != nil
+	b.rivals = h.evict == nil && c.duel != nil && (c.duel.contest.Load() || margin > 0)
+	if !b.asks && !b.rivals {
 		return
 	}
 	size := c.slab.footprint(n)
 	m := newMeta(o)
-	b.rivals = true
 	b.rival = item.Candidate{
 		Hash: hash, Size: uint32(min(size, math.MaxUint32)), LogSize: log2(float32(size)), Hits: came.hits(),
 		LogFrequency: came.logNow(c.tickNow(o.NowMilli), paceOf(c.pace.Load())) - float32(margin),
@@ -165,13 +171,6 @@ func (c *Cache) overwrite(s *shard, hash uint64, key []byte, version uint64, rec
 // warmer returns the heat of e after one more access.
 func (c *Cache) warmer(e *entry, nowMilli int64) heat {
 	return heat(e.heat.Load()).hit(c.tickNow(nowMilli), paceOf(c.pace.Load()), e.hash.Load())
-}
-
-func (c *Cache) tickNow(nowMilli int64) uint32 {
-	if nowMilli == 0 && c.timeIdle {
-		nowMilli = c.nowMilli()
-	}
-	return c.tick(nowMilli)
 }
 
 // newEntry returns a closed entry that is in no list.
