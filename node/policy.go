@@ -82,9 +82,9 @@ func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)
 func textOf(b []byte) string  { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // begin fills in what all requests have in common.
-func (v *verdict) begin(h *hookSet, method string, client netip.Addr, scheme string) *hooks.Request {
+func (v *verdict) begin(nowMilli int64, method string, client netip.Addr, scheme string) *hooks.Request {
 	v.req = hooks.Request{Headers: v}
-	v.req.Method, v.req.NowMillis, v.req.ContentBytes = methodOf(method), uint64(h.now()), abi.UnknownBytes
+	v.req.Method, v.req.NowMillis, v.req.ContentBytes = methodOf(method), uint64(nowMilli), abi.UnknownBytes
 	if client.IsValid() {
 		v.req.Client = client.As16()
 	}
@@ -161,7 +161,7 @@ func (p itemPolicy) Route(x api.Exchange, op api.Op, id []byte, size int64, d *a
 	v := p.verdicts.Get().(*verdict)
 	defer p.verdicts.Put(v)
 	defer v.end()
-	req := v.begin(p.hooks, x.Method(), x.Client(), x.Scheme())
+	req := v.begin(p.hooks.now(), x.Method(), x.Client(), x.Scheme())
 	v.asked(x)
 	req.Operation, req.Key, req.ContentBytes, req.Tiers = abi.Operation(op), id, bytesLeft(size), tiersOr(d.Tiers)
 	if !p.hooks.host.Route(req, &v.out) {
@@ -186,7 +186,7 @@ func (p itemPolicy) TTL(x api.Exchange, id []byte, size int64, d *api.Decision) 
 	v := p.verdicts.Get().(*verdict)
 	defer p.verdicts.Put(v)
 	defer v.end()
-	req := v.begin(p.hooks, x.Method(), x.Client(), x.Scheme())
+	req := v.begin(p.hooks.now(), x.Method(), x.Client(), x.Scheme())
 	v.asked(x)
 	v.response = contentFields(x)
 	req.Operation, req.Key, req.ContentBytes, req.Tiers = abi.Write, id, bytesLeft(size), tiersOr(d.Tiers)
@@ -259,8 +259,11 @@ func (p sitePolicy) Route(in *proxy.RouteInput, out *proxy.RouteDecision) {
 
 // routeRequest is what route hooks are asked about a request of a site.
 func (p sitePolicy) routeRequest(v *verdict, in *proxy.RouteInput) *hooks.Request {
-	x := in.Request
-	req := v.begin(p.hooks, x.Method(), x.Client(), in.Scheme)
+	x, now := in.Request, in.Now
+	if now == 0 {
+		now = p.hooks.now()
+	}
+	req := v.begin(now, x.Method(), x.Client(), in.Scheme)
 	v.asked(x)
 	v.key = append(append(append(append(v.key[:0], in.Scheme...), "://"...), in.Host...), in.Target...)
 	req.Operation, req.Site, req.Key = operationOf(req.Method), in.Site, v.key
@@ -310,7 +313,7 @@ func (p sitePolicy) TTL(in *proxy.TTLInput, out *proxy.TTLDecision) {
 	defer p.verdicts.Put(v)
 	defer v.end()
 	scheme, _, _ := strings.Cut(in.URL, "://")
-	req := v.begin(p.hooks, in.Method, in.Client, scheme)
+	req := v.begin(p.hooks.now(), in.Method, in.Client, scheme)
 	v.request, v.response = in.Request, in.Header
 	if v.request == nil {
 		v.request = http.Header{}

@@ -32,6 +32,7 @@ type RouteInput struct {
 	Host    []byte // lower case, with a port that is not the scheme's default
 	Target  []byte // path and query as received
 	Tiers   item.Tiers
+	Now     int64 // Unix ms, when the request came; 0 if nobody has looked
 }
 
 // RouteDecision is the verdict of Route. The zero value changes nothing.

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/edgenode/edgenode/tiers"
 )
 
 // Defaults of Options.
@@ -266,6 +268,7 @@ func (p *Proxy) arrive(st *state) bool {
 func (p *Proxy) route(st *state) bool {
 	st.in = RouteInput{
 		Site: st.site.Name, Request: st.x, Scheme: st.scheme, Host: st.host, Target: st.target, Tiers: st.site.Tiers,
+		Now: p.o.Now(),
 	}
 	out := &st.out
 	p.o.Policy.Route(&st.in, out)
@@ -317,7 +320,7 @@ func (p *Proxy) serveCached(st *state) {
 			p.m.storeErrors.Inc()
 		}
 		if f.ok {
-			if p.sendFound(st, &f) {
+			if p.sendFound(st, &f, p.foundAt(st, &f, try)) {
 				return
 			}
 			f.hit.Release()
@@ -328,14 +331,22 @@ func (p *Proxy) serveCached(st *state) {
 	}
 }
 
+// foundAt returns the time for a look at what was found, Unix ms. In memory at the
+// first try it is found at once, and when the request came is near enough.
+func (p *Proxy) foundAt(st *state, f *found, try int) int64 {
+	if try == 0 && st.in.Now != 0 && f.hit.Source == tiers.FromL1 {
+		return st.in.Now
+	}
+	return p.o.Now()
+}
+
 // sendFound answers with what is stored if it may be used now, and releases it.
 // It reports false if the origin must be asked.
-func (p *Proxy) sendFound(st *state, f *found) bool {
+func (p *Proxy) sendFound(st *state, f *found, now int64) bool {
 	if f.meta.flags()&metaParted != 0 && !p.enough(st, f) {
 		return false
 	}
 	fr := f.meta.freshness()
-	now := p.o.Now()
 	use := fr.usable(now, f.hit.Stale)
 	if st.site.honour && (st.cacheControl || st.pragma) && !p.agreeable(st, &fr, now, &use) {
 		st.refetch = true
