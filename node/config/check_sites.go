@@ -336,6 +336,9 @@ const (
 // Capabilities that a hook may be granted: the host functions beyond its input.
 var capabilities = []string{"log", "metric_add", "metric_observe", "now_ms", "header", "config", "kv_get", "tag_add"}
 
+// operations stand where the admin listener has the names of hooks.
+var operations = []string{"rollback", "promote", "abort"}
+
 // hooks checks the hooks, but not their modules.
 func (k *checker) hooks() {
 	names := map[string]int{}
@@ -346,6 +349,9 @@ func (k *checker) hooks() {
 	for i := range k.c.Hooks {
 		h, path := &k.c.Hooks[i], elemKey("hook", i)
 		k.name(path, h.Name, names, i)
+		if slices.Contains(operations, h.Name) {
+			k.add(path+".name", fmt.Sprintf("%q is an operation of the admin listener (POST /hooks/%s)", h.Name, h.Name), "give the hook another name")
+		}
 		if h.Module == "" {
 			k.add(path+".module", "no module", `write module = "geo.wasm"`)
 		}

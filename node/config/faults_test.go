@@ -167,6 +167,7 @@ func TestFaults(t *testing.T) {
 	f(hook+"hooks = [\"route\"]\nmemory = \"1KiB\"", "5: hook[0].memory", "one page")
 	f(hook+"hooks = [\"route\"]\nconfig = { x = inf }", "5: hook[0].config", "JSON")
 	f("[[hook]]\nname = \"geo\"\nhooks = [\"route\"]", "1: hook[0].module", "no module")
+	f("[[hook]]\nname = \"abort\"\nmodule = \"m.wasm\"\nhooks = [\"route\"]", "2: hook[0].name", "another name")
 
 	// Tokens.
 	const token = "[[token]]\nname = \"ci\"\n"
