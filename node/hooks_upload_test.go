@@ -70,7 +70,7 @@ func TestHookUpload(t *testing.T) {
 	}
 	write(file, denies(451))
 	write(file+".sig", hooks.Sign(denies(451), "ops", private))
-	config := writeConfig(t, dir, fmt.Sprintf("hooks_trusted_keys = [\"ops %s\"]\nhooks_unsigned_upload = true\n", base64.StdEncoding.EncodeToString(public))+
+	config := writeConfig(t, dir, fmt.Sprintf("max_payload_bytes = \"16KiB\"\nhooks_max_module_bytes = \"64KiB\"\nhooks_trusted_keys = [\"ops %s\"]\nhooks_unsigned_upload = true\n", base64.StdEncoding.EncodeToString(public))+
 		addresses+fmt.Sprintf("[[hook]]\nname = \"guard\"\nmodule = %q\nhooks = [\"route\"]\n", file))
 	r := inProcess(t, config)
 	status := func(want int) {
@@ -91,8 +91,11 @@ func TestHookUpload(t *testing.T) {
 	f("by a stranger", next, hooks.Sign(next, "eve", stranger), 403, "signature-refused")
 	f("by a stranger under our name", next, hooks.Sign(next, "ops", stranger), 403, "signature-refused")
 	f("of another module", next, hooks.Sign(denies(411), "ops", private), 403, "signature-refused")
+	big := make([]byte, 40<<10) // above max_payload_bytes, which does not count here
+	f("large, no module", big, hooks.Sign(big, "ops", private), 422, "module-refused")
+	big = make([]byte, 64<<10+1)
+	f("too large", big, hooks.Sign(big, "ops", private), 413, "raise hooks_max_module_bytes")
 	f("no module", []byte("text"), hooks.Sign([]byte("text"), "ops", private), 422, "module-refused")
-	f("too large", make([]byte, 9<<20), nil, 413, "content-too-large")
 	status(451)
 	if a := send(t, r.admin+"/hooks/other", next, hooks.Sign(next, "ops", private)); a.code != 404 || !strings.Contains(a.body, "unknown-hook") {
 		t.Errorf("another hook: %d %s", a.code, a.body)

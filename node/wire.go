@@ -46,16 +46,20 @@ func (n *Node) bind(cfg *config.Config, set *metrics.Set) error {
 }
 
 func (n *Node) listenOptions(name string, cfg *config.Config, l *config.Listener, set *metrics.Set) front.Options {
+	body := int64(cfg.MaxPayloadBytes)
+	if name == "admin" { // modules of hooks are uploaded there; of one that is too large the handler says why
+		body = max(body, 2*int64(cfg.HooksMaxModuleBytes))
+	}
 	return front.Options{
 		Name: name, Address: l.Address,
 		TLS:           front.TLS{Cert: l.TLS.Cert, Key: l.TLS.Key, ClientCA: l.TLS.ClientCA},
 		HeaderTimeout: l.HeaderTimeout.Std(), IdleTimeout: l.IdleTimeout.Std(),
 		MaxHeaderBytes: int(l.MaxHeaderBytes), MaxURLBytes: int(l.MaxURLBytes),
-		MaxBodyBytes: int64(cfg.MaxPayloadBytes), MinBodyRate: orNone(int64(l.MinBodyRate)),
+		MaxBodyBytes: body, MinBodyRate: orNone(int64(l.MinBodyRate)),
 		MaxConnections: l.MaxConnections, MaxConnectionsPerAddress: l.MaxConnectionsPerAddress,
 		MaxRequestsPerConnection: orNone(l.MaxRequestsPerConnection),
 		TrustedProxies:           prefixes(l.TrustedProxies), ProxyProtocol: l.ProxyProtocol == "v1v2",
-		Problem: frontProblem(int64(l.MaxHeaderBytes), int64(l.MaxURLBytes), int64(cfg.MaxPayloadBytes)),
+		Problem: frontProblem(int64(l.MaxHeaderBytes), int64(l.MaxURLBytes), body),
 		Logger:  n.log.With("listener", name), Metrics: set,
 	}
 }
