@@ -79,7 +79,7 @@ func eachLateRead(t *testing.T, f func(t *testing.T, e *tiers.Engine, s *lateSto
 	for name, read := range lateReads {
 		t.Run(name, func(t *testing.T) {
 			s := &lateStore{}
-			e := open(t, t.TempDir(), func(o *tiers.Options) { o.WrapStore = s.wrap })
+			e := open(t, t.TempDir(), func(o *tiers.Options) { o.WrapStore, o.FilterOff = s.wrap, true })
 			w := &tiers.Write{Key: key(t, "k"), Content: []byte("old"), Tags: []string{"t1"}, Tiers: belowL1}
 			if _, err := e.Submit(t.Context(), w); err != nil {
 				t.Fatal(err)
