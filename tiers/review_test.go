@@ -104,7 +104,7 @@ func TestD_CloseWhileCallsGoOn(t *testing.T) {
 			}
 			store := &scanHook{scan: hold}
 			now := func() int64 { hold(); return time.Now().UnixMilli() }
-			e := open(t, t.TempDir(), func(o *tiers.Options) { o.Now, o.WrapStore, o.BatchFlush = now, store.wrap, 1<<40 })
+			e := open(t, t.TempDir(), func(o *tiers.Options) { o.Now, o.WrapStore, o.BatchFlush, o.FilterOff = now, store.wrap, 1<<40, true })
 			state := "s"
 			if _, err := e.Submit(t.Context(), &tiers.Write{Key: key(t, "k"), State: state}); err != nil {
 				t.Fatal(err)

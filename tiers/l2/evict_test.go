@@ -76,7 +76,9 @@ func TestEvict(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if left["small"] < n*9/10 || left["big"] == n {
+	// Which records a step samples is chance: without the ranking as many of both
+	// would be left.
+	if left["small"]*4 < left["big"]*5 || left["big"] == n {
 		t.Errorf("left of %d each: %v, want the big ones to go first", n, left)
 	}
 	if m, ok, err := s.ReadMark(ctx); !ok || err != nil || m.Seq != 7 {
