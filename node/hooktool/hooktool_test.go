@@ -20,18 +20,22 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestTemplatesHaveTheHeader holds that projects in C get the header as it is.
-func TestTemplatesHaveTheHeader(t *testing.T) {
+// TestProjectsHaveTheHeader: projects in C get the header as it is.
+func TestProjectsHaveTheHeader(t *testing.T) {
 	want, err := os.ReadFile("../../hooks/guest/c/edge.h")
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := os.ReadFile("templates/c/edge.h")
+	dir := filepath.Join(t.TempDir(), "guard")
+	if _, err := hooktool.NewProject("c", dir); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(dir, "edge.h"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Error("templates/c/edge.h is not hooks/guest/c/edge.h: copy it")
+		t.Error("edge.h of a new project is not the header of the SDK")
 	}
 }
 

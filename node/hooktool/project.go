@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/edgenode/edgenode/hooks/abi"
+	"github.com/edgenode/edgenode/hooks/guest/c"
 	"github.com/edgenode/edgenode/hooks/meter"
 )
 
@@ -127,6 +128,9 @@ func projectFiles(language string, shared []string) (files []projectFile, err er
 	})
 	for _, name := range shared {
 		err = errors.Join(err, add(path.Join("templates", name), name))
+	}
+	if language == "c" {
+		files = append(files, projectFile{"edge.h", c.Header})
 	}
 	return files, err
 }
