@@ -321,7 +321,9 @@ func testA5SwallowedRowStaysInJournal(t *testing.T) {
 
 // TestA6_FullJournalRefuses: L3 is down and the journal at its quota. Nothing
 // is acknowledged that is not kept; all acknowledged before stays.
-func TestA6_FullJournalRefuses(t *testing.T) {
+func TestA6_FullJournalRefuses(t *testing.T) { overBackends(t, testA6FullJournalRefuses) }
+
+func testA6FullJournalRefuses(t *testing.T) {
 	dir, store := t.TempDir(), &tiertest.Store{}
 	e := open(t, dir, func(o *tiers.Options) {
 		o.WrapStore, o.JournalMaxBytes = store.Wrap, 16<<20
@@ -431,6 +433,10 @@ func testA9BacklogIsExact(t *testing.T) {
 // TestA10_BigJournalIsReadAndDrained: a journal of many records is indexed at
 // start, read from, and drained once.
 func TestA10_BigJournalIsReadAndDrained(t *testing.T) {
+	overBackends(t, testA10BigJournalIsReadAndDrained)
+}
+
+func testA10BigJournalIsReadAndDrained(t *testing.T) {
 	n := scale(1_000_000, 20_000)
 	dir, store := t.TempDir(), &tiertest.Store{}
 	big := func(o *tiers.Options) { o.JournalMaxBytes, o.L1MaxBytes = 2<<30, 512<<20 }
@@ -460,7 +466,9 @@ func TestA10_BigJournalIsReadAndDrained(t *testing.T) {
 }
 
 // TestA11_ContentsLeaveL1: with L3 down more is written than L1 can hold.
-func TestA11_ContentsLeaveL1(t *testing.T) {
+func TestA11_ContentsLeaveL1(t *testing.T) { overBackends(t, testA11ContentsLeaveL1) }
+
+func testA11ContentsLeaveL1(t *testing.T) {
 	dir, store := t.TempDir(), &tiertest.Store{}
 	e := open(t, dir, func(o *tiers.Options) { o.WrapStore, o.JournalMaxBytes = store.Wrap, 96<<20 })
 	store.SetDown(true)
@@ -523,7 +531,9 @@ func FuzzA16_BytesRoundTrip(f *testing.F) {
 	f.Fuzz(roundTrip)
 }
 
-func TestA16_BytesRoundTrip(t *testing.T) {
+func TestA16_BytesRoundTrip(t *testing.T) { overSQL(t, testA16BytesRoundTrip) }
+
+func testA16BytesRoundTrip(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	for range 12 {
 		b := make([]byte, rng.IntN(1<<rng.IntN(18)))

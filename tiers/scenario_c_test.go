@@ -179,7 +179,9 @@ func TestC3_LifetimeInL1(t *testing.T) {
 
 // TestC11_SameBytesFromEveryTier: content, entity tag and metadata are the same
 // from L1, the journal and L3.
-func TestC11_SameBytesFromEveryTier(t *testing.T) {
+func TestC11_SameBytesFromEveryTier(t *testing.T) { overSQL(t, testC11SameBytesFromEveryTier) }
+
+func testC11SameBytesFromEveryTier(t *testing.T) {
 	dir := t.TempDir()
 	slow := func(o *tiers.Options) { o.BatchFlush = 1 << 40 }
 	e := open(t, dir, slow)

@@ -143,7 +143,9 @@ func pressed(t *testing.T, least float64) *tiers.Engine {
 }
 
 // TestD5_DeletesPassAtEveryLevel: deletes, bulk deletes and purges, and reads.
-func TestD5_DeletesPassAtEveryLevel(t *testing.T) {
+func TestD5_DeletesPassAtEveryLevel(t *testing.T) { overBackends(t, testD5DeletesPassAtEveryLevel) }
+
+func testD5DeletesPassAtEveryLevel(t *testing.T) {
 	for _, at := range []float64{0.30, 0.31, 0.32, 0.33, 0.34} {
 		e := pressed(t, at)
 		level := e.Health(t.Context()).PressureLevel
