@@ -234,6 +234,33 @@ func (e *Engine) settled(ctx context.Context, s *stripe, hash uint64, key item.K
 	}
 }
 
+// awaitPublished waits while v, read from L2 or L3, is a write of this node that
+// is committed there and not yet published here. Until then others may still be
+// answered with what it replaces; who has told of v before would see time go
+// back. The wait is that of the few steps between commit and publication.
+func (e *Engine) awaitPublished(hash uint64, key item.Key, v item.View) error {
+	s := e.pending.stripe(hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.unpublishedLocked(key, v.Version()) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), e.l3TimeoutNow())
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		s.settled.Broadcast()
+		s.mu.Unlock()
+	})()
+	for s.unpublishedLocked(key, v.Version()) {
+		if ctx.Err() != nil || e.isClosing() {
+			return fmt.Errorf("%w: its newest version is being committed", ErrUnavailable)
+		}
+		s.settled.Wait()
+	}
+	return nil
+}
+
 // holds reports whether c holds for the present item.
 func (c *Condition) holds(h *Hit, ok bool) bool {
 	if c.None() {

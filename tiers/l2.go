@@ -165,8 +165,9 @@ func (e *Engine) readL2(key item.Key) (item.View, l2Verdict) {
 	return e.judgeL2(key, item.View(b))
 }
 
-// readManyL2 calls fn with what L2 knows of keys, in one round trip.
-func (e *Engine) readManyL2(keys []item.Key, fn func(i int, v item.View, verdict l2Verdict)) {
+// readManyL2 calls fn with what L2 knows of keys, tombstones included, in one
+// round trip.
+func (e *Engine) readManyL2(keys []item.Key, fn func(i int, v item.View)) {
 	t := e.l2
 	if t == nil || len(keys) == 0 {
 		return
@@ -200,7 +201,7 @@ func (e *Engine) readManyL2(keys []item.Key, fn func(i int, v item.View, verdict
 	}
 	for _, a := range answers {
 		if v, verdict := e.judgeL2(keys[a.i], a.v); verdict != l2Unknown {
-			fn(a.i, v, verdict)
+			fn(a.i, v)
 		}
 	}
 }
@@ -213,7 +214,7 @@ func (e *Engine) judgeL2(key item.Key, v item.View) (item.View, l2Verdict) {
 		return nil, l2Unknown
 	}
 	if v.Kind() == item.KindTombstone {
-		return nil, l2Gone
+		return v, l2Gone
 	}
 	c := e.rules.covers(v, everyRule)
 	if v.Kind() != item.KindPut || v.Expired(e.clock.UnixMilli()) || c.deleted || c.purged || c.stale && !refetchable(v) {

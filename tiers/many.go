@@ -53,6 +53,11 @@ var errNotFetched = errors.New("tiers: not fetched")
 
 func (m *many) fetched(key item.Key, o ReadOptions, f fetchedRow) (Hit, bool, error) {
 	hash := m.e.hash(key)
+	if f.record != nil {
+		if err := m.e.awaitPublished(hash, key, f.record); err != nil {
+			return Hit{}, false, err
+		}
+	}
 	switch {
 	case f.wanted && f.source == FromL3 && !f.absent && m.failed != nil:
 		return Hit{}, false, m.failed
@@ -117,11 +122,8 @@ func (e *Engine) prefetch(ctx context.Context, keys []item.Key, o ReadOptions) *
 	for _, i := range at {
 		m.rows[i].wanted = true
 	}
-	e.readManyL2(wanted, func(i int, v item.View, verdict l2Verdict) {
-		m.rows[at[i]].source = FromL2
-		if verdict == l2Hit {
-			m.rows[at[i]].record = v
-		}
+	e.readManyL2(wanted, func(i int, v item.View) {
+		m.rows[at[i]].source, m.rows[at[i]].record = FromL2, v
 	})
 	wanted, at = m.notIn(wanted, at, o)
 	kept := 0

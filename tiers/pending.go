@@ -241,6 +241,16 @@ func (s *stripe) busyLocked(key item.Key) bool {
 	return p != nil && p.busyLocked()
 }
 
+// unpublishedLocked reports whether version of key is a write under way here.
+func (s *stripe) unpublishedLocked(key item.Key, version item.Version) bool {
+	p := s.ids[string(key)]
+	if p == nil {
+		return false
+	}
+	r := p.findLocked(version)
+	return r != nil && r.phase != visible
+}
+
 // dropLocked takes the records for which gone is true from p, and p from the
 // table when none is left. It calls released for each, so that its bytes can be
 // let go; released is called with the stripe's lock held.

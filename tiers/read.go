@@ -165,7 +165,7 @@ func (e *Engine) tryBelow(ctx context.Context, hash uint64, key item.Key, o Read
 	h, found, pending, err := e.fromPending(ctx, hash, key)
 	switch {
 	case pending && err == nil && found && h.View.Version() < o.MinVersion && readsL3(key, o):
-		return e.newerInL3(ctx, key, h)
+		return e.newerInL3(ctx, hash, key, h)
 	case pending || err != nil:
 		return h, found, err
 	case e.l2 == nil && (!readsL3(key, o) || e.missing(key, o)):
@@ -185,13 +185,16 @@ func (e *Engine) tryBelow(ctx context.Context, hash uint64, key item.Key, o Read
 
 // newerInL3 returns what L3 holds of key if that is newer than h, which is
 // pending here.
-func (e *Engine) newerInL3(ctx context.Context, key item.Key, h Hit) (Hit, bool, error) {
+func (e *Engine) newerInL3(ctx context.Context, hash uint64, key item.Key, h Hit) (Hit, bool, error) {
 	v, ok, err := e.readL3(ctx, key)
 	if err != nil {
 		return Hit{}, false, err
 	}
 	if !ok || v.Version() <= h.View.Version() {
 		return h, true, nil
+	}
+	if err := e.awaitPublished(hash, key, v); err != nil {
+		return Hit{}, false, err
 	}
 	newer, found := e.answer(v, FromL3, everyRule)
 	return newer, found, nil
@@ -282,6 +285,11 @@ func (e *Engine) tryPending(ctx context.Context, hash uint64, key item.Key) (h H
 	if c.replayed && e.l3Up() {
 		// After a crash L3 may hold a newer version than the journal's rest.
 		v = e.newerOf(ctx, key, v)
+	}
+	if v.Version() != c.newest.version {
+		if err := e.awaitPublished(hash, key, v); err != nil {
+			return Hit{}, false, true, err
+		}
 	}
 	h, found = e.answer(v, FromPending, everyRule)
 	switch {
@@ -439,6 +447,11 @@ func (e *Engine) fill(hash uint64, k flightKey, f *flight) {
 	key := item.Key(k.key)
 	if !k.fresh {
 		v, verdict := e.readL2(key)
+		if verdict == l2Hit || verdict == l2Gone {
+			if f.err = e.awaitPublished(hash, key, v); f.err != nil {
+				return
+			}
+		}
 		switch verdict {
 		case l2Gone:
 			return
@@ -462,6 +475,9 @@ func (e *Engine) fill(hash uint64, k flightKey, f *flight) {
 	v, ok, err := e.readL3(context.Background(), key)
 	if err == nil {
 		e.falsePositive(news, v, ok)
+	}
+	if ok && err == nil {
+		err = e.awaitPublished(hash, key, v)
 	}
 	if err != nil || !ok {
 		f.err = err

@@ -87,6 +87,9 @@ func (e *Engine) tryInL3(ctx context.Context, s *stripe, hash uint64, key item.K
 	var h Hit
 	ok := false
 	if row != nil {
+		if err := e.awaitPublished(hash, key, row); err != nil {
+			return Receipt{}, err
+		}
 		e.observe(row.Version()) // what is stamped is above what was read
 		e.l1.Delete(hash, key, uint64(row.Version())-1)
 		h, ok = e.answer(row, FromL3, everyRule)
