@@ -181,11 +181,23 @@ func (s *Server) install() error {
 	}
 	args := append([]string{"--no-defaults", "--datadir=" + s.data(), "--auth-root-authentication-method=normal",
 		"--skip-test-db", "--innodb-log-file-size=64M"}, asRoot()...)
-	if out, err := exec.Command(path, args...).CombinedOutput(); err != nil {
+	cmd := exec.Command(path, args...)
+	if cmd.Env, err = s.environ(); err != nil {
+		return err
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", path, err, out)
 	}
 	login := fmt.Sprintf("CREATE USER IF NOT EXISTS '%s'@'%%' IDENTIFIED BY '%s';\nGRANT ALL ON *.* TO '%s'@'%%';\n", User, Password, User)
 	return os.WriteFile(s.script(), []byte(login), 0o600)
+}
+
+// environ gives the server a temporary directory of its own: at its start it
+// removes the temporary tables that it finds there, and those of another one
+// that is running too.
+func (s *Server) environ() ([]string, error) {
+	tmp := filepath.Join(s.dir, "tmp")
+	return append(os.Environ(), "TMPDIR="+tmp), os.MkdirAll(tmp, 0o700)
 }
 
 func (s *Server) script() string { return filepath.Join(s.dir, "login.sql") }
@@ -210,6 +222,9 @@ func (s *Server) launch() error {
 		"--innodb-flush-log-at-trx-commit=1", "--max-connections=200"}, asRoot()...)
 	cmd := exec.Command(path, append(args, s.opts.Args...)...)
 	cmd.SysProcAttr = dieWithParent()
+	if cmd.Env, err = s.environ(); err != nil {
+		return err
+	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start mariadbd: %w", err)
 	}
