@@ -273,8 +273,9 @@ func writeCounts(w io.Writer, title string, counts map[string]int) {
 	}
 }
 
-// benchCommand groups benchmarks that other programs drive.
+// benchCommand groups benchmarks.
 type benchCommand struct {
+	Load   benchLoad   `cmd:"" default:"withargs" help:"Send requests and say how many were answered, and how fast (default)."`
 	Replay benchReplay `cmd:"" help:"Play requests from standard input against memory and answer hit or miss: 16 bytes each, little endian, u32 id, u32 size, f64 seconds; one byte back, 1 or 0."`
 }
 

@@ -13,6 +13,7 @@
 //	edgenode hook replay FILE LOG        what it would have decided, and its hit ratio
 //	edgenode hook keygen|sign            keys and signatures of modules
 //	edgenode hook list|load|rollback|…   hooks of a running node
+//	edgenode bench URL…                  send requests, say how many were answered and how fast
 //	edgenode bench replay BYTES          memory as a player of traces sees it
 //	edgenode version                     version, commit, Go, hook ABI
 //

@@ -46,7 +46,7 @@ type commands struct {
 	Verify  verifyCommand  `cmd:"" help:"Compare the items of two nodes, or a node's tree of hashes with its rows; repair what differs."`
 	Explain explainCommand `cmd:"" help:"Say what is stored for a URL, and what a request for it would do now and why. Fetches nothing."`
 	Hook    hookCommand    `cmd:"" help:"Work with WASM hooks."`
-	Bench   benchCommand   `cmd:"" help:"Benchmarks that other programs drive."`
+	Bench   benchCommand   `cmd:"" help:"Load a node, or any HTTP server, with requests and measure the answers; or play requests against memory."`
 	Version versionCommand `cmd:"" help:"Show version, commit, Go and hook ABI."`
 }
 
