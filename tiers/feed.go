@@ -41,6 +41,10 @@ type FeedQuery struct {
 	Limit  int    // changes to look at, 1 to 10,000
 	Prefix string // of ids; rules are told if they can reach one
 	Scope  string // further prefix that ids must have (a token's namespace)
+	// Prefixes narrow further: ids begin with one of them. None is no narrowing.
+	Prefixes []string
+	// Tombstones tells EventDelete with its tombstone.
+	Tombstones bool
 	// MaxContent is the longest content that comes with a row, in bytes; longer
 	// ones are left out.
 	MaxContent int
@@ -54,17 +58,22 @@ type Event struct {
 	Op      string // EventPut and so on
 	Key     item.Key
 	Version item.Version // the item's after it, or the rule's
-	// Row is what L3 holds of the key, for EventPut and EventChange. It is nil if
-	// that is newer than the event, or gone: a later event tells. Size is the
-	// length of its content, which is empty if that is above FeedQuery.MaxContent.
-	Row  item.View
-	Size int
-	Rule *item.Rule // narrowed to the query's prefixes
+	// Row is what L3 holds of the key, for EventPut and EventChange, and with
+	// FeedQuery.Tombstones for EventDelete. It is nil if that is newer than the
+	// event, which Newer says, or gone: a later event tells. Size is the length of
+	// its content, which is empty if that is above FeedQuery.MaxContent.
+	Row   item.View
+	Size  int
+	Newer bool
+	Rule  *item.Rule // narrowed to the query's prefixes; not by Prefixes
 }
 
 // check reports whether q makes sense.
 func (q *FeedQuery) check() error {
 	err := errors.Join(item.CheckIDPrefix(q.Prefix), item.CheckIDPrefix(q.Scope))
+	for _, p := range q.Prefixes {
+		err = errors.Join(err, item.CheckIDPrefix(p))
+	}
 	if q.Limit < 1 || q.Limit > maxFeed {
 		err = errors.Join(err, fmt.Errorf("limit %d, allowed are 1 to %d", q.Limit, maxFeed))
 	}
@@ -78,6 +87,14 @@ func (q *FeedQuery) check() error {
 func (q *FeedQuery) prefix() (string, bool) {
 	l := Query{Prefix: q.Prefix, Scope: q.Scope}
 	return l.keyPrefix(), !l.disjoint()
+}
+
+// asksFor reports whether ids that begin with p, or p as an id, can be among those
+// that Prefixes leave.
+func (q *FeedQuery) asksFor(p string, whole bool) bool {
+	return len(q.Prefixes) == 0 || slices.ContainsFunc(q.Prefixes, func(prefix string) bool {
+		return strings.HasPrefix(p, prefix) || !whole && strings.HasPrefix(prefix, p)
+	})
 }
 
 // Feed calls fn with the events after q.After, in order. Of the next q.Limit
@@ -182,10 +199,13 @@ func (f *feeding) note(c l3.Change) {
 		f.events = append(f.events, ev)
 		return
 	}
-	if !f.any || c.Key.Namespace() != item.NamespaceItem || !bytes.HasPrefix(c.Key.Own(), []byte(f.ids)) {
+	if !f.any || c.Key.Namespace() != item.NamespaceItem || !bytes.HasPrefix(c.Key.Own(), []byte(f.ids)) || !f.q.asksFor(c.Key.ID(), true) {
 		return
 	}
 	ev.Key, ev.Op = c.Key, eventOps[c.Op]
+	if c.Op == l3.ChangeDelete && f.q.Tombstones {
+		f.keys, f.of = append(f.keys, c.Key), append(f.of, len(f.events))
+	}
 	if c.Op == l3.ChangePut || c.Op == l3.ChangeMetadata {
 		f.e.seenElsewhere(c.Key)
 		f.keys, f.of = append(f.keys, c.Key), append(f.of, len(f.events))
@@ -200,6 +220,9 @@ var eventOps = [...]string{
 // narrow returns r as far as it speaks of the ids of the query, or nil. Without a
 // prefix it is r itself.
 func (f *feeding) narrow(r *item.Rule) *item.Rule {
+	if r.Namespaces&item.InSites == 0 && !f.q.asksFor(string(r.Scope), false) {
+		return nil
+	}
 	if f.ids == "" {
 		return r
 	}
@@ -229,7 +252,8 @@ func (f *feeding) rows(ctx context.Context) error {
 	held := 0
 	return f.e.l3.GetMany(ctx, f.keys, func(i int, v item.View) error {
 		ev := &f.events[f.of[i]]
-		if v.Kind() != item.KindPut || v.Version() != ev.Version {
+		if !ev.is(v) {
+			ev.Newer = true
 			return nil
 		}
 		ev.Size = len(v.Content())
@@ -244,6 +268,11 @@ func (f *feeding) rows(ctx context.Context) error {
 		ev.Row = f.copyRow(nil, v)
 		return nil
 	})
+}
+
+// is reports whether the row v is what the event has made.
+func (ev *Event) is(v item.View) bool {
+	return v.Version() == ev.Version && (v.Kind() == item.KindTombstone) == (ev.Op == EventDelete)
 }
 
 // copyRow appends v to dst, without its content if that is too long.
@@ -280,7 +309,8 @@ func (f *feeding) readLate(ev *Event) error {
 		return f.e.feedError(f.ctx, err)
 	}
 	v := item.View(f.record)
-	if !found || v.Kind() != item.KindPut || v.Version() != ev.Version {
+	if !found || !ev.is(v) {
+		ev.Newer = found
 		return nil
 	}
 	if ev.Row = v; ev.Size > f.q.MaxContent {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/merkle"
-	"github.com/edgenode/edgenode/tiers/pressure"
 )
 
 // Two stores that a comparison of their trees has found different are made equal
@@ -49,27 +48,14 @@ func (e *Engine) Repair(ctx context.Context, v item.View) (Receipt, error) {
 		return Receipt{}, err
 	}
 	defer e.leave()
-	if err := e.checkRepair(v); err != nil {
-		return Receipt{}, err
-	}
-	if v.Kind() == item.KindPut {
-		if err := e.admit(pressure.Put); err != nil {
-			return Receipt{}, err
-		}
-	}
-	if v.Kind() == item.KindPut && e.rules.covers(v, everyRule).deleted {
-		return Receipt{}, ErrPurged
-	}
 	row, _, err := e.readL3(ctx, v.Key())
 	if err != nil {
 		return Receipt{}, err
 	}
-	if v = merged(v, row); v == nil {
-		return Receipt{}, ErrSuperseded
+	wr, err := e.repairOver(ctx, v, row)
+	if errors.Is(err, errTied) {
+		return e.repairTied(ctx, v)
 	}
-	it := v.Item()
-	it.Key, it.Durability = bytes.Clone(it.Key), item.DurabilitySync
-	wr, err := e.beginRepair(&it)
 	if err != nil {
 		return Receipt{}, err
 	}
@@ -86,7 +72,7 @@ func (e *Engine) checkRepair(v item.View) error {
 		}
 	}
 	f(it.Kind == item.KindPut || it.Kind == item.KindTombstone, "a record of kind %d, allowed are items and tombstones", it.Kind)
-	f(it.Tiers&item.L3 != 0, "a record that does not live in L3")
+	f(it.Kind == item.KindTombstone || it.Tiers&item.L3 != 0, "a record that does not live in L3")
 	f(it.Version == max(it.ContentVersion, it.MetadataVersion) && it.ContentVersion > 0, "versions that contradict each other")
 	if it.Key.Namespace() != item.NamespaceItem {
 		errs = append(errs, errors.New("a record of no item of the items API"))

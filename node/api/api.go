@@ -303,7 +303,7 @@ func (c *call) post() *problem.Problem {
 		return c.retryDead()
 	case routeDeadDrop:
 		return c.dropDead()
-	case routeMerkleDiff, routeMerkleAudit, routeMerkleRebuild:
+	case routeMerkleDiff, routeMerkleRecords, routeMerkleAudit, routeMerkleRebuild:
 		return c.merklePost()
 	}
 	return c.deleteMany()

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"io"
 	"strconv"
@@ -40,6 +41,7 @@ type feed struct {
 	limit  int           // lines at most
 	wait   time.Duration // for a first line
 	events bool          // server-sent events instead of lines
+	record bool          // lines with whole records, for a replica
 
 	n   int // events so far
 	buf []byte
@@ -55,7 +57,7 @@ func (c *call) changes() *problem.Problem {
 	if p := f.read(); p != nil {
 		return p
 	}
-	if done, p := c.consultBulk(OpRead, f.query.Prefix); done || p != nil {
+	if done, p := f.consult(); done || p != nil {
 		return p
 	}
 	if n := c.api.feeds.Add(1); n > c.api.maxFeeds {
@@ -73,18 +75,36 @@ func (c *call) changes() *problem.Problem {
 	return f.poll()
 }
 
+// consult asks the policy about each prefix.
+func (f *feed) consult() (done bool, p *problem.Problem) {
+	if len(f.query.Prefixes) == 0 {
+		return f.c.consultBulk(OpRead, f.query.Prefix)
+	}
+	for _, prefix := range f.query.Prefixes {
+		if done, p := f.c.consultBulk(OpRead, prefix); done || p != nil {
+			return done, p
+		}
+	}
+	return false, nil
+}
+
 // read reads the query, and Last-Event-ID, which a client that comes back sends.
 func (f *feed) read() *problem.Problem {
 	c := f.c
 	f.events = prefersEvents(c.in.values[fieldAccept])
 	f.query = tiers.FeedQuery{Scope: c.who.Namespace, After: c.api.engine.LastChange()}
-	p := params(c.query, func(name, value string) (bool, *problem.Problem) {
+	p := paramsRepeating(c.query, "prefix", func(name, value string) (bool, *problem.Problem) {
 		switch name {
 		case "since":
 			return true, f.since("since", value)
 		case "prefix":
-			f.query.Prefix = value
+			f.query.Prefixes = append(f.query.Prefixes, value)
 			return true, idProblem(item.CheckIDPrefix(value))
+		case "form":
+			if f.record = value == "record"; !f.record || f.events {
+				return true, problem.Newf(problem.BadParameter, "form is %q, allowed is record, in lines", value)
+			}
+			return true, nil
 		case "content":
 			with := false
 			p := flagParam(name, value, &with)
@@ -103,10 +123,33 @@ func (f *feed) read() *problem.Problem {
 		}
 		return false, nil
 	})
+	if p == nil {
+		p = f.narrow()
+	}
 	if last := c.in.values[fieldLastEventID]; p == nil && len(last) > 0 {
 		p = f.since("Last-Event-ID", string(last))
 	}
 	return p
+}
+
+// maxFeedPrefixes bounds the prefixes of one feed.
+const maxFeedPrefixes = 64
+
+// narrow turns one prefix into that of the query, which rules are narrowed to.
+func (f *feed) narrow() *problem.Problem {
+	if len(f.query.Prefixes) > maxFeedPrefixes {
+		return problem.Newf(problem.BadParameter, "%d prefixes, allowed are %d", len(f.query.Prefixes), maxFeedPrefixes)
+	}
+	if len(f.query.Prefixes) == 1 {
+		f.query.Prefix, f.query.Prefixes = f.query.Prefixes[0], nil
+	}
+	if f.record {
+		f.query.Tombstones, f.query.MaxContent = true, maxFeedContent
+		if f.c.api.merkle == nil {
+			return problem.New(problem.NotConfigured, "this node has no records to give")
+		}
+	}
+	return nil
 }
 
 // since reads a number of a change, or "now".
@@ -163,7 +206,12 @@ func (f *feed) add(ev *tiers.Event) error {
 		f.buf = strconv.AppendUint(append(f.buf, "id: "...), ev.Seq, 10)
 		f.buf = append(append(append(f.buf, "\nevent: "...), ev.Op...), "\ndata: "...)
 	}
-	f.buf = append(AppendEvent(f.buf, ev), '\n')
+	if f.record {
+		f.buf = appendRecordEvent(f.buf, ev)
+	} else {
+		f.buf = AppendEvent(f.buf, ev)
+	}
+	f.buf = append(f.buf, '\n')
 	if f.events {
 		f.buf = append(f.buf, '\n')
 	}
@@ -204,7 +252,15 @@ func (f *feed) flush() (err error) {
 func (f *feed) poll() *problem.Problem {
 	ctx, cancel := context.WithTimeout(f.ctx, f.wait)
 	defer cancel()
-	for scanned := 0; ; {
+	store, err := "", error(nil)
+	if f.record {
+		if store, err = f.c.api.merkle.L3Name(f.ctx); err != nil && f.ctx.Err() == nil {
+			return f.broken(err)
+		}
+	}
+	begin := time.Now()
+	last, at := f.c.api.engine.LastChange(), time.Since(begin)
+	for scanned := 0; ; last, at = f.c.api.engine.LastChange(), time.Since(begin) {
 		before := f.query.After
 		if err := f.next(f.limit - f.n); err != nil && !errors.Is(err, errDraining) {
 			return f.broken(err)
@@ -216,13 +272,25 @@ func (f *feed) poll() *problem.Problem {
 		if moved {
 			continue
 		}
-		if f.n > 0 || f.wait == 0 || f.c.api.engine.AwaitChange(ctx, f.query.After) != nil {
+		if f.n > 0 || f.wait == 0 {
+			break
+		}
+		if f.c.api.engine.AwaitChange(ctx, f.query.After) != nil {
+			last, at = f.c.api.engine.LastChange(), time.Since(begin)
 			break
 		}
 	}
 	f.buf = appendInt(append(f.buf, `{"end":true,"count":`...), int64(f.n))
 	f.buf = strconv.AppendUint(append(f.buf, `,"seq":"`...), f.query.After, 10)
-	f.buf = append(f.buf, "\"}\n"...)
+	f.buf = append(f.buf, '"')
+	if f.record {
+		// What is not above last was here at_ms after the request began: so a
+		// reader knows as of when it has everything.
+		f.buf = strconv.AppendUint(append(f.buf, `,"last":"`...), last, 10)
+		f.buf = appendInt(append(f.buf, `","at_ms":`...), at.Milliseconds())
+		f.buf = appendString(append(f.buf, `,"store":`...), store)
+	}
+	f.buf = append(f.buf, "}\n"...)
 	f.c.sent(f.flush())
 	return nil
 }
@@ -329,6 +397,31 @@ func AppendEvent(b []byte, ev *tiers.Event) []byte {
 		b = append(b, `,"superseded":true`...)
 	}
 	return append(b, '}')
+}
+
+// appendRecordEvent appends the JSON object of an event with the whole record, for
+// a replica. Where size stands instead the content is too long for a line.
+func appendRecordEvent(b []byte, ev *tiers.Event) []byte {
+	b = strconv.AppendUint(append(b, `{"seq":"`...), ev.Seq, 10)
+	b = strconv.AppendUint(append(b, `","prev":"`...), ev.Prev, 10)
+	b = appendInt(append(b, `","at_ms":`...), ev.At)
+	b = appendVersion(appendString(append(b, `,"op":`...), ev.Op), ev.Version)
+	switch {
+	case ev.Rule != nil:
+		return append(appendBase64(append(b, `,"rule":`...), ev.Rule.AppendTo(nil)), '}')
+	case ev.Row != nil && ev.Size > len(ev.Row.Content()):
+		b = appendInt(append(b, `,"size":`...), int64(ev.Size))
+	case ev.Row != nil:
+		b = appendBase64(append(b, `,"record":`...), ev.Row)
+	case ev.Newer:
+		b = append(b, `,"superseded":true`...)
+	}
+	return append(appendString(append(b, `,"id":`...), ev.Key.Own()), '}')
+}
+
+// appendBase64 appends a JSON string.
+func appendBase64(b, raw []byte) []byte {
+	return append(base64.StdEncoding.AppendEncode(append(b, '"'), raw), '"')
 }
 
 var predicates = [...]string{

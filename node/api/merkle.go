@@ -24,6 +24,8 @@ type Merkle interface {
 	MerkleAudit(ctx context.Context, progress func(tiers.TreeAudit) error, fn func(tiers.TreeFinding) error) (tiers.TreeAudit, error)
 	MerkleRebuild(ctx context.Context) error
 	Row(ctx context.Context, key item.Key) (v item.View, pending bool, err error)
+	Rows(ctx context.Context, keys []item.Key, fn func(i int, v item.View, pending bool) error) error
+	L3Name(ctx context.Context) (string, error)
 	Repair(ctx context.Context, v item.View) (tiers.Receipt, error)
 	TombstoneRetention() time.Duration
 }
@@ -190,7 +192,7 @@ func (c *call) merkleDirty() *problem.Problem {
 // merklePost answers what takes a body, and what only operators ask for.
 func (c *call) merklePost() *problem.Problem {
 	need := ScopeRead
-	if c.route != routeMerkleDiff {
+	if c.route != routeMerkleDiff && c.route != routeMerkleRecords {
 		need = ScopeAdmin
 	}
 	if p := c.need(need); p != nil {
@@ -205,6 +207,8 @@ func (c *call) merklePost() *problem.Problem {
 	switch c.route {
 	case routeMerkleDiff:
 		return c.merkleDiff()
+	case routeMerkleRecords:
+		return c.records()
 	case routeMerkleAudit:
 		return c.merkleAudit()
 	}
@@ -409,6 +413,70 @@ func (c *call) consult2(op Op, id string) (done bool, p *problem.Problem) {
 		return false, nil
 	}
 	return c.consult(op, []byte(id), max(c.x.ContentLength(), 0))
+}
+
+// Bounds of an answer with many records.
+const (
+	maxRecords     = 256
+	maxRecordBytes = 8 << 20
+)
+
+// records answers POST /v1/merkle/records: what L3 holds of many ids, a line each in
+// no order. What would make the answer too long is to be asked for again.
+func (c *call) records() *problem.Problem {
+	return c.withBody(maxSmallBody, func(body []byte) *problem.Problem {
+		var ids []string
+		err := members(body, func(name string, value []byte) error {
+			if name != "ids" {
+				return unknownMember(name)
+			}
+			return stringsMember(name, value, &ids)
+		})
+		if err != nil {
+			return problem.New(problem.BadBody, err.Error())
+		}
+		if len(ids) == 0 || len(ids) > maxRecords {
+			return problem.Newf(problem.BadBody, "%d ids, allowed are 1 to %d", len(ids), maxRecords)
+		}
+		keys := make([]item.Key, len(ids))
+		for i, id := range ids {
+			if keys[i], err = item.IDKey(id); err != nil {
+				return idProblem(err)
+			}
+			if p := c.reaches(keys[i].Own()); p != nil {
+				return p
+			}
+			if done, p := c.consult2(OpRead, id); done || p != nil {
+				return p
+			}
+		}
+		return c.sendRecords(keys)
+	})
+}
+
+func (c *call) sendRecords(keys []item.Key) *problem.Problem {
+	b, size := []byte(nil), 0
+	err := c.api.merkle.Rows(c.x.Context(), keys, func(i int, v item.View, pending bool) error {
+		b = appendString(append(b, `{"id":`...), keys[i].Own())
+		b = strconv.AppendBool(append(b, `,"pending":`...), pending)
+		switch {
+		case v != nil && size > 0 && size+len(v) > maxRecordBytes:
+			b = append(b, `,"later":true`...)
+		case v != nil:
+			size += len(v)
+			b = appendBase64(append(b, `,"record":`...), v)
+		}
+		b = append(b, "}\n"...)
+		return nil
+	})
+	if err != nil {
+		return c.fault(err)
+	}
+	c.status(200)
+	c.x.Add("Content-Type", typeNDJSON)
+	c.x.Add("Cache-Control", "no-store")
+	c.sent(c.x.Send(append(b, "{\"end\":true}\n"...)))
+	return nil
 }
 
 // recordSlack is what a record has beside its content at most.

@@ -114,6 +114,16 @@ func TestMerkle(t *testing.T) {
 	h.want(400, "bad-body", "PUT /v1/merkle/record?id=uk/2", record)
 	h.want(400, "bad-body", "PUT /v1/merkle/record?id=uk/1", record[:len(record)-1])
 	h.want(404, "not-found", "GET /v1/merkle/record?id=uk/9", "")
+	got = lines(t, h.want(200, "", "POST /v1/merkle/records", `{"ids":["uk/1","none","de/1"]}`))
+	records := map[string]any{}
+	for _, l := range got[:len(got)-1] {
+		records[l["id"].(string)] = l["record"]
+	}
+	if len(got) != 4 || got[3]["end"] != true || records["none"] != nil || records["uk/1"] != base64.StdEncoding.EncodeToString([]byte(record)) || records["de/1"] == nil {
+		t.Errorf("records %v", got)
+	}
+	h.want(400, "bad-body", "POST /v1/merkle/records", `{"ids":[]}`)
+	h.want(400, "bad-id", "POST /v1/merkle/records", `{"ids":[""]}`)
 	other := treeHarness(t)
 	other.want(409, "superseded", "PUT /v1/merkle/record?id=uk/1", record) // its own is newer
 	h.want(200, "", "POST /v1/merkle/rebuild", "")
@@ -135,6 +145,9 @@ func TestMerkleOfANamespace(t *testing.T) {
 	h.want(403, "outside-namespace", "GET /v1/merkle/nodes?path=", "", auth)
 	h.want(403, "outside-namespace", "GET /v1/merkle/record?id=de/1", "", auth)
 	h.want(403, "scope-missing", "PUT /v1/merkle/record?id=uk/1", "x", auth)
+	h.want(200, "", "POST /v1/merkle/records", `{"ids":["uk/1"]}`, auth)
+	h.want(403, "outside-namespace", "POST /v1/merkle/records", `{"ids":["uk/1","de/1"]}`, auth)
+	h.want(403, "scope-missing", "POST /v1/merkle/records", `{"ids":["uk/1"]}`, "Authorization: Bearer writer")
 	h.want(403, "scope-missing", "POST /v1/merkle/audit", "", auth)
 	h.want(403, "scope-missing", "POST /v1/merkle/rebuild", "", auth)
 	h.want(403, "scope-missing", "GET /v1/merkle/root", "", "Authorization: Bearer writer")
@@ -142,4 +155,58 @@ func TestMerkleOfANamespace(t *testing.T) {
 	h.want(200, "", "POST /v1/merkle/diff", body("uk/\x00"), auth)
 	h.want(400, "invalid-write", "POST /v1/merkle/diff", body("de/\x00"), auth)
 	h.want(400, "invalid-write", "POST /v1/merkle/diff", body("\x00"), auth)
+}
+
+// TestChangesAsRecords: a replica is given whole records, deletes too, of the
+// prefixes that it names, and as of when it has everything.
+func TestChangesAsRecords(t *testing.T) {
+	uk := token("uk", api.ScopeRead)
+	uk.Namespace = "uk/"
+	all := token("all", api.ScopeRead|api.ScopeWrite|api.ScopePurge)
+	h := treeHarness(t, uk, all)
+	auth := "Authorization: Bearer all"
+	h.want(204, "", "DELETE /v1/items/uk/2", "", auth, "Edge-Durability: l3")
+	h.want(200, "", "POST /v1/purge", `{"tag":"t"}`, auth)
+	records := func(query, auth string) (ids []string, last map[string]any) {
+		t.Helper()
+		got := lines(t, h.want(200, "", "GET /v1/changes?form=record&since=0"+query, "", auth))
+		for _, l := range got[:len(got)-1] {
+			what := fmt.Sprint(l["op"], " ", l["id"])
+			if text, ok := l["record"].(string); ok {
+				raw, err := base64.StdEncoding.DecodeString(text)
+				v, err2 := item.Parse(raw)
+				if err != nil || err2 != nil || v.Key().ID() != l["id"] || v.Version().String() != l["version"] {
+					t.Errorf("record of %v: %v, %v", l, err, err2)
+				}
+				what += fmt.Sprint(" ", v.Kind(), " ", string(v.Content()))
+			}
+			if text, ok := l["rule"].(string); ok {
+				raw, _ := base64.StdEncoding.DecodeString(text) // parsed next
+				r, err := item.ParseRule(raw)
+				what = fmt.Sprint(l["op"], " ", r.Values, " ", err)
+			}
+			ids = append(ids, what)
+		}
+		return ids, got[len(got)-1]
+	}
+	name := func(s ...string) string { return fmt.Sprintf("%q", s) }
+	got, end := records("", auth)
+	put, grave := fmt.Sprint(item.KindPut), fmt.Sprint(item.KindTombstone)
+	want := name("put uk/1 "+put+" uk/1", "put uk/2", "put de/1 "+put+" de/1", "put top "+put+" top", "delete uk/2 "+grave+" ", "purge [t] <nil>")
+	if fmt.Sprintf("%q", got) != want {
+		t.Errorf("%q, want %s", got, want)
+	}
+	if end["seq"] != end["last"] || len(end["store"].(string)) != 36 || end["at_ms"] == nil {
+		t.Errorf("end %v", end)
+	}
+	if got, _ = records("&prefix=de/&prefix=to", auth); fmt.Sprintf("%q", got) != name("put de/1 "+put+" de/1", "put top "+put+" top", "purge [t] <nil>") {
+		t.Errorf("two prefixes: %q", got)
+	}
+	if got, _ = records("&prefix=de/&prefix=uk/1", "Authorization: Bearer uk"); fmt.Sprintf("%q", got) != name("put uk/1 "+put+" uk/1", "purge [t] <nil>") {
+		t.Errorf("a token of a namespace: %q", got)
+	}
+	h.want(400, "bad-parameter", "GET /v1/changes?form=other", "", auth)
+	h.want(400, "bad-parameter", "GET /v1/changes?form=record", "", auth, "Accept: text/event-stream")
+	h.want(400, "repeated-parameter", "GET /v1/changes?since=1&since=2", "", auth)
+	h.want(400, "bad-parameter", "GET /v1/changes?since=1"+strings.Repeat("&prefix=a", 65), "", auth)
 }

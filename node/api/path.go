@@ -32,6 +32,7 @@ const (
 	routeMerkleAudit
 	routeMerkleRebuild
 	routeMerkleRecord
+	routeMerkleRecords
 	routeChanges
 	routeDead
 	routeDeadRetry
@@ -43,7 +44,7 @@ const (
 func (r route) String() string {
 	return [routes]string{
 		"unknown", "item", "state", "status", "items", "count", "get_many", "put_many", "delete_many", "purge", "purged", "nodes", "node",
-		"merkle_root", "merkle_nodes", "merkle_dirty", "merkle_diff", "merkle_audit", "merkle_rebuild", "merkle_record", "changes",
+		"merkle_root", "merkle_nodes", "merkle_dirty", "merkle_diff", "merkle_audit", "merkle_rebuild", "merkle_record", "merkle_records", "changes",
 		"dead_letters", "dead_letters_retry", "dead_letters_drop",
 	}[r]
 }
@@ -144,6 +145,8 @@ func plainRoute(path []byte) route {
 		return routeMerkleRebuild
 	case "/v1/merkle/record":
 		return routeMerkleRecord
+	case "/v1/merkle/records":
+		return routeMerkleRecords
 	case "/v1/changes":
 		return routeChanges
 	case "/v1/dead-letters":

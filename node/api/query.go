@@ -12,6 +12,11 @@ import (
 // whether it knows the name. Unknown and repeated names are problems; a plus
 // is a plus.
 func params(query []byte, fn func(name, value string) (known bool, p *problem.Problem)) *problem.Problem {
+	return paramsRepeating(query, "", fn)
+}
+
+// paramsRepeating is params for a query in which one name may be repeated.
+func paramsRepeating(query []byte, repeating string, fn func(name, value string) (known bool, p *problem.Problem)) *problem.Problem {
 	seen := map[string]bool{}
 	for part := range bytes.SplitSeq(query, []byte("&")) {
 		if len(part) == 0 {
@@ -21,7 +26,7 @@ func params(query []byte, fn func(name, value string) (known bool, p *problem.Pr
 		if p != nil {
 			return p
 		}
-		if seen[name] {
+		if seen[name] && name != repeating {
 			return problem.Newf(problem.RepeatedParameter, "%q stands more than once", name)
 		}
 		seen[name] = true
