@@ -333,3 +333,28 @@ func BenchmarkGet(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkRule stores a rule by key, as an unsafe request makes one, and sweeps
+// it, beside 10 and 10,000 rules that are there. One op is one rule.
+func BenchmarkRule(b *testing.B) {
+	for _, n := range []int{10, 10_000} {
+		b.Run(fmt.Sprint("beside=", n), func(b *testing.B) {
+			s := newStore(b)
+			rule := func(i int) item.Rule {
+				return item.Rule{Version: item.Version(i + 1), Op: item.OpPurge, Match: item.MatchKey, Namespaces: item.InSites, Values: []string{fmt.Sprint("k", i)}}
+			}
+			store := func(i int) {
+				r := rule(i)
+				applyWith(b, s, []item.Rule{r})
+				sweep(b, s, r, 1000)
+			}
+			for i := range n {
+				store(i)
+			}
+			b.ResetTimer()
+			for i := range b.N {
+				store(n + i)
+			}
+		})
+	}
+}

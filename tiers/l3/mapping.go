@@ -158,7 +158,7 @@ func (w *work) setMapping(m *mapped) error {
 		return err
 	}
 	w.newEpochs++
-	_, err = w.ses.exec(stmtMapSet, m.table, counters.rulesEpoch+w.newEpochs+w.newRules, notNil(m.prefix), m.state)
+	_, err = w.ses.exec(stmtMapSet, m.table, counters.rulesEpoch+w.epochs(), notNil(m.prefix), m.state)
 	return err
 }
 

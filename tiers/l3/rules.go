@@ -1,6 +1,7 @@
 package l3
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"database/sql/driver"
@@ -64,6 +65,20 @@ func (rs *ruleSet) add(r StoredRule) {
 	rs.newest = max(rs.newest, r.Version)
 	if !r.Swept {
 		rs.newestLive = max(rs.newestLive, r.Version)
+	}
+}
+
+// sweptNow notes that r is swept, if it is there.
+func (rs *ruleSet) sweptNow(r *item.Rule) {
+	rs.newestLive = 0
+	for i := range rs.rules {
+		own := &rs.rules[i]
+		if own.Version == r.Version && !own.Swept && bytes.Equal(own.AppendTo(nil), r.AppendTo(nil)) {
+			own.Swept = true
+		}
+		if !own.Swept && own.Op != item.OpPurgeSoft {
+			rs.newestLive = max(rs.newestLive, own.Version)
+		}
 	}
 }
 

@@ -149,7 +149,7 @@ func sweep(ctx context.Context, w *work, rule *item.Rule, limit int) (deleted in
 	}
 	more = pos.span < len(spans)
 	if !more {
-		w.newEpochs++
+		w.swept = rule
 	}
 	_, err = w.ses.exec(stmtMoveRule, flag(!more), pos.encode(), id)
 	return deleted, more, err

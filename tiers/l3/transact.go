@@ -122,8 +122,8 @@ func (s *Store) transact(ctx context.Context, ses *session, fn func(*work) error
 		_, err := ses.exec(stmtCommit)
 		return err
 	})
-	if err == nil && w.newRules > 0 && w.newEpochs == 0 {
-		ses.rules.epoch, ses.tables.epoch = m.rulesEpoch, m.rulesEpoch // it has them
+	if err == nil {
+		w.keepUp(m)
 	}
 	return m, err
 }

@@ -24,10 +24,11 @@ type work struct {
 	tags, untags      []tagRow
 
 	changes   []changeRow
-	locked    *meta // the counters, once nobody else can write them
-	byRules   bool  // the transaction rests on the rules and mappings as of seen
-	newRules  int64 // rules stored; each begins an epoch
-	newEpochs int64 // epochs begun for other reasons
+	locked    *meta      // the counters, once nobody else can write them
+	byRules   bool       // the transaction rests on the rules and mappings as of seen
+	newRules  int64      // rules stored; each begins an epoch
+	newEpochs int64      // epochs begun for other reasons
+	swept     *item.Rule // no row is left that it covers: one more epoch
 
 	movedBytes int64 // contents that this transaction takes to another table
 }
@@ -272,12 +273,38 @@ func (w *work) lock() (*meta, error) {
 	return w.locked, nil
 }
 
+// epochs is how many epochs the transaction begins.
+func (w *work) epochs() int64 {
+	n := w.newRules + w.newEpochs
+	if w.swept != nil {
+		n++
+	}
+	return n
+}
+
+// keepUp brings what the session knows of rules and mappings to the epochs that
+// the transaction began, which ended with m. It does nothing if somebody else may
+// have begun one too, or for mappings: then all is read again.
+func (w *work) keepUp(m meta) {
+	n := w.epochs()
+	if n == 0 || w.newEpochs > 0 || w.ses.rules.epoch != m.rulesEpoch-n {
+		return
+	}
+	if w.swept != nil {
+		w.ses.rules.sweptNow(w.swept)
+	}
+	w.ses.rules.epoch = m.rulesEpoch
+	if w.ses.tables.epoch == m.rulesEpoch-n {
+		w.ses.tables.epoch = m.rulesEpoch
+	}
+}
+
 // number takes the numbers of the changes, in the order in which they were
 // noted, and stores the counters, which it returns. From here to the commit no
 // other transaction can take a number: the order of numbers is that of commits.
 // It fails with errAgain if rules on which the transaction rests have changed.
 func (w *work) number() (meta, error) {
-	if w.locked == nil && len(w.changes) == 0 && w.newRules+w.newEpochs == 0 {
+	if w.locked == nil && len(w.changes) == 0 && w.epochs() == 0 {
 		return w.seen, nil
 	}
 	m, err := w.lock()
@@ -291,7 +318,7 @@ func (w *work) number() (meta, error) {
 	if err := w.flushChanges(m); err != nil {
 		return meta{}, err
 	}
-	m.rulesEpoch += w.newRules + w.newEpochs
+	m.rulesEpoch += w.epochs()
 	if *m == before {
 		return *m, nil
 	}
