@@ -1,6 +1,7 @@
 package tiers_test
 
 import (
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"os"
@@ -10,14 +11,13 @@ import (
 
 	"github.com/edgenode/edgenode/tiers"
 	"github.com/edgenode/edgenode/tiers/item"
+	"github.com/edgenode/edgenode/tiers/l3"
 	"github.com/edgenode/edgenode/tiers/tiertest/crashfs"
 	"github.com/edgenode/edgenode/tiers/tiertest/memstore"
 )
 
-// TestB7_NobodyIsAheadOfTheOthers: a write is committed in a shared L3 and its
-// node does not know it yet; who is told of it by a refused condition must not
-// be answered with the version before it afterwards.
-func TestB7_NobodyIsAheadOfTheOthers(t *testing.T) {
+// published runs f on a node with a shared L3 in memory, under a fake clock.
+func published(t *testing.T, f func(t *testing.T, e *tiers.Engine, sql *memstore.L3)) {
 	dir := simDir(t)
 	defer os.RemoveAll(dir)
 	synctest.Test(t, func(t *testing.T) {
@@ -37,19 +37,30 @@ func TestB7_NobodyIsAheadOfTheOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer e.Close(t.Context())
+		f(t, e, sql)
+	})
+}
+
+// replace stores content in place of what is expected.
+func replace(t *testing.T, e *tiers.Engine, expected, content string) error {
+	c := tiers.Condition{Match: []item.ETag{item.ETagOf("application/octet-stream", []byte(expected))}}
+	_, err := e.CompareAndSubmit(t.Context(), &c, &tiers.Write{Key: key(t, "k"), Content: []byte(content)})
+	return err
+}
+
+// TestB7_NobodyIsAheadOfTheOthers: a write is committed in a shared L3 and its
+// node does not know it yet; who is told of it by a refused condition must not
+// be answered with the version before it afterwards.
+func TestB7_NobodyIsAheadOfTheOthers(t *testing.T) {
+	published(t, func(t *testing.T, e *tiers.Engine, sql *memstore.L3) {
 		put(t, e, "k", "v1")
 		flush(t, e)
-		replace := func(content string) error {
-			c := tiers.Condition{Match: []item.ETag{item.ETagOf("application/octet-stream", []byte("v1"))}}
-			_, err := e.CompareAndSubmit(t.Context(), &c, &tiers.Write{Key: key(t, "k"), Content: []byte(content)})
-			return err
-		}
 		sql.Plan("Get", memstore.Fault{Kind: memstore.Slow, Delay: 50 * time.Millisecond})
 		sql.Plan("Apply", memstore.Fault{Kind: memstore.Late, Delay: 100 * time.Millisecond})
 		refused, replaced := make(chan error, 1), make(chan error, 1)
-		go func() { refused <- replace("v3") }()
+		go func() { refused <- replace(t, e, "v1", "v3") }()
 		synctest.Wait() // it waits for its row
-		go func() { replaced <- replace("v2") }()
+		go func() { replaced <- replace(t, e, "v1", "v2") }()
 		if err := <-refused; !errors.Is(err, tiers.ErrPrecondition) {
 			t.Errorf("the second condition: %v, want it refused", err)
 		}
@@ -58,4 +69,58 @@ func TestB7_NobodyIsAheadOfTheOthers(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestB7_APublicationTakesNothingBack: a read has found the row of another node,
+// which is newer than what this node publishes before the read returns; it is
+// what reads find from then on.
+func TestB7_APublicationTakesNothingBack(t *testing.T) {
+	published(t, func(t *testing.T, e *tiers.Engine, sql *memstore.L3) {
+		old := put(t, e, "k", "v1")
+		flush(t, e)
+		sql.Plan("Apply", memstore.Fault{Kind: memstore.Late, Delay: 100 * time.Millisecond})
+		replaced := make(chan error, 1)
+		go func() { replaced <- replace(t, e, "v1", "v2") }()
+		synctest.Wait() // committed, and not published
+		theirs(t, sql, "v3")
+		sql.Plan("Get", memstore.Fault{Kind: memstore.Late, Delay: 200 * time.Millisecond})
+		h, ok, err := e.Get(t.Context(), key(t, "k"), tiers.ReadOptions{MinVersion: old.Version + 1})
+		if err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		first, content := h.View.Version(), string(h.View.Content())
+		h.Release()
+		if content != "v3" {
+			t.Errorf("the read found %q, want the newest row", content)
+		}
+		if err := <-replaced; err != nil {
+			t.Error(err)
+		}
+		h, ok, err = e.Get(t.Context(), key(t, "k"), tiers.ReadOptions{})
+		if err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		defer h.Release()
+		if h.View.Version() < first {
+			t.Errorf("%s from %s after a newer version", h.View.Content(), h.Source)
+		}
+	})
+}
+
+// theirs writes over the row of k as another node does.
+func theirs(t *testing.T, sql *memstore.L3, content string) {
+	t.Helper()
+	b, ok, err := sql.Get(t.Context(), key(t, "k"), nil)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	it := item.View(b).Item()
+	it.Content = []byte(content)
+	it.ContentHash, it.ETag = sha256.Sum256(it.Content), item.ETagOf(it.MIME, it.Content)
+	it.Version++
+	it.ContentVersion = it.Version
+	out := make([]l3.Outcome, 1)
+	if _, err := sql.Apply(t.Context(), []l3.Op{{Record: it.AppendTo(nil)}}, nil, out); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -521,7 +521,9 @@ func (e *Engine) readL3(ctx context.Context, key item.Key) (item.View, bool, err
 }
 
 // promote copies v, which was read below L1, into L1, unless something was
-// published for its hash since epoch, or memory is too tight.
+// published for its hash since epoch, or memory is too tight. What was published
+// may be older than v, where v is another node's: then it makes room for v, whose
+// reader must not see it after v.
 func (e *Engine) promote(hash uint64, key item.Key, v item.View, epoch uint32) {
 	if v.Tiers()&item.L1 == 0 || e.admit(pressure.Promote) != nil {
 		return
@@ -529,7 +531,7 @@ func (e *Engine) promote(hash uint64, key item.Key, v item.View, epoch uint32) {
 	s := e.pending.stripe(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e.pending.epoch(hash).Load() != epoch {
+	if e.pending.epoch(hash).Load() != epoch && !e.l1.Delete(hash, key, uint64(v.Version())-1) {
 		e.metrics.promotionLost()
 		return
 	}
