@@ -26,10 +26,12 @@ build:
 # Every test, with the race detector. Tests that start real nodes find the static
 # binary in EDGENODE_BIN. Prints the ten slowest tests, then a line per package.
 # Before it, without the detector: what is promised of allocations, and the
-# engine's model and the journal at their full size, and the engine's scenarios over
+# engine's model and the journal at their full size, the memory tier with what was
+# let go overwritten (under the detector its records lie on the heap), and the engine's scenarios over
 # MariaDB, with Redis and without.
 test: build compiler servers
 	$(GO) test -json -run 'Allocat|CostNothing|TestModel|TestSimulation' ./... | $(GO) run ./tiers/tiertest/slowest
+	$(GO) test -json -tags slabpoison -run 'Poison|Hammer|Close|Model|Accounts|Pages|NoMemory|Forgotten|GiveBack' ./tiers/l1 | $(GO) run ./tiers/tiertest/slowest
 	$(GO) test -json -timeout 10m ./tiers/journal | $(GO) run ./tiers/tiertest/slowest
 	$(GO) test -json -timeout 10m -run '^Test[A-D][0-9]+_/^mariadb' ./tiers | $(GO) run ./tiers/tiertest/slowest
 	CGO_ENABLED=1 EDGENODE_BIN=$(BINARY) $(GO) test -race -json -timeout 10m ./... | $(GO) run ./tiers/tiertest/slowest

@@ -51,10 +51,10 @@ func Run(ctx context.Context, o RunOptions) error {
 		from = "defaults"
 	}
 	log.Info("starting", "configuration", from, "data_dir", cfg.DataDir, "pid", os.Getpid())
-	r := &runner{o: o, log: log, notify: newNotifier(o.Environ)}
+	r := &runner{o: o, log: log, notify: newNotifier(o.Environ), memory: newMemoryLimit(o.Environ, log)}
 	n, err := r.start(ctx, Options{
 		Config: cfg, Load: o.Load, Log: log, Level: level, Out: o.Out,
-		Applied: func(cfg *config.Config) { limitMemory(cfg, o.Environ, log) },
+		Applied: r.memory.apply,
 	})
 	if n == nil || err != nil {
 		return err
@@ -69,6 +69,7 @@ type runner struct {
 	o      RunOptions
 	log    *slog.Logger
 	notify notifier
+	memory *memoryLimit
 }
 
 // start opens the node. A signal meanwhile ends the start, a second one the
@@ -114,10 +115,14 @@ var errSignalled = errors.New("stopped by signal")
 
 // serve takes signals until one of them, or ctx, stops the node.
 func (r *runner) serve(ctx context.Context, n *Node) {
+	poll := time.NewTicker(memoryLimitPoll)
+	defer poll.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-poll.C:
+			r.memory.follow(n.engine.L1HeapBytes())
 		case s := <-r.o.Signals:
 			if reopens(s) {
 				if err := n.ReopenAccessLog(); err != nil {

@@ -115,6 +115,7 @@ func (e *Engine) runKeeper() {
 		if err := e.clockFile.advance(e.clock.Last()); err != nil {
 			e.logger.Error("clock file not written; a restart after a step of the clock could stamp lower versions", "err", err)
 		}
+		e.l1.GiveBack(idleChunks)
 		e.probeL3()
 		e.heartbeat()
 	}

@@ -185,7 +185,9 @@ func (e *Engine) open(ctx context.Context) error {
 	if err := e.openTree(); err != nil {
 		return err
 	}
-	e.l1 = e.openL1()
+	if e.l1, err = e.openL1(); err != nil {
+		return err
+	}
 	e.state.set(StateDrainingJournal)
 	e.journal, err = journal.Open(journal.Options{
 		Dir: filepath.Join(o.DataDir, "journal"), FS: o.JournalFS, MaxBytes: o.journalQuota(),
@@ -425,6 +427,9 @@ func (e *Engine) closeParts() error {
 	}
 	if e.filter != nil {
 		e.filter.Close()
+	}
+	if e.l1 != nil {
+		e.l1.Close()
 	}
 	if e.dir != nil {
 		errs = append(errs, e.dir.Unlock())

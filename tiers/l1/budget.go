@@ -9,7 +9,7 @@ package l1
 func (c *Cache) claim(n int64) bool {
 	for {
 		used := c.used.Load()
-		if n > c.limit.Load()-used { // not used+n, which may overflow
+		if c.ended.Load() || n > c.limit.Load()-used { // not used+n, which may overflow
 			return false
 		}
 		if c.used.CompareAndSwap(used, used+n) {
@@ -61,11 +61,13 @@ func (c *Cache) shrink(b *batch) bool {
 	return c.evict(b, nil) || !b.lost && c.trim()
 }
 
-// dropUnused gives the memory of one unused chunk back to the runtime.
+// dropUnused gives the memory of one unused chunk back to the system.
 func (c *Cache) dropUnused() bool {
-	if _, ok := c.slab.unused(); !ok {
+	b, ok := c.slab.unused()
+	if !ok {
 		return false
 	}
+	c.slab.memory.giveBack(b)
 	c.unclaim(int64(c.slab.chunkSize))
 	return true
 }
@@ -120,30 +122,42 @@ func (c *Cache) vacate(b *batch, cl *class, tries int) bool {
 // extend gives cl one more chunk if one is unused or the budget has room.
 func (c *Cache) extend(cl *class) bool {
 	owners := chunkBytes + 4*int64(cl.slots)
-	buf, ok := c.slab.unused()
+	size := int64(c.slab.chunkSize)
+	b, ok := c.slab.unused()
 	if !ok {
-		if !c.claim(int64(c.slab.chunkSize) + owners) {
+		if !c.claim(size + owners) {
 			return false
 		}
-		buf = make([]byte, c.slab.chunkSize)
+		if b, ok = c.block(c.slab.chunkSize); !ok {
+			c.unclaim(size + owners)
+			return false
+		}
 	} else if !c.claim(owners) {
-		c.unclaim(int64(len(buf))) // given up, so that there is room the next time
+		c.slab.memory.giveBack(b)
+		c.unclaim(size) // given up, so that there is room the next time
 		return false
 	}
-	if !c.slab.add(cl, buf) {
-		c.unclaim(int64(len(buf)) + owners)
+	if !c.slab.add(cl, b) {
+		c.slab.memory.giveBack(b)
+		c.unclaim(size + owners)
 		return false
 	}
 	return true
 }
 
 func (c *Cache) allocateExtent(b *batch, n int) (place, bool) {
-	size := extentSize(n)
+	size := c.slab.memory.rounded(n)
 	if !c.reachable(int64(size)+chunkBytes) || !c.claimEvicting(b, int64(size)+chunkBytes) {
 		return 0, false
 	}
-	ch := &chunk{buf: make([]byte, size), slotSize: size, logSize: log2(float32(size))}
+	extent, ok := c.block(size)
+	if !ok {
+		c.unclaim(int64(size) + chunkBytes)
+		return 0, false
+	}
+	ch := &chunk{block: extent, slotSize: size, logSize: log2(float32(size))}
 	if !c.slab.enlist(ch) {
+		c.slab.memory.giveBack(extent)
 		c.unclaim(ch.reserved())
 		return 0, false
 	}
@@ -156,10 +170,12 @@ func (c *Cache) release(p place) {
 	poison(ch.buf[p.slot()*ch.slotSize:][:ch.slotSize])
 	if ch.class != nil {
 		ch.class.giveBack(ch, p.slot())
+		if c.ended.Load() {
+			c.discardEmpty(ch.class)
+		}
 		return
 	}
-	c.slab.delist(ch, false)
-	c.unclaim(ch.reserved())
+	c.discard(ch)
 }
 
 // reclaim frees what a condemned entry held, and the entry.

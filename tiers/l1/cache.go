@@ -2,6 +2,7 @@ package l1
 
 import (
 	"math/bits"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,6 +72,11 @@ type Events struct {
 	// Evicted tells of an entry that left for room: the hash of its key, the
 	// bytes it freed, and whether it had expired anyway.
 	Evicted func(hash uint64, bytes int, expired bool)
+
+	// NoMemory tells that the system gave no memory for records, so that a
+	// record was refused or others left for it. It may be called with locks of
+	// the caller of Put held, and often.
+	NoMemory func(error)
 }
 
 // Cache keeps records by key within a budget of bytes. Use New. All methods
@@ -110,9 +116,11 @@ type Cache struct {
 	lost                         atomic.Uint64
 	moved, hookCalls, hookFaults atomic.Uint64
 	hookRefused                  atomic.Uint64
+	unmappable                   atomic.Uint64
+	ended                        atomic.Bool // by Close
 }
 
-// New returns an empty cache. It starts no goroutine and needs no closing.
+// New returns an empty cache. It starts no goroutine.
 func New(o Options) *Cache {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = DefaultMaxBytes
@@ -147,8 +155,10 @@ func New(o Options) *Cache {
 	c.batches.New = func() any { return c.newBatch() }
 	c.pace.Store(pace{}.word())
 	c.entries.pages.Store(&[]*entryPage{})
-	chunkSize := chunkSizeFor(o.MaxBytes)
-	c.slab.init(chunkSize, tableLen(o.MaxBytes, chunkSize))
+	m := systemMemory(o.MaxBytes)
+	runtime.AddCleanup(c, (*memory).unmap, m)
+	chunkSize := chunkSizeFor(o.MaxBytes, m.page)
+	c.slab.init(m, chunkSize, tableLen(o.MaxBytes, chunkSize))
 	for i := range c.shards {
 		c.shards[i].index.Store(newIndex(minIndexWords))
 	}
@@ -171,9 +181,9 @@ func shardsFor(maxBytes int64) int {
 }
 
 // chunkSizeFor returns a power of two: 256 KiB from 32 MiB up, so that slots
-// reach 64 KiB.
-func chunkSizeFor(maxBytes int64) int {
-	n := 16 << 10
+// reach 64 KiB. It is at least a page of the machine.
+func chunkSizeFor(maxBytes int64, page int) int {
+	n := max(16<<10, page)
 	for n < 256<<10 && int64(n)*128 < maxBytes {
 		n *= 2
 	}

@@ -107,13 +107,14 @@ func (c *Cache) drain(ch *chunk, clear func(number uint32, p place) bool) bool {
 		cl.mu.Unlock()
 		return false
 	}
-	last := cl.chunks[len(cl.chunks)-1]
-	cl.chunks[ch.at], last.at = last, ch.at
-	cl.chunks = cl.chunks[:len(cl.chunks)-1]
-	ch.at = -1
+	cl.drop(ch)
 	cl.mu.Unlock()
-	c.slab.delist(ch, true)
+	c.slab.delist(ch)
+	c.slab.keep(ch.block)
 	c.unclaim(ch.reserved() - int64(len(ch.buf)))
+	if c.ended.Load() {
+		c.dropUnused()
+	}
 	return true
 }
 

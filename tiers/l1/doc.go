@@ -17,9 +17,9 @@
 //	                                            │ size  refs               │
 //	                                            └─────────────────────┬────┘
 //	                                                 chunk, slot      ▼
-//	slab, shared by all shards      ┌────────┬────────┬────────┬────────┐
-//	a chunk of class 1,248 bytes:   │ record │ record │  free  │ record │ …
-//	                                └────────┴────────┴────────┴────────┘
+//	slab, shared by all shards, of  ┌────────┬────────┬────────┬────────┐
+//	memory outside the heap; a      │ record │ record │  free  │ record │ …
+//	chunk of class 1,248 bytes:     └────────┴────────┴────────┴────────┘
 //	                                owners: number of the entry, by slot
 //	an extent, above a quarter      ┌───────────────────────────────────┐
 //	of a chunk (64 KiB):            │ record                            │
@@ -60,7 +60,9 @@
 //  8. A chunk is taken out of the table only when no slot of it is owned, so
 //     that the place of a pinned entry leads to its bytes, by an older copy of
 //     the table too; what is reached by a place of an entry that is not pinned is
-//     used to rank candidates, and looked at again under the lock.
+//     used to rank candidates, and looked at again under the lock. The bytes
+//     themselves are read by nobody but who has the entry pinned, or the lock of
+//     the shard that names it: they may have gone back to the system.
 //  9. Pages of entries never move; one that is given back has all its entries on
 //     the free list, and both it and the page in its place are closed for good.
 //  10. All these fields are atomics, which order the plain bytes of records too:
@@ -69,9 +71,9 @@
 //
 // # Lock order
 //
-//	shard.mu → class.mu, entries.mu, slab.mu, queues.mu
+//	shard.mu → class.mu, entries.mu, slab.mu, queues.mu, memory.mu
 //
-// The latter four are leaves: nothing is locked while one of them is held. No
+// The latter five are leaves: nothing is locked while one of them is held. No
 // two shards are locked at once. Scorers, hooks, visitors and events are called
 // with no lock held, but that the native scorer is called under duel.mu. This
 // and hookQueue.mu are leaves too. Cache.hooking, for changes of hooks, comes

@@ -38,7 +38,14 @@ func newCache(tb testing.TB, o l1.Options) *l1.Cache {
 		o.Scorer = eviction.Auto{}
 	}
 	c := l1.New(o)
-	tb.Cleanup(func() { audit(tb, c) })
+	tb.Cleanup(func() {
+		audit(tb, c)
+		c.Close()
+		audit(tb, c)
+		if n := c.MappedBytes(); n != 0 {
+			tb.Errorf("%d bytes are mapped after Close: somebody has not let go", n)
+		}
+	})
 	return c
 }
 

@@ -11,6 +11,7 @@ type Stats struct {
 	Evicted      uint64 // left for room before their time
 	Expired      uint64 // removed after their time
 	Moved        uint64 // records moved to free a chunk
+	Unmappable   uint64 // times that the system gave no memory
 	HookCalls    uint64
 	HookFaults   uint64 // calls without as many scores as candidates, or without an answer
 	HookRefused  uint64 // of Lost, by the admit hook
@@ -21,7 +22,7 @@ func (c *Cache) Stats() Stats {
 	out := Stats{
 		Refused: c.refused.Load(), Lost: c.lost.Load(), Evicted: c.evicted.Load(), Expired: c.expired.Load(),
 		Moved: c.moved.Load(), HookCalls: c.hookCalls.Load(), HookFaults: c.hookFaults.Load(),
-		HookRefused: c.hookRefused.Load(),
+		HookRefused: c.hookRefused.Load(), Unmappable: c.unmappable.Load(),
 	}
 	for i := range c.shards {
 		s := &c.shards[i]
@@ -38,6 +39,7 @@ func (c *Cache) register(set *metrics.Set) {
 	gauge := func(name string, f func() int64) { set.NewGauge(name, func() float64 { return float64(f()) }) }
 	gauge("edgenode_l1_items", c.Len)
 	gauge("edgenode_l1_used_bytes", c.UsedBytes)
+	gauge("edgenode_l1_mapped_bytes", c.MappedBytes)
 	gauge("edgenode_l1_max_bytes", c.MaxBytes)
 	gauge("edgenode_l1_pinned_bytes", c.PinnedBytes)
 	gauge("edgenode_l1_reserved_bytes", c.external.Load)
@@ -60,6 +62,7 @@ func (c *Cache) register(set *metrics.Set) {
 	count("edgenode_l1_evictions_total", func(s Stats) uint64 { return s.Evicted })
 	count("edgenode_l1_expirations_total", func(s Stats) uint64 { return s.Expired })
 	count("edgenode_l1_moves_total", func(s Stats) uint64 { return s.Moved })
+	count("edgenode_l1_unmappable_total", func(s Stats) uint64 { return s.Unmappable })
 	count("edgenode_l1_hook_calls_total", func(s Stats) uint64 { return s.HookCalls })
 	count("edgenode_l1_hook_faults_total", func(s Stats) uint64 { return s.HookFaults })
 	count("edgenode_l1_hook_refused_total", func(s Stats) uint64 { return s.HookRefused })

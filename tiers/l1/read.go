@@ -16,7 +16,8 @@ type Pin struct {
 	stale  bool
 }
 
-// Bytes returns the record. It must not be changed, nor used after Release.
+// Bytes returns the record. It must not be changed, nor used after Release: its
+// memory may be another's then, or none at all.
 func (p Pin) Bytes() []byte { return p.record }
 
 // Stale reports whether the record had been marked stale.

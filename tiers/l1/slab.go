@@ -17,7 +17,7 @@ func (p place) slot() int               { return int(p & math.MaxUint16) }
 // chunk is a piece of memory that is cut into slots of one size, or a single
 // extent for one big record.
 type chunk struct {
-	buf      []byte
+	block
 	class    *class // nil for an extent
 	slotSize int
 	logSize  float32
@@ -36,7 +36,7 @@ type chunk struct {
 const (
 	nextFree   = 1 << 31
 	noFree     = math.MaxInt32
-	chunkBytes = 192 // of the struct, rounded up, and its pointers in lists
+	chunkBytes = 192 // of the struct, rounded up, its pointers in lists, and its share of a region
 	classBytes = 136
 )
 
@@ -57,10 +57,11 @@ type class struct {
 	room   []*chunk // those with free slots that are not draining
 }
 
-// slab is the memory of records: chunks by number, classes, and chunks that
-// belong to no class at the moment.
+// slab is the memory of records: chunks by number, classes, and memory for
+// chunks that belongs to no class at the moment.
 type slab struct {
 	table     atomic.Pointer[[]atomic.Pointer[chunk]]
+	memory    *memory
 	chunkSize int
 	classes   []*class // ascending by size
 
@@ -68,7 +69,7 @@ type slab struct {
 	mu      sync.Mutex
 	numbers []uint32 // free numbers of chunks below next
 	next    uint32
-	bufs    [][]byte // unused chunks; still taken from the budget
+	spare   []block // for chunks, of no class; still taken from the budget
 }
 
 const (
@@ -91,8 +92,8 @@ func sizes(chunkSize int) []int {
 	return out
 }
 
-func (s *slab) init(chunkSize, tableLen int) {
-	s.chunkSize = chunkSize
+func (s *slab) init(m *memory, chunkSize, tableLen int) {
+	s.memory, s.chunkSize = m, chunkSize
 	for _, size := range sizes(chunkSize) {
 		s.classes = append(s.classes, &class{size: size, slots: chunkSize / size, logSize: float32(math.Log2(float64(size)))})
 	}
@@ -110,23 +111,12 @@ func (s *slab) classFor(n int) *class {
 	return s.classes[i]
 }
 
-// extentSize returns the bytes of the extent for a record of n bytes, rounded
-// as the allocator of the runtime rounds.
-func extentSize(n int) int {
-	const page = 8 << 10
-	unit := page
-	if n <= 4*page {
-		unit = 1 << 10
-	}
-	return (n + unit - 1) / unit * unit
-}
-
 // footprint returns what a record of n bytes takes.
 func (s *slab) footprint(n int) int {
 	if c := s.classFor(n); c != nil {
 		return c.size
 	}
-	return extentSize(n)
+	return s.memory.rounded(n)
 }
 
 func (s *slab) chunk(p place) *chunk { return (*s.table.Load())[p>>32].Load() }
@@ -156,15 +146,19 @@ func (s *slab) enlist(c *chunk) bool {
 	return true
 }
 
-// delist takes back the number of c, and its memory if keep is true.
-func (s *slab) delist(c *chunk, keep bool) {
+// delist takes back the number of c.
+func (s *slab) delist(c *chunk) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	(*s.table.Load())[c.number].Store(nil)
 	s.numbers = append(s.numbers, c.number)
-	if keep {
-		s.bufs = append(s.bufs, c.buf)
-	}
+}
+
+// keep takes memory of a chunk that no class needs.
+func (s *slab) keep(b block) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spare = append(s.spare, b)
 }
 
 // widen makes room for n chunks in the table. It returns how many bytes the
@@ -185,22 +179,22 @@ func (s *slab) widen(n int) int64 {
 }
 
 // unused takes a chunk's memory that belongs to no class.
-func (s *slab) unused() ([]byte, bool) {
+func (s *slab) unused() (block, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := len(s.bufs)
+	n := len(s.spare)
 	if n == 0 {
-		return nil, false
+		return block{}, false
 	}
-	buf := s.bufs[n-1]
-	s.bufs[n-1] = nil
-	s.bufs = s.bufs[:n-1]
-	return buf, true
+	b := s.spare[n-1]
+	s.spare[n-1] = block{}
+	s.spare = s.spare[:n-1]
+	return b, true
 }
 
-// add cuts buf into slots of the class.
-func (s *slab) add(c *class, buf []byte) bool {
-	ch := &chunk{buf: buf, class: c, slotSize: c.size, logSize: c.logSize, owners: make([]uint32, c.slots), room: -1}
+// add cuts b into slots of the class.
+func (s *slab) add(c *class, b block) bool {
+	ch := &chunk{block: b, class: c, slotSize: c.size, logSize: c.logSize, owners: make([]uint32, c.slots), room: -1}
 	for i := range ch.owners {
 		ch.owners[i] = nextFree | uint32(i+1)
 	}
@@ -230,6 +224,14 @@ func (c *class) leave(ch *chunk) {
 	c.room = c.room[:len(c.room)-1]
 	ch.room = -1
 	c.spare.Add(-int64(c.slots - ch.used))
+}
+
+// drop takes ch, which has left, out of c.
+func (c *class) drop(ch *chunk) {
+	last := c.chunks[len(c.chunks)-1]
+	c.chunks[ch.at], last.at = last, ch.at
+	c.chunks = c.chunks[:len(c.chunks)-1]
+	ch.at = -1
 }
 
 // take finds a free slot and notes its owner.

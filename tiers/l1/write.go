@@ -218,7 +218,7 @@ func (c *Cache) lockWithRoom(s *shard, now int64) bool {
 // in meanwhile, and unlocks s. It reports whether it did.
 func (c *Cache) linkAndUnlock(s *shard, number uint32, p place, hash uint64, key []byte, version uint64, record []byte, came heat, o PutOptions) bool {
 	at, old, replaces := c.lookupLocked(s, hash, key)
-	if replaces && c.versionOf(c.entries.at(old)) > version {
+	if c.ended.Load() || replaces && c.versionOf(c.entries.at(old)) > version {
 		s.mu.Unlock()
 		c.release(p)
 		c.entries.put(number)
