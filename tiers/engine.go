@@ -43,9 +43,11 @@ type Engine struct {
 
 	node     registration
 	followed atomic.Uint64 // the last change of a shared L3 that was seen
-	mine     ownWrites     // what this node wrote to a shared L3
-	feed     feedWatch     // for those who wait for a change
-	tree     *treeKeeper   // nil if L3 keeps no tree
+	// followedLast is that change, once the follower, whose it is, has read it.
+	followedLast lastChange
+	mine         ownWrites   // what this node wrote to a shared L3
+	feed         feedWatch   // for those who wait for a change
+	tree         *treeKeeper // nil if L3 keeps no tree
 	// Both of capacity 1: this node has written to a shared L3; another one has.
 	wrote, followNow chan struct{}
 	// What forget knows: changes up to trimmed are gone, so many stay.

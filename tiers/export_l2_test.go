@@ -23,3 +23,6 @@ func (e *Engine) OwedBytes() int64 {
 	defer e.l2.copies.mu.Unlock()
 	return e.l2.copies.bytes
 }
+
+// L2Walked returns the last change that was applied to L2.
+func (e *Engine) L2Walked() uint64 { return e.l2.walked.Load() }

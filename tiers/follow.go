@@ -38,7 +38,7 @@ func (e *Engine) follow(ctx context.Context) error {
 	for {
 		n, err := e.followPage(ctx)
 		if errors.Is(err, l3.ErrChangesGone) {
-			return e.followAnew(ctx)
+			return e.followAnew(ctx, err)
 		}
 		if err != nil || n < walkPage {
 			return err
@@ -52,7 +52,7 @@ func (e *Engine) followPage(ctx context.Context) (n int, err error) {
 	after, begin := e.followed.Load(), e.clock.UnixMilli()
 	seq, rules := after, false
 	var page []filter.Change
-	err = e.l3.Changes(ctx, seq, walkPage, func(c l3.Change) error {
+	last, err := e.changesAfter(ctx, seq, e.followedLast, walkPage, func(c l3.Change) error {
 		n++
 		seq = c.Seq
 		page = append(page, filterChange(&c))
@@ -77,6 +77,7 @@ func (e *Engine) followPage(ctx context.Context) (n int, err error) {
 		return 0, err
 	}
 	e.followed.Store(seq)
+	e.followedLast = last
 	if rules {
 		e.node.tell.Store(true)
 		signal(e.node.soon)
@@ -85,9 +86,9 @@ func (e *Engine) followPage(ctx context.Context) (n int, err error) {
 	return n, nil
 }
 
-// followAnew begins at the last change: those in between are gone. So L1 lets go
-// of every item that lives in L3, and all rules are read again.
-func (e *Engine) followAnew(ctx context.Context) error {
+// followAnew begins at the last change: those in between are gone, as cause says.
+// So L1 lets go of every item that lives in L3, and all rules are read again.
+func (e *Engine) followAnew(ctx context.Context, cause error) error {
 	limited, cancel := context.WithTimeout(ctx, e.l3TimeoutNow())
 	defer cancel()
 	if err := e.l3.Ping(limited); err != nil {
@@ -97,6 +98,9 @@ func (e *Engine) followAnew(ctx context.Context) error {
 	rules, err := e.l3.Rules(limited)
 	if err != nil {
 		return err
+	}
+	if e.followed.Load() > seq || errors.Is(cause, errRewritten) {
+		e.rewritten(e.followed.Load())
 	}
 	for i := range rules {
 		e.meetRule(&rules[i].Rule, false)

@@ -38,6 +38,7 @@ type l2Tier struct {
 	faults        atomic.Uint64          // writes to L2 that failed
 	walked        atomic.Uint64          // the last change that a walk has applied
 	owes          atomic.Bool            // the file that says so is there
+	unmarked      atomic.Bool            // the mark says nothing: changes before it are not what they were
 	nearlyFull    atomic.Bool            // the last probe found a limit of memory that is in sight
 	evicts        atomic.Pointer[string] // maxmemory-policy, if by it the server evicts by itself
 	lossLog       seldom
@@ -54,6 +55,7 @@ type l2Tier struct {
 	writing sync.Mutex
 	seq     uint64 // the change up to which L2 is right; only while trusted
 	marked  uint64 // what the mark in L2 says
+	last    lastChange
 	id      string // of the L3 that seq belongs to; of the goroutine of the trust
 	checked uint64 // walked, when id was last compared; likewise
 }

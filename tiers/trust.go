@@ -84,6 +84,17 @@ func (e *Engine) tendTrust(ctx context.Context) error {
 
 // catchUp makes L2 trusted.
 func (e *Engine) catchUp(ctx context.Context) error {
+	unmarked := e.l2.unmarked.Swap(false)
+	err := e.catchUpFrom(ctx, unmarked)
+	if err != nil && unmarked {
+		e.l2.unmarked.Store(true)
+	}
+	return err
+}
+
+// catchUpFrom is catchUp from the mark on, unless unmarked says that it means
+// nothing.
+func (e *Engine) catchUpFrom(ctx context.Context, unmarked bool) error {
 	t := e.l2
 	start := time.Now()
 	faults := t.faults.Load()
@@ -95,7 +106,7 @@ func (e *Engine) catchUp(ctx context.Context) error {
 		t.backend.circuit.Record(err)
 		return fmt.Errorf("tiers: read the mark of L2: %w", err)
 	}
-	seq, known := mark.Seq, found && mark.L3 == t.id
+	seq, known := mark.Seq, found && mark.L3 == t.id && !unmarked
 	if known {
 		if seq, err = e.walkAll(ctx, seq); errors.Is(err, l3.ErrChangesGone) {
 			known = false
@@ -106,7 +117,10 @@ func (e *Engine) catchUp(ctx context.Context) error {
 	forgotten := t.copies.overflowed()
 	if !known || forgotten {
 		if !known {
-			seq = e.l3.LastSeq() // before the look at the rows
+			if seq, err = e.endOfL3(ctx); err != nil { // before the look at the rows
+				t.copies.forgot(forgotten)
+				return err
+			}
 			e.metrics.l2Repairs.Inc()
 			if kept, ok := t.compareLog.now(e.clock.UnixMilli()); ok {
 				e.logger.Info("L2 has no mark of this L3: each copy is compared with its row", "mark", found, "since_last_line", kept)
@@ -275,6 +289,9 @@ func (e *Engine) followChanges(ctx context.Context) error {
 		}
 		t.writing.Unlock()
 		if errors.Is(err, l3.ErrChangesGone) {
+			if errors.Is(err, errRewritten) {
+				t.unmarked.Store(true)
+			}
 			e.distrust("the changes that it lacks are gone", err)
 		}
 		if err != nil || n < walkPage {
@@ -292,7 +309,7 @@ func (e *Engine) walkLocked(ctx context.Context, seq *uint64, again bool) (int, 
 	defer cancel()
 	n, last := 0, *seq
 	var ops []l2.Op
-	err := e.l3.Changes(limited, *seq, walkPage, func(c l3.Change) error {
+	read, err := e.changesAfter(limited, *seq, t.last, walkPage, func(c l3.Change) error {
 		n++
 		last = c.Seq
 		if c.Op == l3.ChangeRule {
@@ -331,7 +348,7 @@ func (e *Engine) walkLocked(ctx context.Context, seq *uint64, again bool) (int, 
 		e.l2Failed(err)
 		return 0, fmt.Errorf("tiers: drop what is out of date in L2: %w", err)
 	}
-	*seq = last
+	*seq, t.last = last, read
 	t.walked.Store(last)
 	return n, nil
 }

@@ -175,7 +175,7 @@ type Filter struct {
 	reason   string       // why it is not trusted
 	savedSeq uint64       // of the last snapshot
 	resets   uint64       // how often trust was lost
-	proved   bool         // the last change, as a snapshot names it, was seen in the sequence
+	proved   bool         // the last change was seen in the sequence, in this process
 }
 
 // New returns an empty filter that trusts nothing. Load or Warm make it complete,
@@ -316,8 +316,8 @@ func (f *Filter) removeLocked(key item.Key) {
 // proveLocked compares the change at which a snapshot was taken.
 func (f *Filter) proveLocked(c Change) error {
 	if c.Version != f.version {
-		f.resetLocked("the snapshot is of another history")
-		return fmt.Errorf("%w: change %d has version %s, the snapshot was taken at %s; warm it up", ErrGone, c.Seq, c.Version, f.version)
+		f.resetLocked("the changes are of another history")
+		return fmt.Errorf("%w: change %d has version %s, and had %s; warm it up", ErrGone, c.Seq, c.Version, f.version)
 	}
 	f.proved = true
 	return nil
@@ -350,6 +350,7 @@ func (f *Filter) CatchUp(ctx context.Context, src Source) error {
 		return fmt.Errorf("filter: catch up: %w", err)
 	}
 	defer func() { <-f.feeding }()
+	was := f.compareAgain()
 	for {
 		begin, n := f.opts.Clock(), 0
 		after := f.nextRead()
@@ -361,6 +362,7 @@ func (f *Filter) CatchUp(ctx context.Context, src Source) error {
 			continue
 		}
 		if err != nil {
+			f.stillProved(was)
 			return f.failed(err)
 		}
 		if n < changesPage {
@@ -382,6 +384,25 @@ func (f *Filter) nextRead() uint64 {
 	} else {
 		return applied - 1
 	}
+}
+
+// compareAgain has the last change compared that was applied, if its version is
+// known: a ground truth that crashed may have forgotten it and given its number to
+// another one. It returns whether it had been.
+func (f *Filter) compareAgain() (was bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if was = f.proved; f.complete && f.version != 0 {
+		f.proved = false
+	}
+	return was
+}
+
+// stillProved takes compareAgain back where nothing could be compared.
+func (f *Filter) stillProved(was bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.proved = f.proved || was
 }
 
 // skipProof gives up comparing: the change is not kept any more, but those after
@@ -436,7 +457,7 @@ func (f *Filter) atHead(begin int64, seq uint64) {
 		return // the warm-up has set it back
 	}
 	if !f.proved && f.complete {
-		f.resetLocked("the snapshot is ahead of the ground truth")
+		f.resetLocked("it is ahead of the ground truth")
 		return
 	}
 	f.headAt.Store(max(begin, f.headAt.Load()))

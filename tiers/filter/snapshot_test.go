@@ -323,3 +323,41 @@ func TestSnapshotBesideWriters(t *testing.T) {
 	catchUp(t, restored, s)
 	noLies(t, restored, s)
 }
+
+// G5: a ground truth that has crashed shows another change in place of one that was
+// applied before: what the filter has not met is not denied. One that only does not
+// answer costs nothing.
+func TestG5_ChangesForgotten(t *testing.T) {
+	forget := func(name string, instead ...int) {
+		f, s := small(t, 100)
+		s.put(0, key(200))
+		catchUp(t, f, s)
+		s.fails = errOutage
+		if err := f.CatchUp(context.Background(), s); err == nil || !f.DefinitelyMissing(key(9000)) {
+			t.Errorf("%s: in an outage: %v", name, err)
+		}
+		var b bytes.Buffer
+		if err := f.WriteSnapshot(&b); err != nil {
+			t.Errorf("%s: a snapshot in an outage: %v", name, err)
+		}
+		s.fails = nil
+		s.log = s.log[:100] // the last one is gone
+		delete(s.tables[0], string(key(200)))
+		s.sorted = nil
+		for _, n := range instead {
+			s.put(0, key(n))
+			s.log[len(s.log)-1].Version += 7
+		}
+		err := f.CatchUp(context.Background(), s)
+		if f.Trusted() {
+			t.Errorf("%s: trusted; %v", name, err)
+		}
+		noLies(t, f, s)
+		warm(t, f, s)
+		noLies(t, f, s)
+		catchUp(t, f, s)
+	}
+	forget("fewer")
+	forget("as many", 300)
+	forget("more", 300, 301)
+}

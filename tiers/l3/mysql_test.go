@@ -352,6 +352,24 @@ func TestA5_ServerSwallowsARow(t *testing.T) {
 	}
 }
 
+// TestG5_EndAfterACrash: a server that has lost changes which were seen says so by
+// Ping; what is written next has their numbers.
+func TestG5_EndAfterACrash(t *testing.T) {
+	url := database(t)
+	s := openURL(t, url)
+	apply(t, s, put("a", 1, "x"), put("b", 2, "x"), put("c", 3, "x"))
+	beside(t, url).exec("UPDATE edgenode_meta SET last_seq = last_seq - 2", "DELETE FROM edgenode_changes WHERE seq > 1")
+	for want := uint64(1); want < 4; want++ {
+		if err := s.Ping(context.Background()); err != nil || s.LastSeq() != want {
+			t.Errorf("%v: the end is %d, want %d", err, s.LastSeq(), want)
+		}
+		apply(t, s, put("d", item.Version(10+want), "x"))
+	}
+	if v := s.MaxVersion(); v != 13 {
+		t.Errorf("greatest version %s", v)
+	}
+}
+
 // TestC13_ColumnsOfAServerRow: after every kind of update each column says what
 // the record says. (ON DUPLICATE KEY UPDATE assigns left to right, so a condition
 // after an assignment would compare the new value with itself.)

@@ -112,12 +112,19 @@ func open(ctx context.Context, o Options, d dialect) (*Store, error) {
 func (s *Store) Load(ctx context.Context) error { return s.wrap("load", s.load(ctx)) }
 
 func (s *Store) load(ctx context.Context) error {
+	had := s.lastSeq.Load()
 	return s.read(ctx, func(ses *session) error {
 		m, err := readMeta(ses, stmtMeta)
-		if err == nil {
-			s.publish(m)
+		if err != nil {
+			return err
 		}
-		return err
+		// What had been seen before is gone: a server shows a commit before it is on
+		// its disk, and may crash then; or it was restored.
+		if m.lastSeq < had {
+			s.lastSeq.CompareAndSwap(had, m.lastSeq)
+		}
+		s.publish(m)
+		return nil
 	})
 }
 
@@ -144,7 +151,7 @@ func (s *Store) prepared(ctx context.Context) error {
 	return nil
 }
 
-// publish takes over counters, which never go down, from whoever saw them last.
+// publish takes over counters from whoever saw them last. They only go down by load.
 func (s *Store) publish(m meta) {
 	raise(&s.lastSeq, m.lastSeq)
 	raise(&s.maxVersion, uint64(m.maxVersion))
