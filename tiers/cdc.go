@@ -33,7 +33,7 @@ const (
 // A streamer is an L2 that can carry the stream, as *l2.Store can.
 type streamer interface {
 	StreamLast(ctx context.Context) (seq uint64, found bool, err error)
-	StreamAdd(ctx context.Context, entries []l2.StreamEntry, maxLen int64) error
+	StreamAdd(ctx context.Context, entries []l2.StreamEntry, l l2.StreamLimits) error
 	StreamDrop(ctx context.Context) error
 }
 
@@ -46,6 +46,7 @@ type cdcWriter struct {
 	renew      time.Time
 	generation uint64 // of the server that at and last are of
 	synced     bool   // at and last are those of the stream
+	looked     bool   // since the lease was renewed
 	at         uint64 // changes up to here are in it, or not for it
 	last       uint64 // number of its last entry
 
@@ -99,7 +100,7 @@ func (w *cdcWriter) step() error {
 	if err := w.lead(); err != nil {
 		return err
 	}
-	if g := e.l2.store.Generation(); !w.synced || g != w.generation {
+	if g := e.l2.store.Generation(); !w.synced || !w.looked || g != w.generation {
 		w.generation = g
 		if err := w.sync(); err != nil {
 			return err
@@ -138,11 +139,13 @@ func (w *cdcWriter) lead() error {
 		w.synced = false
 	}
 	w.renew, w.until = now.Add(cdcRenew), now.Add(cdcLeaseTTL-time.Second)
+	w.looked = false
 	return nil
 }
 
 // sync learns where the stream is. One that is empty, or that L3 cannot be behind
-// of, begins anew.
+// of, begins anew. It is done now and then for a stream that somebody has emptied: a
+// reader that comes after that must find the reset, though nothing is written.
 func (w *cdcWriter) sync() error {
 	seq, found, err := w.store.StreamLast(w.e.ctx)
 	if err != nil {
@@ -160,8 +163,12 @@ func (w *cdcWriter) sync() error {
 		}
 		found = false
 	}
-	if !found {
+	w.looked = true
+	if !found && (!w.synced || w.last > 0) {
 		return w.reset()
+	}
+	if !found || w.synced && seq == w.last {
+		return nil
 	}
 	w.at, w.last, w.synced = seq, seq, true
 	return nil
@@ -176,9 +183,10 @@ func (w *cdcWriter) reset() error {
 	}
 	w.entries = w.entries[:0]
 	w.add(&ev)
-	if err := w.store.StreamAdd(w.e.ctx, w.entries, int64(w.e.options.CDCMaxLen)); err != nil {
+	if err := w.store.StreamAdd(w.e.ctx, w.entries, w.limits(true)); err != nil {
 		return err
 	}
+	w.e.logger.Info("the stream of changes begins anew", "change", ev.Seq)
 	w.e.metrics.cdcResets.Inc()
 	w.at, w.last, w.synced = ev.Seq, ev.Seq, true
 	return nil
@@ -205,8 +213,8 @@ func (w *cdcWriter) copyPage() error {
 			w.renew = time.Time{}
 			return nil // perhaps another node leads by now: ask
 		}
-		err := w.store.StreamAdd(w.e.ctx, w.entries, int64(w.e.options.CDCMaxLen))
-		if errors.Is(err, l2.ErrPassed) {
+		err := w.store.StreamAdd(w.e.ctx, w.entries, w.limits(w.last == 0)) // without a last one, nothing can be lost
+		if errors.Is(err, l2.ErrPassed) || errors.Is(err, l2.ErrStreamLost) {
 			w.synced = false
 			return nil
 		}
@@ -218,6 +226,10 @@ func (w *cdcWriter) copyPage() error {
 	w.at, w.last = at, prev
 	w.e.metrics.cdcAt.Store(at)
 	return nil
+}
+
+func (w *cdcWriter) limits(begin bool) l2.StreamLimits {
+	return l2.StreamLimits{MaxLen: int64(w.e.options.CDCMaxLen), Begin: begin}
 }
 
 // add renders an event into entries.

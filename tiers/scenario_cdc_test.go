@@ -54,6 +54,7 @@ type consumer struct {
 	entries int
 	packed  int
 	resets  int
+	first   string // kind of the first entry
 }
 
 func newConsumer(t *testing.T, server *redistest.Server) *consumer {
@@ -97,6 +98,9 @@ func (c *consumer) apply(ev *streamEvent) {
 	c.Helper()
 	if c.started && ev.Op != tiers.EventReset && ev.Prev != c.last {
 		c.Errorf("entry %d says it follows %d, the last one is %d", ev.Seq, ev.Prev, c.last)
+	}
+	if c.entries == 0 {
+		c.first = ev.Op
 	}
 	c.started, c.last = true, ev.Seq
 	c.entries++
@@ -182,14 +186,29 @@ func TestD13_StreamInRedis(t *testing.T) {
 		t.Errorf("%d entries, %d of them packed, %d resets", c.entries, c.packed, c.resets)
 	}
 
-	server.Do("DEL", tiers.DefaultRedisPrefix+"cdc")
-	gone := newConsumer(t, server)
-	// Its writer knows nothing of that, but its readers do: the entry before is missing.
-	put(t, nodes[0], "after", "x")
-	flush(t, nodes[0])
-	until(t, 10*time.Second, "the stream goes on", func() bool { gone.started = false; gone.read(); return gone.entries > 0 })
-	if n := c.last; gone.resets == 0 && n >= gone.last {
-		t.Errorf("begins with %d, the last was %d", gone.last, n)
+	lost := func(how string, lose func()) {
+		t.Helper()
+		behind := newConsumer(t, server) // has seen nothing yet
+		at, resets := c.last, c.resets
+		lose()
+		put(t, nodes[0], how, "x")
+		flush(t, nodes[0])
+		until(t, 20*time.Second, how+": who follows finds the reset", func() bool { c.read(); return c.resets > resets && c.last > at })
+		until(t, 20*time.Second, how+": who is behind finds it first", func() bool { behind.read(); return behind.entries > 0 })
+		if behind.first != tiers.EventReset {
+			t.Errorf("%s: the stream begins with %s", how, behind.first)
+		}
+	}
+	lost("deleted", func() { server.Do("DEL", tiers.DefaultRedisPrefix+"cdc") })
+	lost("flushed", func() { server.Do("FLUSHALL") })
+	lost("restarted without persistence", func() { server.Kill(); server.Restart() })
+
+	// Nobody writes: the reset comes all the same, for those who are behind.
+	behind, at := newConsumer(t, server), c.last
+	server.Do("FLUSHALL")
+	until(t, 20*time.Second, "a reset while nobody writes", func() bool { behind.read(); return behind.resets == 1 })
+	if behind.last < at || behind.entries != 1 {
+		t.Errorf("%d entries up to %d, the stream was at %d", behind.entries, behind.last, at)
 	}
 }
 

@@ -23,6 +23,10 @@ const streamName = "cdc"
 // another writer was quicker. Entries before it may have been added.
 var ErrPassed = errors.New("l2: the stream has an entry at least as new")
 
+// ErrStreamLost is returned by StreamAdd when there is no stream to append to. Nothing
+// was added.
+var ErrStreamLost = errors.New("l2: the stream is gone")
+
 // A StreamEntry is one entry of the stream of changes.
 type StreamEntry struct {
 	Seq  uint64
@@ -49,10 +53,15 @@ func (s *Store) StreamLast(ctx context.Context) (seq uint64, found bool, err err
 	return seq, true, nil
 }
 
-// StreamAdd appends entries, which rise, and lets Redis forget about as many old
-// ones as there are above maxLen. It stops at the first error: those before it are
-// there, those behind it perhaps; StreamLast tells.
-func (s *Store) StreamAdd(ctx context.Context, entries []StreamEntry, maxLen int64) error {
+// StreamLimits say how entries are added.
+type StreamLimits struct {
+	MaxLen int64 // older entries go, about
+	Begin  bool  // a stream that is not there is begun; else it is ErrStreamLost
+}
+
+// StreamAdd appends entries, which rise. It stops at the first error: those before it
+// are there, those behind it perhaps; StreamLast tells.
+func (s *Store) StreamAdd(ctx context.Context, entries []StreamEntry, l StreamLimits) error {
 	ctx2, cancel := s.bounded(ctx)
 	defer cancel()
 	pipe := s.client.Pipeline()
@@ -64,12 +73,14 @@ func (s *Store) StreamAdd(ctx context.Context, entries []StreamEntry, maxLen int
 		if e.Zstd {
 			values = append(values, "enc", "zstd")
 		}
-		pipe.XAdd(ctx2, &redis.XAddArgs{Stream: key, ID: number + "-0", MaxLen: maxLen, Approx: true, Values: values})
+		pipe.XAdd(ctx2, &redis.XAddArgs{Stream: key, ID: number + "-0", MaxLen: l.MaxLen, NoMkStream: !l.Begin, Approx: true, Values: values})
 	}
 	_, err := pipe.Exec(ctx2)
 	switch {
 	case err == nil:
 		return nil
+	case absent(err):
+		return ErrStreamLost
 	case redis.HasErrorPrefix(err, "ERR The ID specified in XADD"):
 		return fmt.Errorf("%w: %w", ErrPassed, err)
 	}
