@@ -172,7 +172,7 @@ func (n *Node) engineOptions(cfg *config.Config) tiers.Options {
 		TombstoneRetention: cfg.TombstoneRetention.Std(), MaxLifetime: cfg.MaxLifetime.Std(),
 		ClockSkewMax: cfg.ClockSkewMax.Std(), ExpirySweep: cfg.ExpirySweep.Std(),
 		L3Shared: cfg.L3Shared, FollowInterval: cfg.FollowInterval.Std(),
-		MerkleCalc: cfg.MerkleCalcEnabled, MerkleJitter: cfg.MerkleCalcJitter.Std(),
+		MerkleCalc: cfg.MerkleCalcEnabled, MerkleJitter: cfg.MerkleCalcJitter.Std(), L2TreeItems: cfg.MerkleRedisMaxItems,
 		FilterOff: !cfg.FilterEnabled, FilterSnapshotInterval: cfg.FilterSnapshotInterval.Std(), FilterSnapshotChanges: cfg.FilterSnapshotChanges,
 		L3Timeout: cfg.SQLTimeout.Std(), L3ApplyTimeout: cfg.SQLBatchTimeout.Std(), L3WaitMax: cfg.SQLWaitMax.Std(),
 		RedisURL: cfg.RedisURL, RedisPassword: cfg.RedisPassword, RedisSentinelPassword: cfg.RedisSentinelPassword,

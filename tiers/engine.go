@@ -45,9 +45,10 @@ type Engine struct {
 	followed atomic.Uint64 // the last change of a shared L3 that was seen
 	// followedLast is that change, once the follower, whose it is, has read it.
 	followedLast lastChange
-	mine         ownWrites   // what this node wrote to a shared L3
-	feed         feedWatch   // for those who wait for a change
-	tree         *treeKeeper // nil if L3 keeps no tree
+	mine         ownWrites     // what this node wrote to a shared L3
+	feed         feedWatch     // for those who wait for a change
+	tree         *treeKeeper   // nil if L3 keeps no tree
+	shadow       *shadowKeeper // nil if L2 keeps no copy of it
 	// Both of capacity 1: this node has written to a shared L3; another one has.
 	wrote, followNow chan struct{}
 	// What forget knows: changes up to trimmed are gone, so many stay.
@@ -108,7 +109,8 @@ type Engine struct {
 // file, probe of L3, registration among its nodes); with a shared L3 the one that
 // follows its changes; the filter's keeper, unless it is off; with L2 also its
 // keeper, the one that knows whether L2 may be trusted, the one that writes copies,
-// and the one that writes the stream of changes; with both two that tell and hear
+// the one that keeps a copy of the tree of hashes, and the one that writes the stream
+// of changes; with both two that tell and hear
 // of writes; with Options.MerkleCalc the one that keeps the tree of hashes up. While
 // changes are waited for there is one more.
 //
@@ -146,6 +148,9 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		e.tasks.Go(e.runL2Keeper)
 		e.tasks.Go(e.runTrust)
 		e.tasks.Go(e.runCopier)
+		if e.shadow != nil {
+			e.tasks.Go(e.runShadow)
+		}
 		if s := e.l2.streamer; s != nil && o.CDCEnabled {
 			w, err := newCDCWriter(e, s)
 			if err != nil {
@@ -187,6 +192,7 @@ func (e *Engine) open(ctx context.Context) error {
 	if err := e.openTree(); err != nil {
 		return err
 	}
+	e.openShadow()
 	if e.l1, err = e.openL1(); err != nil {
 		return err
 	}

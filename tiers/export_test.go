@@ -3,8 +3,10 @@ package tiers
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/edgenode/edgenode/tiers/item"
+	"github.com/edgenode/edgenode/tiers/merkle"
 )
 
 // Waiters returns how many callers wait for the read of key that is under way.
@@ -123,3 +125,11 @@ func (e *Engine) StepTree(ctx context.Context) (more bool, err error) { return e
 
 // SetMerkleBatch sets how many changes a step takes.
 func (o *Options) SetMerkleBatch(n int) { o.merkleBatch = n }
+
+// SetShadowEvery sets the pause between two looks at the copy of the tree in L2.
+func (o *Options) SetShadowEvery(d time.Duration) { o.shadowEvery = d }
+
+// CopyTree brings the copy of the tree in L2 up to the tree.
+func (e *Engine) CopyTree(ctx context.Context) (merkle.CopyStats, error) {
+	return e.copyTree(ctx, false)
+}

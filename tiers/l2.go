@@ -24,9 +24,10 @@ import (
 // An l2Tier is L2 as the engine sees it.
 type l2Tier struct {
 	store    L2Store
-	evict    evicter  // the store itself, if it can; else nil
-	waker    waker    // likewise
-	streamer streamer // likewise
+	evict    evicter     // the store itself, if it can; else nil
+	waker    waker       // likewise
+	streamer streamer    // likewise
+	shadow   shadowStore // likewise
 	backend  *backend
 	copies   copyQueue
 	own      ownWrites
@@ -48,6 +49,7 @@ type l2Tier struct {
 
 	wake     chan struct{} // capacity 1: the trust has work
 	sweeping contextLock   // one sweep for rules at a time
+	sweepAt  atomic.Int64  // Unix ms from which the next may begin, if nobody waits for it
 
 	// writing orders what this node writes to L2. It is held during I/O of L2 of
 	// at most RedisTimeout, and by the last step to trust during a read of L3.
@@ -79,10 +81,11 @@ func (e *Engine) openL2() error {
 	evict, _ := store.(evicter)
 	waker, _ := store.(waker)
 	streamer, _ := store.(streamer)
+	shadow, _ := store.(shadowStore)
 	if o.WrapL2 != nil {
 		store = o.WrapL2(store)
 	}
-	e.l2 = &l2Tier{store: store, evict: evict, waker: waker, streamer: streamer, backend: e.newBackend("l2"), wake: make(chan struct{}, 1), sweeping: newContextLock()}
+	e.l2 = &l2Tier{store: store, evict: evict, waker: waker, streamer: streamer, shadow: shadow, backend: e.newBackend("l2"), wake: make(chan struct{}, 1), sweeping: newContextLock()}
 	e.l2.copies.init(o.L2QueueBytes)
 	if _, err := os.Stat(e.oweFile()); err == nil {
 		e.l2.owes.Store(true)

@@ -40,6 +40,7 @@ type engineMetrics struct {
 	// Of L2; counted, if there is none, but shown to nobody.
 	distrusts, l2Skipped, l2Errors, l2Writes, l2WriteErrors *metrics.Counter
 	l2Refused, l2Swept, l2Repairs, l2Repaired               *metrics.Counter
+	l2Proven, l2Compared, treeCopyRows, treeCopyErrors      *metrics.Counter
 	cdcEntries, cdcResets, cdcErrors                        *metrics.Counter
 	cdcLeads                                                atomic.Bool
 	cdcAt                                                   atomic.Uint64 // the last change that the stream has, if this node writes it
@@ -105,7 +106,7 @@ func newEngineMetrics(set *metrics.Set, e *Engine) *engineMetrics {
 	gauge("edgenode_pressure_level", func() float64 { return float64(e.thresholds.Load().Level(e.Pressure())) })
 	gauge("edgenode_pending_items", func() float64 { return float64(e.pending.ids.Load()) })
 	gauge("edgenode_pending_bytes", func() float64 { return float64(e.pending.bytes()) })
-	gauge("edgenode_rules_unswept", func() float64 { return float64(len(e.rules.which(notSweptInL3))) })
+	gauge("edgenode_rules_unswept", func() float64 { return float64(len(e.rules.waiting(notSweptInL3))) })
 	gauge("edgenode_follow_lag_changes", func() float64 {
 		last, applied := e.l3.LastSeq(), e.applied()
 		return float64(max(last, applied) - applied)
@@ -188,6 +189,10 @@ func (m *engineMetrics) registerL2(e *Engine, set *metrics.Set) {
 	m.l2Swept = counter("edgenode_l2_swept_copies_total")
 	m.l2Repairs = counter("edgenode_l2_repairs_total")
 	m.l2Repaired = counter("edgenode_l2_repaired_copies_total")
+	m.l2Proven = counter(`edgenode_l2_repair_checks_total{by="tree"}`)
+	m.l2Compared = counter(`edgenode_l2_repair_checks_total{by="row"}`)
+	m.treeCopyRows = counter("edgenode_l2_tree_rows_written_total")
+	m.treeCopyErrors = counter("edgenode_l2_tree_errors_total")
 	m.cdcEntries = counter("edgenode_cdc_entries_total")
 	m.cdcResets = counter("edgenode_cdc_resets_total")
 	m.cdcErrors = counter("edgenode_cdc_errors_total")
@@ -217,5 +222,11 @@ func (m *engineMetrics) registerL2(e *Engine, set *metrics.Set) {
 		return 0
 	})
 	set.NewGauge(note("edgenode_l2_lag_changes"), func() float64 { return float64(e.l2.lag(e.l3.LastSeq())) })
+	set.NewGauge(note("edgenode_l2_tree_sequence"), func() float64 {
+		if e.shadow == nil {
+			return 0
+		}
+		return float64(e.shadow.seq.Load())
+	})
 	set.NewGauge(note("edgenode_l2_copies_waiting"), func() float64 { return float64(e.l2.copies.count.Load()) })
 }

@@ -97,6 +97,11 @@ type Options struct {
 	RedisEvictionStart    float64       // 0.75 of Redis' memory; copies are evicted from here
 	RedisEvictionTarget   float64       // 0.60; down to here
 
+	// L2TreeItems is the greatest number of items of the items API for which L2 keeps
+	// a copy of the tree of hashes; it costs some 60 bytes of Redis for each. 0 means
+	// no copy: a repair of L2 asks for each row. See shadow.go.
+	L2TreeItems int
+
 	CDCEnabled bool // a stream of changes is kept in L2
 	CDCMaxLen  int  // 100,000 entries that it has, about
 	// FormatEvent appends the text of an event, a JSON object, to dst; needed with
@@ -121,7 +126,8 @@ type Options struct {
 	WrapL2    func(L2Store) L2Store
 	OpenL2    func() (L2Store, error)
 
-	merkleBatch int // for tests: changes in one step of the tree; 0 is the tree's own default
+	shadowEvery time.Duration // for tests: between two looks at the tree
+	merkleBatch int           // for tests: changes in one step of the tree; 0 is the tree's own default
 }
 
 func (o *Options) fillDefaults() {

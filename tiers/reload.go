@@ -76,6 +76,7 @@ func (e *Engine) Reload(o Options) error {
 	fixed("sql_url", o.SQLURL == old.SQLURL && o.SQLPassword == old.SQLPassword)
 	fixed("sql_write_concurrency", o.SQLWriteConcurrency == old.SQLWriteConcurrency)
 	fixed("l3_shared", o.L3Shared == old.L3Shared)
+	fixed("merkle_redis_max_items", o.L2TreeItems == old.L2TreeItems)
 	fixed("merkle_calc_enabled", o.MerkleCalc == old.MerkleCalc && o.MerkleJitter == old.MerkleJitter)
 	fixed("redis_url", o.RedisURL == old.RedisURL)
 	fixed("redis_password", o.RedisPassword == old.RedisPassword && o.RedisSentinelPassword == old.RedisSentinelPassword)

@@ -11,6 +11,7 @@ import (
 	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/l2"
 	"github.com/edgenode/edgenode/tiers/l3"
+	"github.com/edgenode/edgenode/tiers/merkle"
 )
 
 // L2 is trusted when every change of L3 up to now has been applied to it: it has
@@ -22,8 +23,8 @@ import (
 //	trusted ──another server, a connection made anew, a write that failed──► not trusted
 //
 // A mark that is missing, of another L3, ahead of it, or behind what L3 still
-// knows, says nothing: then every copy is compared with its row, and what has no
-// row is dropped.
+// knows, says nothing: then every copy is compared with L3's tree of hashes, of which
+// L2 has a copy too (shadow.go), or with its row, and what has no row is dropped.
 //
 // While L2 is trusted the same walk goes on once a follow interval: it finds the
 // writes of other nodes, and those of a node that crashed between L3 and L2. Only
@@ -116,17 +117,18 @@ func (e *Engine) catchUpFrom(ctx context.Context, unmarked bool) error {
 	}
 	forgotten := t.copies.overflowed()
 	if !known || forgotten {
+		var proof *proof
 		if !known {
-			if seq, err = e.endOfL3(ctx); err != nil { // before the look at the rows
+			if proof, seq, err = e.proveL2(ctx); err != nil {
 				t.copies.forgot(forgotten)
 				return err
 			}
 			e.metrics.l2Repairs.Inc()
 			if kept, ok := t.compareLog.now(e.clock.UnixMilli()); ok {
-				e.logger.Info("L2 has no mark of this L3: each copy is compared with its row", "mark", found, "since_last_line", kept)
+				e.logger.Info("L2 has no mark of this L3: each copy is compared with it", "mark", found, "by_tree", proof != nil, "since_last_line", kept)
 			}
 		}
-		if err := e.compareL2(ctx, !known); err != nil {
+		if err := e.compareL2(ctx, !known, proof); err != nil {
 			t.copies.forgot(forgotten)
 			return fmt.Errorf("tiers: compare L2 with L3: %w", err)
 		}
@@ -370,9 +372,17 @@ func (e *Engine) meetRule(r *item.Rule, again bool) {
 	if !met {
 		signal(e.sweep)
 	} else if again {
-		e.rules.update(live, func(l *liveRule) { l.sweptL2 = false })
+		e.rules.update(func(l *liveRule) { l.sweptL2 = false }, live)
 	}
 }
+
+// A sweep of L2 looks at every key there. Where nobody waits for it, there are
+// pauses of l2SweepRest times its own time between two, of l2SweepLatest at most;
+// meanwhile the rules hide what they cover.
+const (
+	l2SweepRest   = 9
+	l2SweepLatest = time.Minute
+)
 
 // sweepL2 removes from L2 what the rules cover that it has not been swept for,
 // all in one pass.
@@ -382,7 +392,7 @@ func (e *Engine) sweepL2(ctx context.Context) error {
 		return err
 	}
 	defer t.sweeping.unlock()
-	rules := e.rules.which(notSweptInL2)
+	rules := e.rules.waiting(notSweptInL2)
 	if len(rules) == 0 {
 		return nil
 	}
@@ -391,20 +401,19 @@ func (e *Engine) sweepL2(ctx context.Context) error {
 	t.writing.Lock()
 	token := t.token.Load()
 	t.writing.Unlock()
-	newest := rules[len(rules)-1].Version
+	index, begun := newRuleIndex(rules), e.clock.UnixMilli()
 	_, dropped, err := t.store.Sweep(ctx, func(head item.View) bool {
-		if head.ContentVersion() >= newest {
-			return false
-		}
 		drop := false
-		for _, r := range rules {
-			if r.Covers(head) && (r.Op != item.OpPurgeSoft || !refetchable(head)) {
+		for r := range index.covering(head) {
+			if r.Op != item.OpPurgeSoft || !refetchable(head) {
 				r.countL2.Add(1)
 				drop = true
 			}
 		}
 		return drop
 	})
+	now := e.clock.UnixMilli()
+	t.sweepAt.Store(now + min(l2SweepRest*(now-begun), l2SweepLatest.Milliseconds()))
 	e.metrics.l2Swept.Add(int(dropped))
 	if err != nil {
 		if ctx.Err() == nil {
@@ -415,18 +424,17 @@ func (e *Engine) sweepL2(ctx context.Context) error {
 	if t.token.Load() != token {
 		return errFaults
 	}
-	for _, r := range rules {
-		e.rules.update(r, func(r *liveRule) { r.sweptL2 = true })
-	}
+	e.rules.update(func(r *liveRule) { r.sweptL2 = true }, rules...)
 	return nil
 }
 
 // compareL2 drops from L2 every copy that is not what L3 holds, if rows is set,
-// and every copy of what lives outside L3: nobody knows whether it was deleted.
-func (e *Engine) compareL2(ctx context.Context, rows bool) error {
+// and every copy of what lives outside L3: nobody knows whether it was deleted. What
+// proof, if there is one, says of a copy needs no look at the row.
+func (e *Engine) compareL2(ctx context.Context, rows bool, proof *proof) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	c := comparison{e: e, ctx: ctx, stop: cancel}
+	c := comparison{e: e, ctx: ctx, stop: cancel, proof: proof}
 	before := e.clock.Stamp()
 	_, _, err := e.l2.store.Sweep(ctx, func(head item.View) bool {
 		if c.err != nil || head.Version() > before {
@@ -441,6 +449,9 @@ func (e *Engine) compareL2(ctx context.Context, rows bool) error {
 		return false
 	})
 	if c.err == nil {
+		c.prove()
+	}
+	if c.err == nil {
 		c.run()
 	}
 	return errors.Join(err, c.err)
@@ -454,6 +465,9 @@ type comparison struct {
 	held []copyVersion
 	stop func() // the sweep: what it finds cannot be compared
 	err  error
+
+	proof  *proof // nil: rows are asked for
+	claims []claim
 }
 
 // A copyVersion is that of a row, which is its content's or its metadata's, and
@@ -461,8 +475,20 @@ type comparison struct {
 type copyVersion struct{ row, content item.Version }
 
 func (c *comparison) note(head item.View) {
-	c.keys = append(c.keys, append(item.Key(nil), head.Key()...))
-	c.held = append(c.held, copyVersion{head.Version(), head.ContentVersion()})
+	key, held := append(item.Key(nil), head.Key()...), copyVersion{head.Version(), head.ContentVersion()}
+	if c.proof == nil || key.Namespace() != item.NamespaceItem || head.Kind() != item.KindPut {
+		c.ask(key, held)
+		return
+	}
+	c.claims = append(c.claims, claim{key, held, merkle.LeafOf(head)})
+	if len(c.claims) == comparePage {
+		c.prove()
+	}
+}
+
+// ask compares a copy with its row.
+func (c *comparison) ask(key item.Key, held copyVersion) {
+	c.keys, c.held = append(c.keys, key), append(c.held, held)
 	if len(c.keys) == comparePage {
 		c.run()
 	}
@@ -471,9 +497,10 @@ func (c *comparison) note(head item.View) {
 // run compares what was collected. Copies of another version than the row's
 // leave; so does one whose row is gone.
 func (c *comparison) run() {
-	if len(c.keys) == 0 {
+	if len(c.keys) == 0 || c.err != nil {
 		return
 	}
+	c.e.metrics.l2Compared.Add(len(c.keys))
 	ctx, cancel := context.WithTimeout(c.ctx, c.e.l3TimeoutNow())
 	defer cancel()
 	rows := make([]copyVersion, len(c.keys))
@@ -513,7 +540,7 @@ func (e *Engine) moveMark(ctx context.Context) error {
 	t := e.l2
 	t.writing.Lock()
 	defer t.writing.Unlock()
-	if t.token.Load() == 0 || t.seq == t.marked && t.marked != 0 || len(e.rules.which(notSweptInL2)) > 0 {
+	if t.token.Load() == 0 || t.seq == t.marked && t.marked != 0 || len(e.rules.waiting(notSweptInL2)) > 0 {
 		return nil
 	}
 	limited, cancel := e.l2Context()

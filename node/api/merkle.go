@@ -18,6 +18,7 @@ import (
 // Merkle is what the API asks of the tree of hashes in L3; *tiers.Engine is one.
 type Merkle interface {
 	MerkleBranch(ctx context.Context, path string) (tiers.TreeHead, error)
+	MerkleL2(ctx context.Context, path string) (tiers.TreeHead, error)
 	MerkleChildren(ctx context.Context, path string, after []byte, limit int, fn func(c tiers.TreeChild) error) error
 	MerkleDirty(ctx context.Context, path string, limit int) (n int, exact bool, err error)
 	MerkleRows(ctx context.Context, path string, keys []string) ([][]byte, error)
@@ -83,8 +84,13 @@ func (c *call) merkleRoot() *problem.Problem {
 	b := appendInt([]byte(`{"format":`), int64(h.Format))
 	b = appendString(append(b, `,"path":`...), c.who.Namespace)
 	b = appendInt(append(b, `,"tombstone_retention_ms":`...), c.api.merkle.TombstoneRetention().Milliseconds())
-	b = append(appendHead(append(b, `,"l3":{`...), h), `},"l2":{"state":"unknown"}`...) // Redis keeps none
-	c.answerJSON(b)
+	b = append(appendHead(append(b, `,"l3":{`...), h), `},"l2":{`...)
+	// Redis that is away, or keeps no copy, is no reason to say nothing of SQL.
+	h, err = c.api.merkle.MerkleL2(c.x.Context(), c.who.Namespace)
+	if err != nil {
+		h.Known = false
+	}
+	c.answerJSON(append(appendHead(b, h), '}'))
 	return nil
 }
 

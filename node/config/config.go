@@ -67,6 +67,9 @@ type Config struct {
 	// MerkleCalcJitter is the greatest random part of the pause between two looks
 	// at it, which is at least FollowInterval.
 	MerkleCalcJitter Duration `toml:"merkle_calc_jitter" reload:"no" range:"1ms..1h"`
+	// MerkleRedisMaxItems is the greatest number of items for which Redis keeps a copy
+	// of the tree; 0 means none.
+	MerkleRedisMaxItems int `toml:"merkle_redis_max_items" reload:"no" range:"0..100000000"`
 
 	// FilterEnabled keeps a filter of the ids in L3, so that an id that is not there
 	// costs no read of SQL.

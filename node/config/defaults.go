@@ -32,6 +32,7 @@ const (
 	DefaultFeedsMax            = 256
 	DefaultMerkleCalcEnabled   = true
 	DefaultMerkleCalcJitter    = Duration(time.Second)
+	DefaultMerkleRedisMaxItems = 1_000_000
 
 	DefaultFilterEnabled          = true
 	DefaultFilterSnapshotInterval = Duration(30 * time.Second)
@@ -178,6 +179,7 @@ func Default() *Config {
 		FeedsMax:            DefaultFeedsMax,
 		MerkleCalcEnabled:   DefaultMerkleCalcEnabled,
 		MerkleCalcJitter:    DefaultMerkleCalcJitter,
+		MerkleRedisMaxItems: DefaultMerkleRedisMaxItems,
 
 		FilterEnabled:          DefaultFilterEnabled,
 		FilterSnapshotInterval: DefaultFilterSnapshotInterval,

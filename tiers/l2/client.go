@@ -99,7 +99,7 @@ func (s *Store) onConnect(ctx context.Context, cn *redis.Conn) error {
 		return fmt.Errorf("%w: %w", ErrUnavailable, errReplica)
 	}
 	pipe := cn.Pipeline()
-	for _, sc := range []*script{&s.scripts.put, &s.scripts.drop, &s.scripts.evict} {
+	for _, sc := range []*script{&s.scripts.put, &s.scripts.drop, &s.scripts.evict, &s.scripts.tree, &s.scripts.lease} {
 		pipe.ScriptLoad(ctx, sc.source)
 	}
 	_, _ = pipe.Exec(ctx) // a refusal costs speed only: the source is sent with each call then

@@ -32,6 +32,7 @@ func contract(t *testing.T, url string) {
 	t.Run("mark", func(t *testing.T) { contractMark(t, s) })
 	t.Run("probe", func(t *testing.T) { contractProbe(t, s) })
 	t.Run("sweep", func(t *testing.T) { contractSweep(t, s) })
+	t.Run("tree", func(t *testing.T) { contractTree(t, s) })
 }
 
 // Both orders of two writes end in the greater one.
@@ -303,4 +304,53 @@ func TestLifetimes(t *testing.T) {
 	if get(t, s, "c3") != nil {
 		t.Error("there at its end")
 	}
+}
+
+// Commits of the copy of the tree follow each other, all or nothing; a sweep does not
+// touch it; one has the lease.
+func contractTree(t *testing.T, s *l2.Store) {
+	ctx := t.Context()
+	rows := func(want ...string) {
+		t.Helper()
+		got, err := s.TreeRows(ctx, []string{"", "a\x00", "\x00", "none"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, w := range append(want, "") {
+			if string(got[i]) != w || (got[i] == nil) != (w == "") {
+				t.Errorf("row %d is %q, want %q", i, got[i], w)
+			}
+		}
+	}
+	rows("", "", "")
+	first := l2.TreeBatch{State: []byte("1"), Puts: []l2.TreeRow{{Key: "a\x00", Value: []byte{0, 255}}, {Key: "\x00", Value: []byte("root")}}}
+	if err := s.TreeCommit(ctx, first); err != nil {
+		t.Fatal(err)
+	}
+	rows("1", "\x00\xff", "root")
+	if err := s.TreeCommit(ctx, first); !errors.Is(err, l2.ErrTreeMoved) {
+		t.Errorf("the same commit again: %v", err)
+	}
+	next := l2.TreeBatch{Was: []byte("1"), State: []byte("2"), Puts: []l2.TreeRow{{Key: "\x00", Value: []byte("new")}}, Deletes: []string{"a\x00", "gone"}}
+	if err := s.TreeCommit(ctx, next); err != nil {
+		t.Fatal(err)
+	}
+	rows("2", "", "new")
+	if _, _, err := s.Sweep(ctx, func(item.View) bool { return true }); err != nil {
+		t.Fatal(err)
+	}
+	rows("2", "", "new")
+	if err := s.TreeDrop(ctx); err != nil {
+		t.Fatal(err)
+	}
+	rows("", "", "")
+	f := func(holder string, want bool) {
+		t.Helper()
+		if held, err := s.TreeLease(ctx, holder, time.Minute); err != nil || held != want {
+			t.Errorf("lease of %s: %v, %v", holder, held, err)
+		}
+	}
+	f("one", true)
+	f("two", false)
+	f("one", true)
 }

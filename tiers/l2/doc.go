@@ -20,6 +20,8 @@
 //
 //	prefix { storage key }   an item; what belongs to it later begins the same
 //	prefix mark              the mark
+//	prefix tree              a copy of the tree of hashes: a hash, see TreeRows
+//	prefix tree-lease        who writes it
 //
 // The storage key is item.Key.StorageKey with 0xff 0x01 for '}' and 0xff 0x02
 // for 0xff. So the braces hold the whole storage key, which is what Redis

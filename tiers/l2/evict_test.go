@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/edgenode/edgenode/tiers/eviction"
 	"github.com/edgenode/edgenode/tiers/item"
@@ -28,7 +29,7 @@ func (b bySize) Score(dst []int32, c []item.Candidate, _ float64) []int32 {
 
 func TestEvict(t *testing.T) {
 	const limit = 24 << 20
-	server, s := start(t)
+	server, s := start(t, func(o *l2.Options) { o.Timeout = 10 * time.Second }) // a fence lives for two of them
 	used := func() int64 {
 		n, err := strconv.ParseInt(server.Info("memory", "used_memory"), 10, 64)
 		if err != nil {

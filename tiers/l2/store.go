@@ -22,7 +22,7 @@ type Store struct {
 	client  redis.UniversalClient
 	servers servers
 	metrics *storeMetrics
-	scripts struct{ put, drop, evict script }
+	scripts struct{ put, drop, evict, tree, lease script }
 
 	usedBytes, maxBytes atomic.Int64 // as last probed
 	newShare            atomic.Int64 // see mostlyNew
@@ -46,6 +46,7 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{opts: o, address: a, evictAt: make(map[string]*evictCursor)}
 	s.scripts.put, s.scripts.drop, s.scripts.evict = newScript(putScript), newScript(dropScript), newScript(evictScript)
+	s.scripts.tree, s.scripts.lease = newScript(treeScript), newScript(leaseScript)
 	s.limits.Store(&Limits{o.Timeout, o.L2MaxTTL, o.EvictionStart, o.EvictionTarget})
 	s.metrics = newMetrics(o.Metrics, s)
 	s.client = s.newClient(a)
