@@ -19,15 +19,17 @@ type Cache interface {
 }
 
 // Policies are the names of the built-in rankings, the default first. They are
-// those of the key eviction.
+// those of the key eviction, as a node has them, but that nothing contests its
+// place: room is made before an object is offered.
 var policies = []struct {
 	name     string
 	ranking  l1.Scorer
 	timeIdle bool
+	queues   bool
 }{
-	{"auto", eviction.Auto{}, false},
-	{"bytes", eviction.Auto{Bytes: 1}, false},
-	{"tan", eviction.Tan{}, true},
+	{"auto", eviction.Auto{}, false, false},
+	{"bytes", eviction.Auto{Bytes: 1}, false, true},
+	{"tan", eviction.Tan{}, true, false},
 }
 
 // DefaultPolicy is the built-in ranking that a node has by default.
@@ -81,7 +83,7 @@ func NewMemory(capacity int64, policy string, hook l1.Scorer) (*Memory, error) {
 	o := l1.Options{MaxBytes: l1.MinMaxBytes, Now: func() int64 { return m.now }, Seed: 1, Events: l1.Events{Evicted: m.left}}
 	for _, p := range policies {
 		if p.name == policy || policy == "" && p.name == DefaultPolicy {
-			o.Scorer, o.TimeIdle = &priced{m: m, ranking: p.ranking}, p.timeIdle
+			o.Scorer, o.TimeIdle, o.Queues = &priced{m: m, ranking: p.ranking}, p.timeIdle, p.queues
 		}
 	}
 	if o.Scorer == nil {

@@ -176,6 +176,33 @@ func TestHookRanks(t *testing.T) {
 	}
 }
 
+// TestBytesStandsAScan holds that the policy bytes has the queues of a node: what
+// was asked for twice outlives any number of objects that come once.
+func TestBytesStandsAScan(t *testing.T) {
+	const kept, scanned, size = 1600, 5_000, 1000
+	m, err := replay.NewMemory(2000*size, "bytes", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		for id := range uint32(kept) {
+			m.Access(id, size, 0)
+		}
+	}
+	for i := range uint32(scanned) {
+		m.Access(kept+i, size, int64(i))
+	}
+	hits := 0
+	for id := range uint32(kept) {
+		if m.Access(id, size, scanned) {
+			hits++
+		}
+	}
+	if hits < kept*9/10 {
+		t.Errorf("%d of %d are left after a scan", hits, kept)
+	}
+}
+
 // TestAutoBeatsLRU is the least that the default must do.
 func TestAutoBeatsLRU(t *testing.T) {
 	tr := zipf()
