@@ -12,7 +12,7 @@ GO       ?= go
 BINARY   := $(CURDIR)/bin/edgenode
 FUZZTIME ?= 1m
 
-.PHONY: run build test check bench examples demo docker defects soak faults \
+.PHONY: run build test check bench hitratio microbench examples demo docker defects soak faults \
         compiler servers format vet static clean-tree
 
 # Run a node here, on embedded SQLite, with the defaults of edgenode.toml.
@@ -47,8 +47,22 @@ check: format vet static
 	$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory clean-tree
 
-# Benchmarks of all packages. Figures are read, never asserted.
+# Measure this tree beside bare fasthttp, nginx and Varnish (those that are
+# installed), otter, plain logs and plain SQL, and write docs/benchmarks.md; a
+# quarter of an hour on Linux, with wrk. Figures are read, never asserted.
+# BENCH_ROUNDS=5 BENCH_SECONDS=3 say how often and how long; BENCH_ONLY=http,hooks,l1,writes
+# what.
 bench:
+	CGO_ENABLED=0 $(GO) run ./node/bench table
+
+# Shares of hits on recorded traces, beside libraries and other policies, into the
+# same page: TRACES is a folder of *.ect.gz, SIMULATOR that of the Go command that
+# plays them (node/bench/hitratio.go says what it must do).
+hitratio:
+	CGO_ENABLED=0 TRACES="$(TRACES)" SIMULATOR="$(SIMULATOR)" $(GO) run ./node/bench hitratio
+
+# The benchmarks of all packages, one by one.
+microbench:
 	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchmem ./...
 
 # Build the example hooks and vector guests with the toolchains that are present;

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// memoryTier measures section 2: the memory tier beside otter.
+func (b *bench) memoryTier(ctx context.Context) (string, error) {
+	all := timings{}
+	if err := b.goBench(ctx, all, "./tiers/l1", "^BenchmarkCache$", "-cpu", "2", "-count", fmt.Sprint(b.rounds)); err != nil {
+		return "", err
+	}
+	if err := b.goBench(ctx, all, "./tiers/l1", "^BenchmarkOverhead$", "-cpu", "2", "-benchtime", "1x", "-count", fmt.Sprint(min(b.rounds, 3))); err != nil {
+		return "", err
+	}
+	var s strings.Builder
+	fmt.Fprintf(&s, "1 KiB values, 40-byte keys, Zipf 0.99, two processors. Nanoseconds of processor time per operation, collector included (time that passed); medians of %d. "+
+		"otter holds pointers and is given as many entries as fit the budget here, its own overhead not counted.\n\n", b.rounds)
+	t := newTable("cache", "Get", "90/10", "miss + Set + evict", "allocations of a Get")
+	for _, c := range [][2]string{{"edgenode L1", "l1"}, {"otter v2", "otter"}} {
+		cells := []string{c[0]}
+		for _, load := range []string{"get", "get90set10", "missSetEvict"} {
+			name := "tiers/l1 Cache/" + load + "/" + c[1]
+			cells = append(cells, all.show(name, "cpu-ns/op", "%.0f")+" ("+all.show(name, "ns/op", "%.0f")+")")
+		}
+		t.row(append(cells, all.show("tiers/l1 Cache/get/"+c[1], "allocs/op", "%.0f"))...)
+	}
+	s.WriteString(t.String() + "\n")
+	const over = "tiers/l1 Overhead"
+	fmt.Fprintf(&s, "Beyond its record an item takes %s bytes, ghosts included (values of 100 bytes, a million items). A collection takes %s µs, %s ns per item; the last pause was %s µs.\n\n",
+		all.show(over, "overhead-B/item", "%.0f"), all.show(over, "µs/collection", "%.0f"), all.show(over, "collector-ns/item", "%.2f"), all.show(over, "µs-pause", "%.0f"))
+	list := []goal{
+		quotient(all, "Get ÷ otter", "tiers/l1 Cache/get/l1", "tiers/l1 Cache/get/otter", "cpu-ns/op", 1.0, false),
+		quotient(all, "90/10 ÷ otter", "tiers/l1 Cache/get90set10/l1", "tiers/l1 Cache/get90set10/otter", "cpu-ns/op", 1.0, false),
+		quotient(all, "miss + Set + evict ÷ otter", "tiers/l1 Cache/missSetEvict/l1", "tiers/l1 Cache/missSetEvict/otter", "cpu-ns/op", 0.9, false),
+		bound(all, "allocations of a Get", "tiers/l1 Cache/get/l1", "allocs/op", "%.0f", 0, false),
+		bound(all, "allocations, 90/10", "tiers/l1 Cache/get90set10/l1", "allocs/op", "%.0f", 0, false),
+		{what: "Get with a copy ÷ fastcache", want: "≤ 0.90"},
+		bound(all, "overhead per item with ghosts, bytes", over, "overhead-B/item", "%.0f", 76, false),
+		bound(all, "pause of a collection, µs", over, "µs-pause", "%.0f", 500, false),
+		{what: "collector's share of a core at 5 M items", want: "≤ 0.2 %"},
+		{what: "Set, p99.9", want: "≤ 50 µs"},
+	}
+	return s.String() + "### Goals\n\n" + goals(list), nil
+}
+
+// quotient is the goal of a ratio.
+func quotient(all timings, what, a, b, unit string, limit float64, atLeast bool) goal {
+	g := goal{what: what, want: fmt.Sprintf("≤ %.2f", limit)}
+	if atLeast {
+		g.want = fmt.Sprintf("≥ %.2f", limit)
+	}
+	if q, ok := all.ratio(a, b, unit); ok {
+		g.got, g.met = fmt.Sprintf("%.2f", q), q <= limit && !atLeast || q >= limit && atLeast
+	}
+	return g
+}
+
+// bound is the goal of a value.
+func bound(all timings, what, name, unit, format string, limit float64, atLeast bool) goal {
+	g := goal{what: what, want: "≤ " + fmt.Sprintf(format, limit)}
+	if atLeast {
+		g.want = "≥ " + fmt.Sprintf(format, limit)
+	}
+	if v, ok := all.median(name, unit); ok {
+		g.got, g.met = fmt.Sprintf(format, v), v <= limit && !atLeast || v >= limit && atLeast
+	}
+	return g
+}

@@ -1,0 +1,313 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// bench is one run of the table.
+type bench struct {
+	*tool
+	rounds  int
+	seconds time.Duration
+	only    string
+
+	self, edgenode string // programs
+	version        string // of the tree
+	origin         string // its address
+	contenders     []*contender
+	fresh          int // runs with keys of their own
+}
+
+// parts are the sections of the page, in its order.
+var parts = []string{"http", "hooks", "l1", "writes"}
+
+func (b *bench) flags(f *flag.FlagSet) func(context.Context) error {
+	f.IntVar(&b.rounds, "rounds", number("BENCH_ROUNDS", 5), "rounds; medians of them are shown")
+	f.DurationVar(&b.seconds, "seconds", time.Duration(number("BENCH_SECONDS", 3))*time.Second, "length of one measurement over HTTP, in whole seconds")
+	f.StringVar(&b.only, "only", os.Getenv("BENCH_ONLY"), "parts, of "+strings.Join(parts, ",")+"; all if empty")
+	return b.run
+}
+
+// number returns what the environment says, or def.
+func number(name string, def int) int {
+	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
+		return n
+	}
+	return def
+}
+
+func (b *bench) run(ctx context.Context) (err error) {
+	asked := parts
+	if b.only != "" {
+		asked = strings.Split(b.only, ",")
+	}
+	for _, part := range asked {
+		if !slices.Contains(parts, part) {
+			return fmt.Errorf("no part %q; there are %s", part, strings.Join(parts, ", "))
+		}
+	}
+	if b.rounds < 1 || b.rounds > 100 || b.seconds < time.Second || b.seconds > time.Minute {
+		return errors.New("rounds from 1 to 100, seconds from 1 to 60")
+	}
+	if err := wrkThere(); err != nil {
+		return err
+	}
+	if b.self, err = os.Executable(); err != nil {
+		return err
+	}
+	if b.edgenode, err = b.build(ctx, filepath.Join(b.root, "cmd", "edgenode"), "edgenode"); err != nil {
+		return err
+	}
+	if b.version, err = output(ctx, b.root, "git", "describe", "--always", "--dirty"); err != nil {
+		b.version = "of this tree"
+	}
+	defer b.stopAll()
+	warning := busy(loadAverage(), runtime.NumCPU())
+	for _, part := range asked {
+		start := time.Now()
+		b.commands = nil
+		var text string
+		switch part {
+		case "http":
+			text, err = b.http(ctx)
+		case "hooks":
+			text, err = b.hooks(ctx)
+		case "l1":
+			text, err = b.memoryTier(ctx)
+		case "writes":
+			text, err = b.writes(ctx)
+		}
+		b.stopAll()
+		if err != nil {
+			return err
+		}
+		if err := b.write(part, warning+text+b.ran()+"\n"+b.machine(ctx, start)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// http measures section 1: hits, memory, misses.
+func (b *bench) http(ctx context.Context) (string, error) {
+	if err := b.startAll(ctx); err != nil {
+		return "", err
+	}
+	memory, err := b.fillAll(ctx)
+	if err != nil {
+		return "", err
+	}
+	r, list := results{}, rows()
+	for _, row := range list {
+		if err := b.measure(ctx, r, row, b.contenders); err != nil {
+			return "", err
+		}
+	}
+	caches := slices.DeleteFunc(slices.Clone(b.contenders), func(c *contender) bool { return !slices.Contains([]string{site, nginx, varnish}, c.name) })
+	if err := b.measure(ctx, r, row{name: miss, size: kibibyte, fresh: true}, caches); err != nil {
+		return "", err
+	}
+	b.stopAll()
+	inside := timings{}
+	for _, of := range [][2]string{{"./node/front", "InProcess/short"}, {"./node/proxy", "Hit/vary"}, {"./node/api", "Hit$"}} {
+		if err := b.goBench(ctx, inside, of[0], of[1], "-count", fmt.Sprint(b.rounds)); err != nil {
+			return "", err
+		}
+	}
+	b.ranWrk()
+	return b.hitText(r, list, memory, inside), nil
+}
+
+// ranWrk adds the command of what goes over HTTP.
+func (b *bench) ranWrk() {
+	b.commands = append(b.commands, fmt.Sprintf("taskset -c %s wrk -t1 -c64 -d%ds -s SCRIPT http://ADDRESS/  # each server: GOMAXPROCS=1 taskset -c %s",
+		clientCore, int(b.seconds.Seconds()), serverCore))
+}
+
+// Nodes with hooks.
+const (
+	noHook     = "no hook"
+	oneHook    = "one route hook"
+	reusedHook = "one with reused verdicts"
+
+	hookDepth = 8
+)
+
+// hooks measures nodes with and without a small route module.
+func (b *bench) hooks(ctx context.Context) (string, error) {
+	if err := b.startOrigin(ctx); err != nil {
+		return "", err
+	}
+	module, err := b.build(ctx, filepath.Join(b.root, "hooks", "benchmodule"), "benchmodule")
+	if err != nil {
+		return "", err
+	}
+	var nodes []*contender
+	for name, args := range map[string][]string{noHook: nil, oneHook: {}, reusedHook: {"-reuse", "3600"}} {
+		more := ""
+		if args != nil {
+			file := filepath.Join(b.dir, strings.ReplaceAll(name, " ", "-")+".wasm")
+			if _, err := output(ctx, b.dir, module, append(args, "-o", file)...); err != nil {
+				return "", err
+			}
+			more = fmt.Sprintf("[[hook]]\nname = \"bench\"\nmodule = %q\nhooks = [\"route\"]\n", file)
+		}
+		c := &contender{name: name}
+		if err := b.node(ctx, c, more); err != nil {
+			return "", err
+		}
+		if err := b.fill(ctx, c, kibibyte, 1); err != nil {
+			return "", err
+		}
+		nodes = append(nodes, c)
+	}
+	slices.SortFunc(nodes, func(a, c *contender) int { return strings.Compare(a.name, c.name) })
+	r := results{}
+	if err := b.measure(ctx, r, row{name: hook, size: kibibyte, keys: []int{0}, depth: hookDepth}, nodes); err != nil {
+		return "", err
+	}
+	b.ranWrk()
+	return b.hookText(r), nil
+}
+
+// hookText is the section of hooks.
+func (b *bench) hookText(r results) string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "Microseconds of processor time of a node per hit of a site, %d requests in a pipeline; medians of %d rounds of %v. "+
+		"The hook is a small module that reads the key and a header field and decides nothing; its verdicts are for one request each, or are reused.\n\n", hookDepth, b.rounds, b.seconds)
+	t := newTable("node", "µs", "÷ none")
+	for _, name := range []string{noHook, oneHook, reusedHook} {
+		cpu, _ := r.median(hook, name, cpuOf)
+		none, _ := r.median(hook, noHook, cpuOf)
+		t.row(name, fmt.Sprintf("%.2f", cpu), fmt.Sprintf("%.3f", cpu/none))
+	}
+	list := []goal{
+		r.goal("a route hook", hook, oneHook, noHook, cpuOf, 1.02, false),
+		r.goal("a route hook with reused verdicts", hook, reusedHook, noHook, cpuOf, 1.01, false),
+	}
+	return s.String() + t.String() + "\n### Goals\n\n" + goals(list)
+}
+
+// hitText is the section of hits.
+func (b *bench) hitText(r results, list []row, memory map[string]float64, inside timings) string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "Microseconds of processor time of the server per request, user and system (ratio to `%s` in the same run; requests/s in thousands). "+
+		"Medians of %d rounds of %v, servers in turns on one core, `wrk` with 64 connections and the origin on the other.\n\n", bare, b.rounds, b.seconds)
+	heads := []string{"server"}
+	for _, row := range list {
+		heads = append(heads, row.name)
+	}
+	t := newTable(append(heads, "bytes of memory per body byte")...)
+	for _, c := range b.contenders {
+		cells := []string{c.name}
+		for _, row := range list {
+			cpu, _ := r.median(row.name, c.name, cpuOf)
+			floor, _ := r.median(row.name, bare, cpuOf)
+			rate, _ := r.median(row.name, c.name, rateOf)
+			cells = append(cells, fmt.Sprintf("%.2f (%.2f; %.0f)", cpu, cpu/floor, rate/1000))
+		}
+		cell := "–"
+		if m, ok := memory[c.name]; ok {
+			cell = fmt.Sprintf("%.2f", m)
+		}
+		t.row(append(cells, cell)...)
+	}
+	s.WriteString(t.String() + "\n")
+	for _, c := range b.contenders {
+		fmt.Fprintf(&s, "- %s: %s\n", c.name, c.what)
+	}
+	s.WriteString("\nMemory is what the process grew by, and the files of nginx's cache on disk, with 100,000 answers of 1 KiB.\n\n")
+	t = newTable("a miss filled from a local origin, 1 KiB", "µs", "requests/s")
+	for _, name := range []string{site, nginx, varnish} {
+		if cpu, ok := r.median(miss, name, cpuOf); ok {
+			rate, _ := r.median(miss, name, rateOf)
+			t.row(name, fmt.Sprintf("%.1f", cpu), fmt.Sprintf("%.0f", rate))
+		}
+	}
+	s.WriteString(t.String() + "\n")
+	s.WriteString(t.String() + "\n" + insideText(inside) + "\n### Goals\n\n" + goals(b.hitGoals(r, memory, inside)))
+	return s.String()
+}
+
+// names of benchmarks without a kernel.
+const (
+	frontInside = "node/front InProcess/short/front"
+	bareInside  = "node/front InProcess/short/fasthttp-trivial"
+	siteInside  = "node/proxy Hit/vary="
+	itemInside  = "node/api Hit"
+)
+
+func insideText(inside timings) string {
+	t := newTable("in process, no kernel", "ns", "allocations")
+	for _, of := range [][2]string{
+		{"front with a handler that writes 1 KiB and four fields", frontInside}, {"bare fasthttp with that body", bareInside},
+		{"what a site's hit adds behind the front", siteInside}, {"what an item's hit adds behind the front", itemInside},
+	} {
+		t.row(of[0], inside.show(of[1], "ns/op", "%.0f"), inside.show(of[1], "allocs/op", "%.0f"))
+	}
+	return t.String()
+}
+
+// goal is that of a ratio of medians.
+func (r results) goal(what, row, a, b string, f func(sample) float64, limit float64, atLeast bool) goal {
+	g := goal{what: what, want: fmt.Sprintf("≤ %.2f", limit)}
+	if atLeast {
+		g.want = fmt.Sprintf("≥ %.2f", limit)
+	}
+	x, ok := r.median(row, a, f)
+	if y, ok2 := r.median(row, b, f); ok && ok2 && y > 0 {
+		q := x / y
+		g.got, g.met = fmt.Sprintf("%.3f", q), q <= limit && !atLeast || q >= limit && atLeast
+	}
+	return g
+}
+
+// hitGoals are those of section 1 of the design.
+func (b *bench) hitGoals(r results, memory map[string]float64, inside timings) (list []goal) {
+	ratio := func(what, row, a, b string, f func(sample) float64, limit float64, atLeast bool) {
+		list = append(list, r.goal(what, row, a, b, f, limit, atLeast))
+	}
+	for _, c := range []string{item, site} {
+		ratio(c+", one hot key, ÷ bare", hot, c, bare, cpuOf, 1.08, false)
+		ratio(c+", 100,000 keys uniform, ÷ bare with 100,000 bodies", uniform, c, bare, cpuOf, 1.10, false)
+		ratio(c+", pipelined 16, requests/s ÷ bare", pipelined, c, bare, rateOf, 0.85, true)
+	}
+	ratio("site ÷ nginx, hot", hot, site, nginx, cpuOf, 0.80, false)
+	ratio("site ÷ nginx, uniform", uniform, site, nginx, cpuOf, 0.45, false)
+	ratio("site ÷ Varnish, hot", hot, site, varnish, cpuOf, 0.55, false)
+	ratio("site ÷ Varnish, uniform", uniform, site, varnish, cpuOf, 0.40, false)
+	list = append(list, goal{what: "site ÷ Traffic Server, hot and uniform", want: "≤ 0.50"})
+	for _, c := range []string{item, site} {
+		m, ok := memory[c]
+		g := goal{what: "memory per body byte, " + c, want: "≤ 1.25"}
+		if ok {
+			g.got, g.met = fmt.Sprintf("%.2f", m), m <= 1.25
+		}
+		list = append(list, g)
+	}
+	list = append(list, goal{what: "memory per body byte after an hour of churn", want: "≤ 1.25"})
+	ratio("a miss ÷ nginx", miss, site, nginx, cpuOf, 0.80, false)
+	for _, of := range [][2]string{{"item", itemInside}, {"site", siteInside}} {
+		g := goal{what: "in process, added over bare, hot, " + of[0], want: "≤ 150 ns, 0 allocations"}
+		front, ok := inside.median(frontInside, "ns/op")
+		floor, ok2 := inside.median(bareInside, "ns/op")
+		added, ok3 := inside.median(of[1], "ns/op")
+		allocs, _ := inside.median(of[1], "allocs/op")
+		if ok && ok2 && ok3 {
+			v := front - floor + added
+			g.got, g.met = fmt.Sprintf("%.0f ns, %.0f", v, allocs), v <= 150 && allocs == 0
+		}
+		list = append(list, g)
+	}
+	return append(list, goal{what: "in process, added over bare, 100,000 keys", want: "≤ 600 ns"})
+}
