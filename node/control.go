@@ -17,7 +17,7 @@ import (
 // openAdmin makes the handler of the admin listener.
 func (n *Node) openAdmin(cfg *config.Config, set *metrics.Set) (err error) {
 	n.admin, err = admin.New(admin.Options{
-		Engine: n.engine, Loopback: isLoopback(n.ctl.Addr()), ClientCertificates: cfg.Listen.Admin.TLS.ClientCA != "",
+		Engine: followingEngine{n.engine, n.replica}, Replica: n.replicaHealth, Loopback: isLoopback(n.ctl.Addr()), ClientCertificates: cfg.Listen.Admin.TLS.ClientCA != "",
 		Gate: n.api, Ready: n.Ready, Metrics: set, Log: n.log,
 		Config: func() any { return n.configPage() },
 		Hooks:  func() any { return n.hooks.report() },

@@ -19,6 +19,7 @@ import (
 	"github.com/edgenode/edgenode/node/config"
 	"github.com/edgenode/edgenode/node/front"
 	"github.com/edgenode/edgenode/node/proxy"
+	"github.com/edgenode/edgenode/node/replica"
 	"github.com/edgenode/edgenode/tiers"
 )
 
@@ -46,14 +47,15 @@ type Node struct {
 	now     func() int64 // Unix ms, the process's start plus its monotonic clock
 	metrics *nodeMetrics
 
-	engine *tiers.Engine
-	hooks  *hookSet
-	api    *api.API
-	proxy  *proxy.Proxy
-	admin  *admin.Admin
-	data   *front.Server
-	ctl    *front.Server // the admin listener
-	access *accesslog.Log
+	engine  *tiers.Engine
+	replica *replica.Replica // nil: this node follows nobody
+	hooks   *hookSet
+	api     *api.API
+	proxy   *proxy.Proxy
+	admin   *admin.Admin
+	data    *front.Server
+	ctl     *front.Server // the admin listener
+	access  *accesslog.Log
 
 	table    atomic.Pointer[table]
 	inflight inflight
@@ -115,6 +117,8 @@ func (n *Node) open(ctx context.Context, cfg *config.Config) error {
 		// Hooks ask the memory tier (kv_get), so they come after it, and before
 		// the handlers: no request may pass a hook that is about to be loaded.
 		{"hooks", func() error { return n.openHooks(ctx, cfg, set) }},
+		// Handlers ask it whose an item is. It does not wait for the hub.
+		{"replica", func() error { return n.openReplica(cfg, set) }},
 		{"handlers", func() error { return n.openHandlers(cfg, set) }},
 		// Listeners last: whoever is let in finds everything in place.
 		{"serve", func() error { n.serve(); return nil }},
@@ -200,6 +204,8 @@ func (n *Node) shutdown(ctx context.Context) error {
 	n.warn(n.data.Shutdown(limit))
 	// Fetches that no client waits for any more would store into a closed engine.
 	n.proxy.Close()
+	// Nobody waits for the hub any more; what it sends now would be stored by the next start.
+	n.closeReplica()
 	// The admin listener until here, so that the draining could be watched.
 	adminLimit, cancelAdmin := context.WithTimeout(ctx, time.Second)
 	defer cancelAdmin()
@@ -243,6 +249,7 @@ func (n *Node) abandon() error {
 	if n.proxy != nil {
 		n.proxy.Close()
 	}
+	n.closeReplica()
 	if n.engine != nil {
 		errs = append(errs, n.engine.Close(now))
 	}
@@ -250,6 +257,13 @@ func (n *Node) abandon() error {
 		errs = append(errs, n.hooks.close())
 	}
 	return errors.Join(errs...)
+}
+
+// closeReplica ends the following of a hub, if there is one.
+func (n *Node) closeReplica() {
+	if n.replica != nil {
+		n.replica.Close()
+	}
 }
 
 // pause waits for d or the end of ctx.

@@ -119,6 +119,7 @@ var singleValues = map[string]string{
 	"pressure.warn": "0.5", "pressure.throttle": "0.75", "pressure.critical": "0.85", "pressure.emergency": "0.92", "pressure.shutdown": "0.99",
 	"sql_timeout": `"1s"`, "sql_batch_timeout": `"1m"`, "tombstone_retention": `"48h"`, "access_log.path": `"access.log"`, "access_log.sample": "0.5",
 	"listen.data.address": `"127.0.0.2:0"`, "listen.admin.address": `"127.0.0.2:0"`, "redis_timeout": `"1s"`,
+	"replica.from":                `"http://127.0.0.1:1"`,
 	"listen.data.trusted_proxies": `["10.0.0.0/8"]`, "listen.admin.trusted_proxies": `["10.0.0.0/8"]`, "max_lifetime": `"20d"`,
 	"listen.data.max_connections": "2000", "listen.admin.max_connections": "200", "listen.data.max_connections_per_address": "7", "listen.admin.max_connections_per_address": "7",
 }
@@ -128,6 +129,7 @@ var singleValues = map[string]string{
 var needsMore = []string{
 	"sql_password_file", "redis_password_file", "redis_sentinel_password_file", "l3_shared", "cdc_enabled", "require_signed",
 	"listen.data.proxy_protocol", "listen.admin.proxy_protocol",
+	"replica.prefixes", "replica.token_file", "replica.tls.server_name", "replica.tls.ca", "replica.tls.cert", "replica.tls.key",
 	"listen.data.tls.cert", "listen.data.tls.key", "listen.data.tls.client_ca", "listen.admin.tls.cert", "listen.admin.tls.key", "listen.admin.tls.client_ca",
 }
 

@@ -218,7 +218,7 @@ func (n *Node) openHandlers(cfg *config.Config, set *metrics.Set) error {
 	}
 	n.api, err = api.New(api.Options{
 		Engine: n.engine, MaxPayload: int64(cfg.MaxPayloadBytes), Tokens: apiTokens(cfg), Policy: itemPolicy{p},
-		Merkle: n.engine, Sites: sitePurge{n.proxy}, MaxFeeds: cfg.FeedsMax, Name: publicName(cfg), Metrics: set, Log: n.log, Now: n.now,
+		Merkle: n.engine, Replica: n.apiReplica(), Sites: sitePurge{n.proxy}, MaxFeeds: cfg.FeedsMax, Name: publicName(cfg), Metrics: set, Log: n.log, Now: n.now,
 	})
 	if err != nil {
 		return err

@@ -83,6 +83,7 @@ type Options struct {
 	Config     func() any                        // the effective configuration without secrets, for JSON; nil: no page
 	Reload     func(ctx context.Context) Outcome // nil: no page
 	Hooks      func() any                        // the hooks and their state, for JSON; nil: no page
+	Replica    func() any                        // how it follows its hub, for JSON; nil, or returning nil: it has none
 	Pages      []Page                            // further pages, under the same guard
 	ProfileMax time.Duration                     // longest profile or trace; default one minute
 	Log        *slog.Logger                      // nil: nothing is logged

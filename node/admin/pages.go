@@ -50,8 +50,9 @@ type health struct {
 	AcceptingWrites bool     `json:"accepting_writes"`
 	L2              *l2      `json:"l2"` // null: not configured
 	L3              *backend `json:"l3"`
-	Merkle          *merkle  `json:"merkle,omitempty"` // if this node may calculate the tree
-	Filter          *filter  `json:"filter"`           // null: off
+	Merkle          *merkle  `json:"merkle,omitempty"`  // if this node may calculate the tree
+	Filter          *filter  `json:"filter"`            // null: off
+	Replica         any      `json:"replica,omitempty"` // if it follows a hub
 	Journal         struct {
 		Records int64 `json:"records"` // not yet in L3
 		Bytes   int64 `json:"bytes"`
@@ -136,6 +137,9 @@ func (a *Admin) health(x Exchange) {
 		Verdict: h.Verdict, Reasons: append([]string{}, h.Reasons...), State: h.State, Ready: a.o.Ready(),
 		AcceptingWrites: h.AcceptingWrites, L2: l2Of(&h), L3: backendOf(h.L3), Filter: filterOf(h.Filter),
 		Merkle: merkleOf(h.Merkle),
+	}
+	if a.o.Replica != nil {
+		out.Replica = a.o.Replica()
 	}
 	out.Journal.Records, out.Journal.Bytes, out.Journal.Quota = h.JournalRecords, h.JournalBytes, h.JournalQuota
 	out.Journal.Pending = a.o.Engine.PendingItems()

@@ -30,6 +30,7 @@ type Options struct {
 	Tokens     []Token      // none: only requests of this machine are answered
 	Policy     Policy       // nil: none
 	Merkle     Merkle       // nil: questions about the tree of hashes are refused
+	Replica    Replica      // nil: no item belongs to another node
 	Sites      SitePurge    // nil: purges by URL and host are refused
 	MaxFeeds   int          // readers of the change feed at a time; default 256
 	Name       string       // in Cache-Status and in the answer to purges; default edgenode
@@ -45,6 +46,7 @@ type API struct {
 	policy     Policy
 	sites      SitePurge
 	merkle     Merkle
+	replica    Replica
 	name       string
 	log        *slog.Logger
 	now        func() int64
@@ -83,7 +85,7 @@ func New(o Options) (*API, error) {
 		return nil, err
 	}
 	a := &API{
-		engine: o.Engine, maxPayload: o.MaxPayload, policy: o.Policy, sites: o.Sites, merkle: o.Merkle,
+		engine: o.Engine, maxPayload: o.MaxPayload, policy: o.Policy, sites: o.Sites, merkle: o.Merkle, replica: o.Replica,
 		name: o.Name, log: o.Log, now: o.Now, maxFeeds: int64(o.MaxFeeds),
 	}
 	a.metrics = newCounters(o.Metrics, func() float64 { return float64(a.feeds.Load()) })
@@ -175,7 +177,9 @@ type call struct {
 	hit   tiers.Hit
 	d     Decision
 	spans [maxRanges]span
-	code  int // status of the answer
+	code  int           // status of the answer
+	stale bool          // the answer is to say that it may be old
+	age   time.Duration // how old; below zero if nobody knows
 }
 
 func newCall(a *API) *call {
@@ -195,6 +199,7 @@ func (a *API) Serve(x Exchange) {
 	a.metrics.requests[c.route][min(c.code/100, 5)].Inc()
 	c.x, c.who, c.query, c.route, c.code = nil, nil, nil, routeUnknown, 0
 	c.hit, c.d = tiers.Hit{}, Decision{}
+	c.stale, c.age = false, 0
 	a.calls.Put(c)
 }
 

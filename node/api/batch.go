@@ -23,7 +23,8 @@ type entry struct {
 	id      string
 	known   bool // id could be read
 	problem *problem.Problem
-	index   int // if there is no problem: place among the entries that the engine is asked about
+	forward *forwarded // it belongs to the hub: the engine is not asked
+	index   int        // if there is no problem: place among the entries that the engine is asked about
 }
 
 // A batch reads lines, asks the engine about many at once and writes a line for
@@ -76,7 +77,7 @@ func (b *batch) take(line []byte, err error) {
 	} else {
 		e.problem = b.parse(line, &e)
 	}
-	if e.problem == nil {
+	if e.problem == nil && e.forward == nil {
 		e.index = b.asked
 		b.asked++
 	}
@@ -86,6 +87,7 @@ func (b *batch) take(line []byte, err error) {
 
 // flush asks the engine and writes the answers. With now they leave at once.
 func (b *batch) flush(now bool) error {
+	b.forward()
 	if b.asked > 0 {
 		b.ask()
 	}
@@ -105,7 +107,7 @@ func (b *batch) emitUntil(index int) {
 	for b.emitted < len(b.entries) {
 		e := &b.entries[b.emitted]
 		b.emit()
-		if e.problem == nil && e.index == index {
+		if e.problem == nil && e.forward == nil && e.index == index {
 			return
 		}
 	}
@@ -129,10 +131,13 @@ func (b *batch) line(e *entry) {
 		b.out = append(b.out, "null"...)
 	}
 	ok := e.problem == nil
-	if ok {
-		b.out, ok = b.answer(b.out, e)
-	} else {
+	switch {
+	case !ok:
 		b.out = appendProblem(b.out, e.problem)
+	case e.forward != nil:
+		b.out, ok = appendForwarded(b.out, e.forward)
+	default:
+		b.out, ok = b.answer(b.out, e)
 	}
 	b.out = append(b.out, "}\n"...)
 	if ok {

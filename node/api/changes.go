@@ -42,6 +42,7 @@ type feed struct {
 	wait   time.Duration // for a first line
 	events bool          // server-sent events instead of lines
 	record bool          // lines with whole records, for a replica
+	store  string        // identity of the database, if record
 
 	n   int // events so far
 	buf []byte
@@ -235,6 +236,9 @@ func (f *feed) flush() (err error) {
 		}
 		f.c.x.Add("Cache-Control", "no-store")
 		f.c.x.Add("Vary", "Accept")
+		if f.record {
+			f.c.x.Add("Edge-Store", f.store)
+		}
 		if f.w, err = f.c.x.Stream(-1); err != nil {
 			return err
 		}
@@ -252,9 +256,9 @@ func (f *feed) flush() (err error) {
 func (f *feed) poll() *problem.Problem {
 	ctx, cancel := context.WithTimeout(f.ctx, f.wait)
 	defer cancel()
-	store, err := "", error(nil)
 	if f.record {
-		if store, err = f.c.api.merkle.L3Name(f.ctx); err != nil && f.ctx.Err() == nil {
+		var err error
+		if f.store, err = f.c.api.merkle.L3Name(f.ctx); err != nil && f.ctx.Err() == nil {
 			return f.broken(err)
 		}
 	}
@@ -288,7 +292,7 @@ func (f *feed) poll() *problem.Problem {
 		// reader knows as of when it has everything.
 		f.buf = strconv.AppendUint(append(f.buf, `,"last":"`...), last, 10)
 		f.buf = appendInt(append(f.buf, `","at_ms":`...), at.Milliseconds())
-		f.buf = appendString(append(f.buf, `,"store":`...), store)
+		f.buf = appendString(append(f.buf, `,"store":`...), f.store)
 	}
 	f.buf = append(f.buf, "}\n"...)
 	f.c.sent(f.flush())

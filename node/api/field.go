@@ -33,6 +33,7 @@ const (
 	fieldRange
 	fieldTraceParent
 	fieldTraceState
+	fieldForwarded
 	fields  // their number
 	noField = fields
 )
@@ -44,7 +45,7 @@ var fieldNames = [fields]string{
 	"Accept", "Authorization", "Content-Encoding", "Content-Range", "Content-Type",
 	"Edge-Durability", "Edge-If-Version", "Edge-State", "Edge-Tags", "Edge-Tiers", "Edge-TTL",
 	"If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since", "Last-Event-ID",
-	"Origin", "Range", "traceparent", "tracestate",
+	"Origin", "Range", "traceparent", "tracestate", "Edge-Forwarded",
 }
 
 // isList reports whether several lines of f are one list (RFC 9110 section 5.3).
@@ -76,6 +77,8 @@ func fieldOf(name []byte) field {
 		return among(name, fieldContentType)
 	case 13:
 		return among(name, fieldAuthorization, fieldIfNoneMatch, fieldContentRange, fieldLastEventID)
+	case 14:
+		return among(name, fieldForwarded)
 	case 15:
 		return among(name, fieldDurability, fieldIfVersion)
 	case 16:

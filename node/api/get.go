@@ -29,7 +29,17 @@ func (c *call) get() *problem.Problem {
 		}
 		o.Tiers = c.d.Tiers & item.AllTiers
 	}
-	h, ok, err := c.api.engine.Get(c.x.Context(), c.key, o)
+	var h tiers.Hit
+	var ok bool
+	var err error
+	if c.theirs(id) {
+		if p := c.partition(); p != nil {
+			return p
+		}
+		h, ok, err = c.getTheirs(o)
+	} else {
+		h, ok, err = c.api.engine.Get(c.x.Context(), c.key, o)
+	}
 	if err != nil {
 		return c.fault(err)
 	}
@@ -72,6 +82,7 @@ func readParams(query []byte, o tiers.ReadOptions) (tiers.ReadOptions, *problem.
 func (c *call) missing() *problem.Problem {
 	c.status(404)
 	c.addOwn(c.api.missing.block)
+	c.addStale()
 	c.sent(c.x.Send(c.api.missing.body))
 	return nil
 }
@@ -186,10 +197,13 @@ func (c *call) appendValidators(b, etag []byte, modified, now int64) []byte {
 		b = append(b, "\r\nEdge-State: "...)
 		b = append(b, state...)
 	}
-	if c.hit.Stale {
+	if c.hit.Stale || c.stale {
 		b = append(b, "\r\nEdge-Stale: true"...)
 	}
 	b = append(b, "\r\n"...)
+	if c.stale {
+		b = c.appendAge(b)
+	}
 	return c.appendCacheStatus(b, now)
 }
 

@@ -100,6 +100,9 @@ func (c *call) list() *problem.Problem {
 	if done, p := c.consultBulk(OpRead, q.Prefix); done || p != nil {
 		return p
 	}
+	if p := c.partitionOf(q.Prefix); p != nil {
+		return p
+	}
 	out := page{c: c, lines: prefersNDJSON(c.in.values[fieldAccept])}
 	out.begin("items")
 	next, err := c.api.engine.List(c.x.Context(), q.Query, func(v item.View) error { return out.item(v, q.content) })
@@ -190,6 +193,7 @@ func (o *page) head() {
 	}
 	o.c.x.Add("Cache-Control", "no-store")
 	o.c.x.Add("Vary", "Accept")
+	o.c.addStale()
 }
 
 // broken ends a list that cannot be completed: a part never passes for the
@@ -290,6 +294,9 @@ func (c *call) count() *problem.Problem {
 	if done, p := c.consultBulk(OpRead, q.Prefix); done || p != nil {
 		return p
 	}
+	if p := c.partitionOf(q.Prefix); p != nil {
+		return p
+	}
 	n, exact, err := c.api.engine.Count(c.x.Context(), q.Query)
 	if err != nil {
 		return c.fault(err)
@@ -304,6 +311,7 @@ func (c *call) answerJSON(open []byte) {
 	c.status(200)
 	c.x.Add("Content-Type", typeJSON)
 	c.x.Add("Cache-Control", "no-store")
+	c.addStale()
 	c.sent(c.x.Send(append(open, "}\n"...)))
 }
 
@@ -327,6 +335,9 @@ func (c *call) deleteMatching() *problem.Problem {
 		return p
 	}
 	if p := c.spend(1, 0); p != nil {
+		return p
+	}
+	if local, p := c.matching(&q); !local || p != nil {
 		return p
 	}
 	r, err := c.api.engine.DeleteMatching(c.x.Context(), q.Query, d)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/edgenode/edgenode/node/problem"
 	"github.com/edgenode/edgenode/tiers"
@@ -44,6 +45,9 @@ func (b *getBatch) parseLine(line []byte, e *entry) *problem.Problem {
 		return p
 	}
 	key, p := b.takeID(e, OpRead)
+	if p == nil && b.c.theirs(key.Own()) {
+		p = b.c.partition()
+	}
 	if p == nil {
 		b.keys = append(b.keys, key)
 	}
@@ -58,18 +62,28 @@ func (b *getBatch) askEngine() {
 	b.hit, b.found, b.err = nil, false, nil
 }
 
-func (b *getBatch) appendAnswer(out []byte, _ *entry) ([]byte, bool) {
+func (b *getBatch) appendAnswer(out []byte, e *entry) ([]byte, bool) {
+	version := item.Version(0)
+	if b.found && b.hit != nil {
+		version = b.hit.View.Version()
+	}
+	stale := b.c.stale && b.c.theirs([]byte(e.id))
 	switch {
+	case b.err == nil && b.c.notHereYet([]byte(e.id), version):
+		return appendProblem(out, &problem.Problem{Kind: problem.VersionNotHere, RetryAfter: time.Second}), false
 	case b.err != nil:
 		return appendProblem(out, b.c.fault(b.err)), false
 	case !b.found || b.hit == nil:
 		body := b.c.api.missing.body
+		if stale {
+			out = append(out, `,"stale":true`...)
+		}
 		return append(append(out, `,"status":404,"problem":`...), body[:len(body)-1]...), false
 	}
 	v := b.hit.View
 	out = appendVersion(append(out, `,"status":200`...), v.Version())
 	out = appendMetadata(append(out, ','), v, int64(len(v.Content())))
-	if b.hit.Stale {
+	if b.hit.Stale || stale {
 		out = append(out, `,"stale":true`...)
 	}
 	return appendContent(append(out, ','), v), true
@@ -126,6 +140,9 @@ func (b *putBatch) parseLine(line []byte, e *entry) *problem.Problem {
 	}
 	if p := b.c.admit(&w); p != nil {
 		return p
+	}
+	if b.c.theirs(w.Key.Own()) {
+		return b.c.lineToHub(e, "PUT", w.Key, &w)
 	}
 	b.writes = append(b.writes, &w)
 	return nil
@@ -302,6 +319,9 @@ func (b *deleteBatch) parseLine(line []byte, e *entry) *problem.Problem {
 	key, p := b.takeID(e, OpDelete)
 	if p == nil {
 		p = b.c.spend(1, 0)
+	}
+	if p == nil && b.c.theirs(key.Own()) {
+		return b.c.lineToHub(e, "DELETE", key, nil)
 	}
 	if p == nil {
 		b.keys = append(b.keys, key)

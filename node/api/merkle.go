@@ -497,6 +497,9 @@ func (c *call) putRecord(key item.Key) *problem.Problem {
 		if !bytes.Equal(v.Key(), key) {
 			return problem.New(problem.BadBody, "the record is of another id")
 		}
+		if c.theirs(key.Own()) {
+			return c.replicated("the id is read-only here")
+		}
 		if p := c.spend(1, len(v.Content())); p != nil {
 			return p
 		}

@@ -26,6 +26,9 @@ func (c *call) put() *problem.Problem {
 		if p := c.admit(w); p != nil {
 			return p
 		}
+		if c.theirs(c.key.Own()) {
+			return c.forwardPut(w)
+		}
 		if w.If, p = c.condition(); p != nil {
 			return p
 		}
@@ -297,6 +300,9 @@ func (c *call) delete() *problem.Problem {
 	}
 	if p := c.spend(1, 0); p != nil {
 		return p
+	}
+	if c.theirs(c.key.Own()) {
+		return c.forwardItem("DELETE", "", nil)
 	}
 	cond, p := c.condition()
 	if p != nil {

@@ -29,11 +29,11 @@ func (c *call) change() *problem.Problem {
 		if p != nil {
 			return p
 		}
-		return c.applyChange(m)
+		return c.applyChange(m, body)
 	})
 }
 
-func (c *call) applyChange(m tiers.MetadataChange) *problem.Problem {
+func (c *call) applyChange(m tiers.MetadataChange, body []byte) *problem.Problem {
 	var p *problem.Problem
 	if m.Durability, p = c.durability(); p != nil {
 		return p
@@ -45,6 +45,9 @@ func (c *call) applyChange(m tiers.MetadataChange) *problem.Problem {
 	}
 	if p := c.spend(1, 0); p != nil {
 		return p
+	}
+	if c.theirs(c.key.Own()) {
+		return c.forwardItem("POST", ":state", body)
 	}
 	if m.If, p = c.condition(); p != nil {
 		return p

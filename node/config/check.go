@@ -28,6 +28,7 @@ func (k *checker) check() {
 	k.engine()
 	k.redis()
 	k.sql()
+	k.replica()
 	k.l3Tables()
 	k.pressure()
 	k.listener("listen.data", &k.c.Listen.Data)

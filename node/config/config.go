@@ -153,6 +153,8 @@ type Config struct {
 	Listen Listen `toml:"listen"`
 	// AccessLog is the log of requests.
 	AccessLog AccessLog `toml:"access_log"`
+	// Replica is whose items this node keeps, if it is not alone.
+	Replica Replica `toml:"replica"`
 
 	// L3Tables give prefixes of ids tables of their own in SQL.
 	L3Tables []L3Table `toml:"l3_table" reload:"no"`
@@ -185,6 +187,35 @@ type Pressure struct {
 	Critical  float64 `toml:"critical" reload:"yes" range:"0.01..1"`  // puts 503
 	Emergency float64 `toml:"emergency" reload:"yes" range:"0.01..1"` // no promotion, no fill into L1
 	Shutdown  float64 `toml:"shutdown" reload:"yes" range:"0.01..1"`  // state and tag changes refused
+}
+
+// Replica says which other node, the hub, this node follows.
+type Replica struct {
+	// From is the base URL of the hub's data listener; empty: none.
+	From string `toml:"from" reload:"no"`
+	// Prefixes are the replicated ids, each ending in . / or : ; empty: all.
+	Prefixes []string `toml:"prefixes" reload:"no"`
+	// TokenFile holds this node's token at the hub on one line.
+	TokenFile string `toml:"token_file" reload:"no"`
+	// Token is what TokenFile holds.
+	Token string `reload:"no" secret:"yes"`
+	// Writes says what becomes of writes of replicated ids here.
+	Writes string `toml:"writes" reload:"no" oneof:"forward refuse"`
+	// PartitionGrace is for how long the hub may be away before OnPartition holds.
+	PartitionGrace Duration `toml:"partition_grace" reload:"no" range:"1s..365d"`
+	// OnPartition says what becomes of reads of replicated ids then.
+	OnPartition string `toml:"on_partition" reload:"no" oneof:"stale refuse"`
+	// TLS is how an https hub is known.
+	TLS ReplicaTLS `toml:"tls"`
+}
+
+// ReplicaTLS names the files of connections to an https hub, PEM, read at the
+// start. Relative to the configuration's folder.
+type ReplicaTLS struct {
+	ServerName string `toml:"server_name" reload:"no"` // SNI and verified name; empty: that of From
+	CA         string `toml:"ca" reload:"no"`          // the only authorities believed; empty: the system's
+	Cert       string `toml:"cert" reload:"no"`        // shown to the hub
+	Key        string `toml:"key" reload:"no"`         // its private key, not readable by others
 }
 
 // AccessLog says where requests of the data listener are recorded, as one JSON

@@ -45,6 +45,13 @@ const (
 	DefaultRedisEvictionTarget = 0.60
 )
 
+// Defaults of a replica.
+const (
+	DefaultReplicaWrites  = "forward"
+	DefaultPartitionGrace = Duration(time.Minute)
+	DefaultOnPartition    = "stale"
+)
+
 // Default pressure thresholds, as shares of the budget or quota.
 const (
 	DefaultPressureWarn      = 0.70
@@ -192,6 +199,7 @@ func Default() *Config {
 		RedisEvictionTarget: DefaultRedisEvictionTarget,
 
 		AccessLog: AccessLog{Sample: DefaultAccessSample},
+		Replica:   Replica{Writes: DefaultReplicaWrites, PartitionGrace: DefaultPartitionGrace, OnPartition: DefaultOnPartition},
 		Listen: Listen{
 			Data:  defaultListener(DefaultDataAddress, DefaultMaxConnections),
 			Admin: defaultListener(DefaultAdminAddress, DefaultAdminMaxConnections),

@@ -112,6 +112,7 @@ func Diff(old, new *Config) []Change {
 	d.tables("", reflect.ValueOf(old).Elem(), reflect.ValueOf(new).Elem())
 	d.file("sql_password_file", old.SQLPassword, new.SQLPassword)
 	d.file("redis_password_file", old.RedisPassword, new.RedisPassword)
+	d.file("replica.token_file", old.Replica.Token, new.Replica.Token)
 	d.file("redis_sentinel_password_file", old.RedisSentinelPassword, new.RedisSentinelPassword)
 	return d.changes
 }

@@ -187,6 +187,9 @@ func busyNode(t *testing.T) *process {
 	config := writeFile(t, dir, "edgenode.toml", `
 follow_interval = "10ms"
 merkle_calc_jitter = "1ms"
+[replica]
+from = "http://127.0.0.1:1"
+prefixes = ["hub/"]
 [[pool]]
 name = "dead"
 origins = ["http://127.0.0.1:1"]

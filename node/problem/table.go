@@ -38,6 +38,7 @@ const (
 	Denied
 	SignatureRefused
 	AddressDenied
+	Replicated
 
 	NotFound
 	UnknownHook
@@ -73,6 +74,9 @@ const (
 	MerkleDamaged
 	OriginUnreachable
 	OriginAnswerBad
+	HubRefuses
+	HubUnreachable
+	Partitioned
 	Unavailable
 	StateUnknown
 	VersionNotHere
@@ -154,6 +158,7 @@ var table = [kinds]Entry{
 
 	SignatureRefused: {"signature-refused", 403, "The module's signature is missing, wrong or by nobody who is trusted; nothing was changed.", "Sign it with a key of hooks_trusted_keys (edgenode hook sign), or set hooks_unsigned_upload."},
 	AddressDenied:    {"address-denied", 403, "The site does not serve this client address; nothing was done.", "Ask from an address that it allows; allow, deny and purge_acl of the site say which."},
+	Replicated:       {"replicated", 403, "The item belongs to the hub that this node follows, and is read-only here; nothing was written.", "Write it at the hub, which the detail names, or set replica.writes to forward."},
 
 	NotFound:             {"not-found", 404, "There is no such item.", "None is needed if it may be absent."},
 	UnknownHook:          {"unknown-hook", 404, "No [[hook]] of the configuration has this name.", "Add one; its module may be uploaded then."},
@@ -189,6 +194,9 @@ var table = [kinds]Entry{
 	NotConfigured:     {"not-configured", 501, "What is asked for is not configured on this node.", "Configure it; see the detail."},
 	OriginUnreachable: {"origin-unreachable", 502, "No origin could be reached.", "Look at the pool's health."},
 	OriginAnswerBad:   {"origin-answer-bad", 502, "The origin's answer is not well-formed or was cut off.", "Look at the origin."},
+	HubRefuses:        {"hub-refuses", 502, "The item belongs to the hub that this node follows, which does not take this node's token for that; nothing was written.", "Give the token of replica.token_file the scope write at the hub, and a namespace that reaches there."},
+	HubUnreachable:    {"hub-unreachable", 503, "The item belongs to the hub that this node follows, which cannot be reached; nothing was written.", "Try again after Retry-After; /healthz says since when."},
+	Partitioned:       {"partitioned", 503, "The hub was not heard for longer than partition_grace, and this node is not to answer from what it has.", "Try again after Retry-After, ask the hub, or set replica.on_partition to stale."},
 	Unavailable:       {"unavailable", 503, "The answer lies in a backend that cannot be asked now; it says nothing about whether the item exists.", "Try again after Retry-After; /healthz names the backend."},
 	StateUnknown:      {"state-unknown", 503, "The present item cannot be known while its backend is away, so the condition was not decided; nothing was changed.", "Try again after Retry-After, or write without a condition."},
 	VersionNotHere:    {"version-not-here", 503, "No version as new as min_version is known here yet.", "Try again after Retry-After, or ask the node that wrote it."},
