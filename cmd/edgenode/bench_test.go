@@ -14,13 +14,13 @@ func TestBench(t *testing.T) {
 	url := serve(t, "")
 	bench := func(args ...string) result {
 		t.Helper()
-		return command("", append([]string{"bench", url, "-c", "4", "-d", "100ms", "--warmup", "10ms"}, args...)...)
+		return command("", append([]string{"bench", url, "-c", "4", "-d", "300ms", "--warmup", "10ms"}, args...)...)
 	}
-	bench("--fill", "-k", "20", "--size", "100,2KiB", "--durability", "memory", "--writes", "10%").exits(t, exitDone).
+	bench("--fill", "-k", "20", "--size", "100,2KiB", "--durability", "memory", "--writes", "50%").exits(t, exitDone).
 		says(t, "closed loop, 4 connections", "GET", " 0 misses", "PUT", "status 200")
 	var r load.Report
 	decode(t, bench("-k", "20", "--rate", "500", "--dist", "zipf", "--json").exits(t, exitDone).out, &r)
-	if r.Loop != "open" || r.Requests+r.NotSent != 50 || r.Failed > 0 || r.Reads.Misses > 0 || r.Service == nil || r.Latency.P50 == 0 {
+	if r.Loop != "open" || r.Requests+r.NotSent != 150 || r.Failed > 0 || r.Reads.Misses > 0 || r.Service == nil || r.Latency.P50 == 0 {
 		t.Errorf("open loop: %+v", r)
 	}
 

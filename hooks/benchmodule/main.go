@@ -1,5 +1,5 @@
 // Command benchmodule writes a small route module that looks at a header and
-// decides nothing but for how long that may be reused. node/front/benchserver/hooks.sh
+// decides nothing but for how long that may be reused. make bench (node/bench)
 // measures with it what a hook costs a hit.
 package main
 

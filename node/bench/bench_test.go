@@ -87,6 +87,19 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+func TestRatio(t *testing.T) {
+	r := results{{"row", "a"}: {{cpu: 2}, {cpu: 30}, {cpu: 4}}, {"row", "b"}: {{cpu: 1}, {cpu: 10}, {cpu: 4}}}
+	if q, ok := r.ratio("row", "a", "b", cpuOf); !ok || q != 2 {
+		t.Errorf("ratio %v, %v", q, ok)
+	}
+	if g := r.goal("", "row", "a", "b", cpuOf, 1.5, false); g.met || g.got != "2.000" {
+		t.Errorf("%+v", g)
+	}
+	if g := r.goal("", "row", "a", "c", cpuOf, 1.5, false); g.met || g.got != "" {
+		t.Errorf("the goal of what was not measured is %+v", g)
+	}
+}
+
 func TestBusy(t *testing.T) {
 	if busy(0.3, 2) != "" || !strings.Contains(busy(7, 2), "7.0") {
 		t.Error(busy(0.3, 2), busy(7, 2))

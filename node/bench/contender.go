@@ -43,21 +43,26 @@ func (c *contender) host() string {
 // Names of contenders.
 const (
 	bare       = "bare"
-	bareFields = "bare, 12 fields"
+	bareFields = "bare, site's fields"
 	item       = "edgenode item"
 	site       = "edgenode site"
 	nginx      = "nginx"
 	varnish    = "Varnish"
 )
 
-// origin starts what sites ask.
+// fileName makes a name of a file of one.
+func fileName(name string) string {
+	return strings.NewReplacer(" ", "-", ",", "", "'", "").Replace(name)
+}
+
+// startOrigin starts what sites ask.
 func (b *bench) startOrigin(ctx context.Context) error {
 	address, err := freeAddress()
 	if err != nil {
 		return err
 	}
 	b.origin = address
-	p, err := b.start("origin", clientCore, []string{"GOMAXPROCS=1"}, b.self, "serve", "-address", address, "-fields")
+	p, err := b.start("origin", clientCore, []string{"GOMAXPROCS=1"}, b.self, "serve", "-address", address, "-fields", "origin")
 	if err != nil {
 		return err
 	}
@@ -88,14 +93,14 @@ func (b *bench) bare(ctx context.Context) (*contender, error) {
 }
 
 func (b *bench) bareFields(ctx context.Context) (*contender, error) {
-	return b.fasthttp(ctx, &contender{name: bareFields, what: "the same with the twelve fields that a site hit sends"}, "-many", "-fields")
+	return b.fasthttp(ctx, &contender{name: bareFields, what: "the same with the fields that a hit of the site sends: twelve, and Age, Via and Cache-Status"}, "-many", "-fields", "site")
 }
 
 func (b *bench) fasthttp(ctx context.Context, c *contender, flags ...string) (_ *contender, err error) {
 	if c.address, err = freeAddress(); err != nil {
 		return nil, err
 	}
-	c.process, err = b.start(strings.ReplaceAll(c.name, " ", "-"), serverCore, []string{"GOMAXPROCS=1"},
+	c.process, err = b.start(fileName(c.name), serverCore, []string{"GOMAXPROCS=1"},
 		append([]string{b.self, "serve", "-address", c.address}, flags...)...)
 	if err != nil {
 		return nil, err
@@ -122,7 +127,7 @@ func (b *bench) node(ctx context.Context, c *contender, more string) (err error)
 		return err
 	}
 	c.what += ", " + b.version
-	folder := filepath.Join(b.dir, strings.ReplaceAll(c.name, " ", "-"))
+	folder := filepath.Join(b.dir, fileName(c.name))
 	config := fmt.Sprintf(`data_dir = %q
 l1_max_bytes = "512MiB"
 journal_max_bytes = "4GiB"

@@ -46,6 +46,20 @@ func (r results) median(row, contender string, f func(sample) float64) (float64,
 	return median(values), true
 }
 
+// ratio returns the median of the ratios within a round, which a busy machine
+// moves less than the medians themselves, and whether there is one.
+func (r results) ratio(row, a, b string, f func(sample) float64) (float64, bool) {
+	x, y := r[[2]string{row, a}], r[[2]string{row, b}]
+	if len(x) == 0 || len(x) != len(y) {
+		return 0, false
+	}
+	var values []float64
+	for i := range x {
+		values = append(values, f(x[i])/f(y[i]))
+	}
+	return median(values), true
+}
+
 func median(values []float64) float64 {
 	slices.Sort(values)
 	if n := len(values); n%2 == 0 {
@@ -88,7 +102,7 @@ func rows() []row {
 	return list
 }
 
-// measure runs rows in rounds, so that what disturbs a round disturbs all.
+// measure runs a row in rounds, so that what disturbs a round disturbs all.
 func (b *bench) measure(ctx context.Context, r results, row row, contenders []*contender) error {
 	scripts := map[string]string{}
 	for _, c := range contenders {
@@ -101,6 +115,10 @@ func (b *bench) measure(ctx context.Context, r results, row row, contenders []*c
 	for round := range b.rounds {
 		for _, c := range contenders {
 			s, err := b.once(ctx, &row, c, scripts[c.name], round)
+			for again := 0; again < 2 && errors.Is(err, errWrk); again++ { // as on a machine that is too busy
+				b.say("%s: %s: %v; once more", row.name, c.name, err)
+				s, err = b.once(ctx, &row, c, scripts[c.name], round)
+			}
 			if err != nil {
 				return fmt.Errorf("%s: %s: %w", row.name, c.name, err)
 			}
@@ -114,7 +132,7 @@ func (b *bench) measure(ctx context.Context, r results, row row, contenders []*c
 
 // script writes what wrk sends.
 func (b *bench) script(r *row, c *contender) (string, error) {
-	name := strings.NewReplacer(" ", "-", ",", "").Replace(r.name + "-" + c.name)
+	name := fileName(r.name + "-" + c.name)
 	text := fmt.Sprintf("wrk.headers[\"Host\"] = %q\nwrk.headers[\"X-Tenant\"] = \"eu-1\"\n", c.host())
 	if r.fresh {
 		text += fmt.Sprintf(`local n = 0
@@ -147,7 +165,7 @@ func (b *bench) once(ctx context.Context, r *row, c *contender, script string, r
 	if err != nil {
 		return s, err
 	}
-	args := []string{"-t1", "-c64", fmt.Sprintf("-d%ds", int(b.seconds.Seconds())), "-s", script, "http://" + c.address + "/"}
+	args := []string{"-t1", "-c64", "--timeout", "10s", fmt.Sprintf("-d%ds", int(b.seconds.Seconds())), "-s", script, "http://" + c.address + "/"}
 	if r.fresh {
 		b.fresh++
 		args = append(args, "--", strconv.Itoa(b.fresh*100_000_000+round))

@@ -9,15 +9,15 @@ import (
 // memoryTier measures section 2: the memory tier beside otter.
 func (b *bench) memoryTier(ctx context.Context) (string, error) {
 	all := timings{}
-	if err := b.goBench(ctx, all, "./tiers/l1", "^BenchmarkCache$", "-cpu", "2", "-count", fmt.Sprint(b.rounds)); err != nil {
+	if err := b.goBench(ctx, all, "./tiers/l1", "^BenchmarkCache$", "-cpu", "2", "-count", fmt.Sprint(b.few())); err != nil {
 		return "", err
 	}
-	if err := b.goBench(ctx, all, "./tiers/l1", "^BenchmarkOverhead$", "-cpu", "2", "-benchtime", "1x", "-count", fmt.Sprint(min(b.rounds, 3))); err != nil {
+	if err := b.goBench(ctx, all, "./tiers/l1", "^BenchmarkOverhead$", "-cpu", "2", "-benchtime", "1x", "-count", fmt.Sprint(b.few())); err != nil {
 		return "", err
 	}
 	var s strings.Builder
 	fmt.Fprintf(&s, "1 KiB values, 40-byte keys, Zipf 0.99, two processors. Nanoseconds of processor time per operation, collector included (time that passed); medians of %d. "+
-		"otter holds pointers and is given as many entries as fit the budget here, its own overhead not counted.\n\n", b.rounds)
+		"otter holds pointers and is given as many entries as fit the budget here, its own overhead not counted.\n\n", b.few())
 	t := newTable("cache", "Get", "90/10", "miss + Set + evict", "allocations of a Get")
 	for _, c := range [][2]string{{"edgenode L1", "l1"}, {"otter v2", "otter"}} {
 		cells := []string{c[0]}

@@ -13,7 +13,7 @@ import (
 
 // writes measures section 3: journal, PUT over HTTP, SQL and Redis.
 func (b *bench) writes(ctx context.Context) (string, error) {
-	all, few := timings{}, fmt.Sprint(min(b.rounds, 3))
+	all, few := timings{}, fmt.Sprint(b.few())
 	for _, of := range [][]string{
 		{"./tiers/journal", "^BenchmarkPuts$", "-count", few},
 		{"./tiers/journal", "^BenchmarkReplay$", "-benchtime", "3x"},

@@ -72,7 +72,7 @@ func good(t *testing.T, r *load.Report) *load.Report {
 
 func TestClosedLoop(t *testing.T) {
 	s, url := newStore(t)
-	r := good(t, run(t, url, load.Options{Keys: 50, Sizes: []int{10, 2000}, Fill: true, Writes: 0.2, Warmup: 10 * time.Millisecond}))
+	r := good(t, run(t, url, load.Options{Keys: 50, Sizes: []int{10, 2000}, Fill: true, Writes: 0.5, Warmup: 10 * time.Millisecond, Duration: 300 * time.Millisecond}))
 	if len(s.values) != 50 || r.Loop != "closed" || r.Service != nil || r.Reads.Misses > 0 ||
 		r.Reads.Requests == 0 || r.Writes.Requests == 0 || r.Reads.Bytes == 0 || r.Writes.Bytes == 0 ||
 		r.Statuses["200"] != r.Reads.Requests || r.Statuses["204"] != r.Writes.Requests {
@@ -156,7 +156,11 @@ func TestErrors(t *testing.T) {
 		if kind == load.KindConnect {
 			_ = listener.Close()
 		}
-		r := run(t, "http://"+listener.Addr().String()+"/", load.Options{Timeout: 20 * time.Millisecond, Duration: 30 * time.Millisecond, Connections: 1})
+		o := load.Options{Duration: 30 * time.Millisecond, Connections: 1}
+		if kind == load.KindTimeout {
+			o.Timeout = 20 * time.Millisecond
+		}
+		r := run(t, "http://"+listener.Addr().String()+"/", o)
 		if r.Errors[kind] == 0 || len(r.Errors) != 1 || r.Failed != r.Errors[kind] || r.Requests != 0 || r.FirstError == "" {
 			t.Errorf("%s: %+v", kind, r)
 		}
