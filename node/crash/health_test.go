@@ -14,6 +14,11 @@ type health struct {
 		Trusted bool `json:"trusted"`
 	} `json:"l2"`
 	L3     *backendHealth `json:"l3"`
+	Filter struct {
+		Trusted bool   `json:"trusted"`
+		Reason  string `json:"reason"`
+		Items   uint64 `json:"items"`
+	} `json:"filter"`
 	Merkle struct {
 		State string `json:"state"`
 		Lag   uint64 `json:"lag_changes"`

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/edgenode/edgenode/tiers/tiertest/mariadbtest"
 )
 
 // binary is the path of the edgenode under test.
@@ -19,7 +21,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "crash:", err)
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(mariadbtest.Main(m), goleak.Cleanup(func(code int) {
 		cleanup()
 		os.Exit(code)
 	}))

@@ -10,3 +10,13 @@ const slowWrites = 8_000
 
 // treeCycles is how often TestC14_KillNineAndTheTree does.
 const treeCycles = 8
+
+// seenRounds is how often TestC8_NodesSeeEachOther looks, and seenShare how many of
+// 100 looks are in time at least: other tests share the machine.
+const (
+	seenRounds = 30
+	seenShare  = 50
+)
+
+// linearRounds is how often TestB7_ThreeNodes goes through its outages.
+const linearRounds = 1

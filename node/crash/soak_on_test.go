@@ -10,3 +10,13 @@ const slowWrites = 20_000
 
 // treeCycles is how often TestC14_KillNineAndTheTree does.
 const treeCycles = 200
+
+// seenRounds is how often TestC8_NodesSeeEachOther looks, and seenShare how many of
+// 100 looks are in time at least.
+const (
+	seenRounds = 1000
+	seenShare  = 95
+)
+
+// linearRounds is how often TestB7_ThreeNodes goes through its outages.
+const linearRounds = 20
