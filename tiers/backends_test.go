@@ -19,6 +19,7 @@ import (
 type backing struct {
 	name           string
 	mariadb, redis bool
+	alone          bool // no other node writes to the server
 }
 
 // backings is the table of backends. The race detector sees those with SQLite:
@@ -61,6 +62,17 @@ func overSQL(t *testing.T, run func(t *testing.T)) {
 	overThese(t, slices.DeleteFunc(backings(), func(b backing) bool { return b.redis }), run)
 }
 
+// overDialects runs a scenario of one node over SQLite, and over a server that it
+// has to itself: what it writes is known here first.
+func overDialects(t *testing.T, run func(t *testing.T)) {
+	t.Helper()
+	list := []backing{{name: "sqlite"}, {name: "mariadb", mariadb: true, alone: true}}
+	if raceEnabled {
+		list = list[:1]
+	}
+	overThese(t, list, run)
+}
+
 func overThese(t *testing.T, list []backing, run func(t *testing.T)) {
 	for _, b := range list {
 		t.Run(b.name, func(t *testing.T) {
@@ -81,7 +93,7 @@ func (b backing) options(t *testing.T) func(*tiers.Options) {
 		redis = redistest.Start(t, redistest.Options{}).URL()
 	}
 	return func(o *tiers.Options) {
-		o.SQLURL, o.L3Shared, o.RedisURL = url, b.mariadb, redis
+		o.SQLURL, o.L3Shared, o.RedisURL = url, b.mariadb && !b.alone, redis
 		o.FollowInterval = 20 * time.Millisecond
 	}
 }

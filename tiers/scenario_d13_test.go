@@ -99,7 +99,9 @@ func (r *replica) wantEqual(e *tiers.Engine, when string) {
 
 // TestD13_ReplayReachesL3: who replays the feed, in pieces and while it grows, has
 // what L3 has; numbers rise, and each event names the one before.
-func TestD13_ReplayReachesL3(t *testing.T) {
+func TestD13_ReplayReachesL3(t *testing.T) { overDialects(t, testD13ReplayReachesL3) }
+
+func testD13ReplayReachesL3(t *testing.T) {
 	var skew atomic.Int64
 	e := open(t, t.TempDir(), func(o *tiers.Options) {
 		o.Now = func() int64 { return time.Now().UnixMilli() + skew.Load() }

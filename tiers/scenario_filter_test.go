@@ -67,6 +67,10 @@ func (s *scans) Scan(ctx context.Context, q l3.ScanQuery, fn func(v item.View) e
 // TestC4_NothingThatIsThereIsDenied: of many keys, some deleted, each that remains
 // is found the moment it has left pending; those that never were cost no query.
 func TestC4_NothingThatIsThereIsDenied(t *testing.T) {
+	overDialects(t, testC4NothingThatIsThereIsDenied)
+}
+
+func testC4NothingThatIsThereIsDenied(t *testing.T) {
 	dir, store := t.TempDir(), &tiertest.Store{}
 	e := open(t, dir, func(o *tiers.Options) { o.WrapStore = store.Wrap })
 	awaitFilter(t, e)
@@ -147,7 +151,9 @@ func TestC4_NewIsKnown(t *testing.T) {
 
 // TestC5_VerifyFindsALie: a row that a warm-up did not see is denied; verify says
 // so, nothing is believed any more, not even after a crash, until all is read anew.
-func TestC5_VerifyFindsALie(t *testing.T) {
+func TestC5_VerifyFindsALie(t *testing.T) { overDialects(t, testC5VerifyFindsALie) }
+
+func testC5VerifyFindsALie(t *testing.T) {
 	dir := t.TempDir()
 	e := open(t, dir, nil)
 	putBelow(t, e, "hidden", "v")
@@ -347,7 +353,9 @@ func copyOf(t *testing.T, dir string) string {
 // TestC7_WritesDuringWarmUps: keys that come and go while the filter is filled anew,
 // again and again, are found once they are acknowledged, also the moment after
 // their commit.
-func TestC7_WritesDuringWarmUps(t *testing.T) {
+func TestC7_WritesDuringWarmUps(t *testing.T) { overDialects(t, testC7WritesDuringWarmUps) }
+
+func testC7WritesDuringWarmUps(t *testing.T) {
 	e := open(t, t.TempDir(), func(o *tiers.Options) { o.BatchFlush = time.Millisecond })
 	awaitFilter(t, e)
 	for i := range 2500 { // some pages
@@ -426,7 +434,9 @@ func TestC7_WarmUpBeforeTheCommit(t *testing.T) {
 
 // TestC7_WarmUpFails: while all keys cannot be read, nothing is denied; afterwards
 // it is trusted without help.
-func TestC7_WarmUpFails(t *testing.T) {
+func TestC7_WarmUpFails(t *testing.T) { overDialects(t, testC7WarmUpFails) }
+
+func testC7WarmUpFails(t *testing.T) {
 	dir := t.TempDir()
 	e := open(t, dir, nil)
 	for i := range 2500 {
