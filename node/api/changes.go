@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/edgenode/edgenode/node/problem"
@@ -42,7 +44,8 @@ type feed struct {
 	wait   time.Duration // for a first line
 	events bool          // server-sent events instead of lines
 	record bool          // lines with whole records, for a replica
-	store  string        // identity of the database, if record
+	want   string        // the database that the number of since is of; empty: not said
+	store  string        // the identity of the present one; empty: not known
 
 	n   int // events so far
 	buf []byte
@@ -70,10 +73,37 @@ func (c *call) changes() *problem.Problem {
 	ctx, cancel := context.WithCancelCause(c.x.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(c.api.draining, func() { cancel(errDraining) })()
-	if f.ctx = ctx; f.events {
+	f.ctx = ctx
+	if p := f.identify(); p != nil {
+		return p
+	}
+	if f.events {
 		return f.stream()
 	}
 	return f.poll()
+}
+
+// shortStore is how much of a database's identity, from its end, comes with the
+// number of an event in a stream: 8 hex digits, all of them chance.
+const shortStore = 8
+
+// identify learns which database this is, and refuses to go on from a number of
+// another one.
+func (f *feed) identify() *problem.Problem {
+	if f.c.api.merkle == nil {
+		return nil
+	}
+	store, err := f.c.api.merkle.L3Name(f.ctx)
+	switch {
+	case f.ctx.Err() != nil:
+		return nil // it ends in good order
+	case err != nil:
+		return f.c.fault(err)
+	case f.want != "" && f.want != store && !(len(f.want) >= shortStore && strings.HasSuffix(store, f.want)):
+		return f.broken(fmt.Errorf("%w: the number is one of the database %s, this is %s", tiers.ErrChangesGone, f.want, store))
+	}
+	f.store = store
+	return nil
 }
 
 // consult asks the policy about each prefix.
@@ -158,11 +188,12 @@ func (f *feed) since(name, value string) *problem.Problem {
 	if value == "now" {
 		return nil
 	}
-	n, err := strconv.ParseUint(value, 10, 64)
+	number, store, _ := strings.Cut(value, "@")
+	n, err := strconv.ParseUint(number, 10, 64)
 	if err != nil {
-		return problem.Newf(problem.BadParameter, "%s is %q, allowed are decimal numbers of changes, and now", name, value)
+		return problem.Newf(problem.BadParameter, "%s is %q, allowed are decimal numbers of changes, these with @ and their store, and now", name, value)
 	}
-	f.query.After = n
+	f.query.After, f.want = n, store
 	return nil
 }
 
@@ -204,7 +235,7 @@ func (f *feed) add(ev *tiers.Event) error {
 	f.n++
 	f.c.api.metrics.feedEvents.Inc()
 	if f.events {
-		f.buf = strconv.AppendUint(append(f.buf, "id: "...), ev.Seq, 10)
+		f.buf = f.appendID(f.buf, ev.Seq)
 		f.buf = append(append(append(f.buf, "\nevent: "...), ev.Op...), "\ndata: "...)
 	}
 	if f.record {
@@ -256,12 +287,6 @@ func (f *feed) flush() (err error) {
 func (f *feed) poll() *problem.Problem {
 	ctx, cancel := context.WithTimeout(f.ctx, f.wait)
 	defer cancel()
-	if f.record {
-		var err error
-		if f.store, err = f.c.api.merkle.L3Name(f.ctx); err != nil && f.ctx.Err() == nil {
-			return f.broken(err)
-		}
-	}
 	begin := time.Now()
 	last, at := f.c.api.engine.LastChange(), time.Since(begin)
 	for scanned := 0; ; last, at = f.c.api.engine.LastChange(), time.Since(begin) {
@@ -292,6 +317,8 @@ func (f *feed) poll() *problem.Problem {
 		// reader knows as of when it has everything.
 		f.buf = strconv.AppendUint(append(f.buf, `,"last":"`...), last, 10)
 		f.buf = appendInt(append(f.buf, `","at_ms":`...), at.Milliseconds())
+	}
+	if f.store != "" {
 		f.buf = appendString(append(f.buf, `,"store":`...), f.store)
 	}
 	f.buf = append(f.buf, "}\n"...)
@@ -352,8 +379,17 @@ func (f *feed) await() {
 
 // beat tells the client that it is connected, and how far it is.
 func (f *feed) beat() {
-	f.buf = strconv.AppendUint(append(f.buf, ":\nid: "...), f.query.After, 10)
-	f.buf = append(f.buf, "\n\n"...)
+	f.buf = append(f.appendID(append(f.buf, ":\n"...), f.query.After), "\n\n"...)
+}
+
+// appendID appends the field by which a client says, when it comes back, what it had
+// last: a number and of which database it is.
+func (f *feed) appendID(b []byte, seq uint64) []byte {
+	b = strconv.AppendUint(append(b, "id: "...), seq, 10)
+	if f.store != "" {
+		b = append(append(b, '@'), f.store[max(0, len(f.store)-shortStore):]...)
+	}
+	return b
 }
 
 // rest waits while L3 is away.

@@ -254,3 +254,29 @@ func TestSlowFeed(t *testing.T) {
 		t.Error("it is still counted")
 	}
 }
+
+// D13: who goes on at a node with another database is told so, in lines and streams;
+// the number alone says nothing, since both databases have it.
+func TestD13_AnotherDatabase(t *testing.T) {
+	h, other := treeHarness(t), treeHarness(t)
+	end := func(h *harness) map[string]any {
+		t.Helper()
+		all := lines(t, h.want(200, "", "GET /v1/changes?since=2&limit=1", ""))
+		return all[len(all)-1]
+	}
+	seq, store := end(h)["seq"].(string), end(h)["store"].(string)
+	if elsewhere := end(other)["store"]; store == "" || elsewhere == store || end(other)["seq"] != seq {
+		t.Fatalf("two databases: %q and %q", store, elsewhere)
+	}
+	short := store[len(store)-8:]
+	for _, since := range []string{seq, seq + "@" + store, seq + "@" + short} {
+		h.want(200, "", "GET /v1/changes?since="+since, "")
+	}
+	h.want(410, "changes-gone", "GET /v1/changes?since="+seq+"@"+short[1:], "") // too little to tell
+	for _, since := range []string{"@" + store, "@" + short} {
+		other.want(410, "changes-gone", "GET /v1/changes?since="+seq+since, "")
+		other.want(410, "changes-gone", "GET /v1/changes", "", "Accept: text/event-stream", "Last-Event-ID: "+seq+since)
+	}
+	other.want(400, "bad-parameter", "GET /v1/changes?since=x@"+store, "")
+	other.want(200, "", "GET /v1/changes?since="+seq, "")
+}
