@@ -21,6 +21,7 @@ func (o *ReadOptions) sure() bool { return o.Sure || o.MinVersion > 0 }
 // seen tells the filter that key has a row in L3: it was committed, or read. It is
 // called before key leaves pending, and before who asked gets the row.
 func (e *Engine) seen(key item.Key) {
+	e.noteShown(key)
 	if e.filter == nil {
 		return
 	}

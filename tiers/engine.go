@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,8 @@ type Engine struct {
 	journal   *journal.Journal
 	dead      *journal.Journal // dead letters
 	l1        *l1.Cache
+	l1Saved   *os.File // of the process before, until it is read; or nil
+	restoring atomic.Pointer[restoring]
 	l3        Store
 	l3Durable func() (ok bool, reason string) // whether a commit survives a power loss
 	l3Payload func() int64                    // the greatest content that it takes
@@ -106,7 +109,8 @@ type Engine struct {
 // the journal holds is flushed in the background.
 //
 // It starts the goroutines that Close ends: flusher, sweeper, and keeper (clock
-// file, probe of L3, registration among its nodes); with a shared L3 the one that
+// file, probe of L3, registration among its nodes); the one that restores L1, if there
+// is a snapshot of it; with a shared L3 the one that
 // follows its changes; the filter's keeper, unless it is off; with L2 also its
 // keeper, the one that knows whether L2 may be trusted, the one that writes copies,
 // the one that keeps a copy of the tree of hashes, and the one that writes the stream
@@ -135,6 +139,13 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	e.tasks.Go(e.runFlusher)
 	e.tasks.Go(e.runSweeper)
 	e.tasks.Go(e.runKeeper)
+	if file := e.l1Saved; file != nil {
+		e.l1Saved = nil
+		if o.L3Shared {
+			e.restoring.Store(&restoring{shown: map[uint64]struct{}{}})
+		}
+		e.tasks.Go(func() { e.runL1Restore(file) })
+	}
 	if o.L3Shared {
 		e.tasks.Go(e.runFollower)
 	}
@@ -196,6 +207,7 @@ func (e *Engine) open(ctx context.Context) error {
 	if e.l1, err = e.openL1(); err != nil {
 		return err
 	}
+	e.l1Saved = e.takeL1Snapshot()
 	e.state.set(StateDrainingJournal)
 	e.journal, err = journal.Open(journal.Options{
 		Dir: filepath.Join(o.DataDir, "journal"), FS: o.JournalFS, MaxBytes: o.journalQuota(),
@@ -344,6 +356,7 @@ func (e *Engine) replayItem(pos journal.Pos, record []byte, dead bool) error {
 	s := e.pending.stripe(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	e.pending.epoch(hash).Add(1) // no older copy is restored, also once this is flushed
 	p := e.pending.addLocked(s, hash, v.Key(), pendingRecord{
 		version: v.Version(), content: v.ContentVersion(), pos: pos, size: uint32(len(record)),
 		kind: v.Kind(), tiers: v.Tiers(), phase: visible, dead: dead,
@@ -394,6 +407,7 @@ func (e *Engine) Close(ctx context.Context) error {
 		e.stop(ErrClosed)
 		e.tasks.Wait()
 		e.saveFilterAtEnd(ctx)
+		e.saveL1AtEnd(ctx)
 		e.leaveNodes()
 		e.closeErr = e.closeParts()
 		e.state.set(StateClosed)
@@ -438,6 +452,9 @@ func (e *Engine) closeParts() error {
 	}
 	if e.l1 != nil {
 		e.l1.Close()
+	}
+	if e.l1Saved != nil {
+		errs = append(errs, e.l1Saved.Close())
 	}
 	if e.dir != nil {
 		errs = append(errs, e.dir.Unlock())

@@ -37,6 +37,8 @@ type engineMetrics struct {
 	expired      *metrics.Counter
 	trimmed      *metrics.Counter
 
+	l1Restored, l1CorruptBlocks *metrics.Counter
+
 	// Of L2; counted, if there is none, but shown to nobody.
 	distrusts, l2Skipped, l2Errors, l2Writes, l2WriteErrors *metrics.Counter
 	l2Refused, l2Swept, l2Repairs, l2Repaired               *metrics.Counter
@@ -93,6 +95,8 @@ func newEngineMetrics(set *metrics.Set, e *Engine) *engineMetrics {
 	m.swept = counter("edgenode_swept_rows_total")
 	m.expired = counter("edgenode_expired_rows_total")
 	m.trimmed = counter("edgenode_trimmed_changes_total")
+	m.l1Restored = counter("edgenode_l1_restored_total")
+	m.l1CorruptBlocks = counter("edgenode_l1_snapshot_corrupt_total")
 
 	m.registerL2(e, set)
 	gauge := func(name string, f func() float64) {
@@ -106,7 +110,7 @@ func newEngineMetrics(set *metrics.Set, e *Engine) *engineMetrics {
 	gauge("edgenode_pressure_level", func() float64 { return float64(e.thresholds.Load().Level(e.Pressure())) })
 	gauge("edgenode_pending_items", func() float64 { return float64(e.pending.ids.Load()) })
 	gauge("edgenode_pending_bytes", func() float64 { return float64(e.pending.bytes()) })
-	gauge("edgenode_rules_unswept", func() float64 { return float64(len(e.rules.which(notSweptInL3))) })
+	gauge("edgenode_rules_unswept", func() float64 { return float64(len(e.rules.waiting(notSweptInL3))) })
 	gauge("edgenode_follow_lag_changes", func() float64 {
 		last, applied := e.l3.LastSeq(), e.applied()
 		return float64(max(last, applied) - applied)

@@ -108,6 +108,11 @@ type Options struct {
 	// CDCEnabled. It must not keep ev.
 	FormatEvent func(dst []byte, ev *Event) []byte
 
+	L1Snapshot bool // L1 is written to a file at an orderly end, and read at the next start
+	// Restored is called when such a file has been read, or was of no use: with
+	// how many records are back. It is for tests.
+	Restored func(records int)
+
 	FilterOff              bool          // no filter: every miss asks L3
 	FilterSnapshotInterval time.Duration // 30 s; age of its snapshot at which the next is written
 	FilterSnapshotChanges  int           // 10,000; changes after which it is written sooner

@@ -516,6 +516,8 @@ func (e *Engine) readL3(ctx context.Context, key item.Key) (item.View, bool, err
 	e.l3Answered()
 	if v := item.View(b); ok && v.Kind() == item.KindPut {
 		e.seen(key)
+	} else {
+		e.noteShown(key)
 	}
 	return item.View(b), ok, nil
 }

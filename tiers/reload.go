@@ -82,6 +82,7 @@ func (e *Engine) Reload(o Options) error {
 	fixed("redis_password", o.RedisPassword == old.RedisPassword && o.RedisSentinelPassword == old.RedisSentinelPassword)
 	fixed("redis_prefix", o.RedisPrefix == old.RedisPrefix)
 	fixed("filter_enabled", o.FilterOff == old.FilterOff)
+	fixed("l1_snapshot", o.L1Snapshot == old.L1Snapshot)
 	fixed("MaxWaiters", o.MaxWaiters == old.MaxWaiters)
 	if err := errors.Join(errs...); err != nil {
 		return err

@@ -71,6 +71,10 @@ type Config struct {
 	// of the tree; 0 means none.
 	MerkleRedisMaxItems int `toml:"merkle_redis_max_items" reload:"no" range:"0..100000000"`
 
+	// L1Snapshot writes the memory tier to a file in DataDir at an orderly end, for
+	// the next start.
+	L1Snapshot bool `toml:"l1_snapshot" reload:"no"`
+
 	// FilterEnabled keeps a filter of the ids in L3, so that an id that is not there
 	// costs no read of SQL.
 	FilterEnabled bool `toml:"filter_enabled" reload:"no"`

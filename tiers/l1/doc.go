@@ -79,9 +79,26 @@
 // and hookQueue.mu are leaves too. Cache.hooking, for changes of hooks, comes
 // before all of them.
 //
+// # Snapshot, format 1 (little endian)
+//
+//	 0 "edgel1sn"            16 u64 change number       40 u64 0
+//	 8 u16 format = 1        24 u64 its version         48 identity
+//	10 u16 0                 32 u64 number of the file     u64 xxHash of all before
+//	12 u32 identity length
+//
+// then blocks, each at least one record and at most 256 KiB of them:
+//
+//	 0 u32 bytes   4 u32 records   8 u64 xxHash of the bytes
+//	16 u64 xxHash of 0..16, the file's number and the block's
+//	24 records: u32 length, u32 hits and frequency, u64 end in ms << 16 | 1 if
+//	   stale (all ones above for never), the record
+//
+// then an end: a block of 0 bytes, with the number of all records for its hash. A
+// block is verified when it is read: a corrupt one is left out.
+//
 // # What it does not do
 //
-// It does no I/O, starts no goroutine, and knows neither tiers nor rules. Time
+// It does no I/O but on the files that it is given, starts no goroutine, and knows neither tiers nor rules. Time
 // is given by the caller; expired entries are found when they are asked for or
 // looked at for eviction, never by a scan.
 package l1

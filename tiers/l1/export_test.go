@@ -166,3 +166,14 @@ func (q *queue) segments() (bytes int64) {
 	}
 	return bytes
 }
+
+// HeatOf returns the hits and the frequency of the record under key.
+func HeatOf(c *Cache, hash uint64, key []byte) uint32 {
+	s := c.shard(hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, number, ok := c.lookupLocked(s, hash, key); ok {
+		return uint32(c.entries.at(number).heat.Load())
+	}
+	return 0
+}
