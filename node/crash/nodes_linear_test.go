@@ -290,7 +290,7 @@ func (c *clientele) final() {
 // the bound what was replaced elsewhere (G4). In the end the tree of hashes is that
 // of the rows, and neither reads nor evictions change it (G6).
 func TestB7_ThreeNodes(t *testing.T) {
-	// With a binary log a commit is on disk before others see it: see docs/durability.md.
+	// With a binary log a commit is on disk before others see it: see docs/operations.md.
 	sql, redis := mariadbtest.Start(t, mariadbtest.Options{Args: []string{"--log-bin", "--sync-binlog=1", "--server-id=1"}}), redistest.Start(t, redistest.Options{})
 	c := &clientele{begin: time.Now(), ids: 4, stop: make(chan struct{}), commits: make([][]commit, 4)}
 	c.cluster = newCluster(t, 3, sql, redis, "EDGENODE_SQL_TIMEOUT=1s", "EDGENODE_SQL_WAIT_MAX=1s", "EDGENODE_MERKLE_CALC_JITTER=1ms")
