@@ -1,6 +1,9 @@
 package main
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -84,6 +87,20 @@ func TestKeys(t *testing.T) {
 	}
 	if got := median([]float64{3, 1, 2, 10}); got != 2.5 {
 		t.Errorf("median %v", got)
+	}
+}
+
+// TestMetric sums what a node says, over labels.
+func TestMetric(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "# HELP a b\na 3\nb{x=\"1 2\"} 4\nb{x=\"2\"} 5.5\nbb 7\n")
+	}))
+	defer server.Close()
+	defer http.DefaultClient.CloseIdleConnections()
+	for name, want := range map[string]float64{"a": 3, "b": 9.5, "c": 0} {
+		if got, err := metric(t.Context(), strings.TrimPrefix(server.URL, "http://"), name); got != want || err != nil {
+			t.Errorf("%s is %v, %v; want %v", name, got, err, want)
+		}
 	}
 }
 

@@ -232,9 +232,9 @@ func (b *bench) fill(ctx context.Context, c *contender, size, keys int) error {
 }
 
 // fillAll fills everybody and returns what 100,000 bodies cost each of them in
-// memory, per byte of a body.
-func (b *bench) fillAll(ctx context.Context) (map[string]float64, error) {
-	memory := map[string]float64{}
+// memory.
+func (b *bench) fillAll(ctx context.Context) (map[string]grown, error) {
+	all := map[string]grown{}
 	for _, c := range b.contenders {
 		for _, size := range []int{kibibyte, 10 * kibibyte, 100 * kibibyte} {
 			if err := b.fill(ctx, c, size, 1); err != nil {
@@ -245,7 +245,7 @@ func (b *bench) fillAll(ctx context.Context) (map[string]float64, error) {
 			continue
 		}
 		b.say("filling %s", c.name)
-		before, err := c.memory()
+		before, err := c.memory(ctx)
 		if err == nil {
 			err = b.fill(ctx, c, kibibyte, manyKeys)
 		}
@@ -255,22 +255,43 @@ func (b *bench) fillAll(ctx context.Context) (map[string]float64, error) {
 		if err != nil {
 			return nil, err
 		}
-		after, err := c.memory()
+		after, err := c.memory(ctx)
 		if err != nil {
 			return nil, err
 		}
-		memory[c.name] = float64(after-before) / (manyKeys * kibibyte)
+		const bodies = manyKeys * kibibyte
+		all[c.name] = grown{(after.all - before.all) / bodies, (after.tier - before.tier) / bodies}
 	}
-	return memory, nil
+	return all, nil
 }
 
-// memory returns what is resident, and what lies in files that are memory.
-func (c *contender) memory() (int64, error) {
-	u, err := c.process.usage()
-	if err != nil || c.folder == "" {
-		return u.resident, err
+// grown is memory, in bytes or in bytes per byte of a body.
+type grown struct {
+	all  float64 // resident, and in files that are memory
+	tier float64 // of these in a node's memory tier, by its own account
+}
+
+func (g grown) text() string {
+	if g.tier == 0 {
+		return fmt.Sprintf("%.2f", g.all)
 	}
-	return u.resident + folderBytes(c.folder), nil
+	return fmt.Sprintf("%.2f (tier %.2f)", g.all, g.tier)
+}
+
+// memory returns what a contender takes now.
+func (c *contender) memory(ctx context.Context) (g grown, err error) {
+	u, err := c.process.usage()
+	if err != nil {
+		return g, err
+	}
+	g.all = float64(u.resident)
+	if c.folder != "" {
+		g.all += float64(folderBytes(c.folder))
+	}
+	if c.admin != "" {
+		g.tier, err = metric(ctx, c.admin, "edgenode_l1_used_bytes")
+	}
+	return g, err
 }
 
 // wrkThere says how to get the client if it is missing.

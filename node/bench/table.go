@@ -202,7 +202,7 @@ func (b *bench) hookText(r results) string {
 }
 
 // hitText is the section of hits.
-func (b *bench) hitText(r results, list []row, memory map[string]float64, inside timings) string {
+func (b *bench) hitText(r results, list []row, memory map[string]grown, inside timings) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "Microseconds of processor time of the server per request, user and system (ratio to `%s` in the same run; requests/s in thousands). "+
 		"Medians of %d rounds of %v, ratios within a round; servers in turns on one core, `wrk` with 64 connections and the origin on the other.\n\n", bare, b.rounds, b.seconds)
@@ -221,7 +221,7 @@ func (b *bench) hitText(r results, list []row, memory map[string]float64, inside
 		}
 		cell := "–"
 		if m, ok := memory[c.name]; ok {
-			cell = fmt.Sprintf("%.2f", m)
+			cell = m.text()
 		}
 		t.row(append(cells, cell)...)
 	}
@@ -232,7 +232,7 @@ func (b *bench) hitText(r results, list []row, memory map[string]float64, inside
 	if q, ok := r.ratio(hot, site, bareFields, cpuOf); ok {
 		fmt.Fprintf(&s, "\nA site's hit of a hot key of 1 KiB costs %.2f of a bare handler that sends the same fields: what it is more than that beside `%s` is the bytes.\n", q, bare)
 	}
-	s.WriteString("\nMemory is what the process grew by, and the files of nginx's cache on disk, with 100,000 answers of 1 KiB.\n\n")
+	s.WriteString("\nMemory is what the process grew by, and the files of nginx's cache on disk, with 100,000 answers of 1 KiB; of a node also what its memory tier grew by.\n\n")
 	t = newTable("a miss filled from a local origin, 1 KiB", "µs", "requests/s")
 	for _, name := range []string{site, nginx, varnish} {
 		if cpu, ok := r.median(miss, name, cpuOf); ok {
@@ -240,7 +240,6 @@ func (b *bench) hitText(r results, list []row, memory map[string]float64, inside
 			t.row(name, fmt.Sprintf("%.1f", cpu), fmt.Sprintf("%.0f", rate))
 		}
 	}
-	s.WriteString(t.String() + "\n")
 	s.WriteString(t.String() + "\n" + insideText(inside) + "\n### Goals\n\n" + goals(b.hitGoals(r, memory, inside)))
 	return s.String()
 }
@@ -277,7 +276,7 @@ func (r results) goal(what, row, a, b string, f func(sample) float64, limit floa
 }
 
 // hitGoals are those of section 1 of the design.
-func (b *bench) hitGoals(r results, memory map[string]float64, inside timings) (list []goal) {
+func (b *bench) hitGoals(r results, memory map[string]grown, inside timings) (list []goal) {
 	ratio := func(what, row, a, b string, f func(sample) float64, limit float64, atLeast bool) {
 		list = append(list, r.goal(what, row, a, b, f, limit, atLeast))
 	}
@@ -295,7 +294,7 @@ func (b *bench) hitGoals(r results, memory map[string]float64, inside timings) (
 		m, ok := memory[c]
 		g := goal{what: "memory per body byte, " + c, want: "≤ 1.25"}
 		if ok {
-			g.got, g.met = fmt.Sprintf("%.2f", m), m <= 1.25
+			g.got, g.met = m.text(), m.all <= 1.25
 		}
 		list = append(list, g)
 	}

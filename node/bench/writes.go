@@ -108,7 +108,7 @@ func flushed(ctx context.Context, admin string) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		n, err := pending(ctx, admin)
+		n, err := metric(ctx, admin, "edgenode_pending_items")
 		if err != nil || n == 0 {
 			return err
 		}
@@ -120,8 +120,8 @@ func flushed(ctx context.Context, admin string) error {
 	}
 }
 
-// pending returns how many items wait to be written.
-func pending(ctx context.Context, admin string) (n float64, err error) {
+// metric returns the sum of a node's metric over its labels.
+func metric(ctx context.Context, admin, name string) (sum float64, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/metrics", nil)
 	if err != nil {
 		return 0, err
@@ -133,15 +133,17 @@ func pending(ctx context.Context, admin string) (n float64, err error) {
 	defer func() { _ = resp.Body.Close() }() // it was only read
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
-		if f := strings.Fields(lines.Text()); len(f) == 2 && strings.HasPrefix(f[0], "edgenode_pending_items") {
-			v, err := strconv.ParseFloat(f[1], 64)
+		line := lines.Text()
+		i := strings.LastIndexByte(line, ' ')
+		if base, _, _ := strings.Cut(line[:max(i, 0)], "{"); base == name {
+			v, err := strconv.ParseFloat(line[i+1:], 64)
 			if err != nil {
 				return 0, err
 			}
-			n += v
+			sum += v
 		}
 	}
-	return n, lines.Err()
+	return sum, lines.Err()
 }
 
 func journalText(all timings) string {
