@@ -123,6 +123,7 @@ type Query struct {
 // copies in L1 of everything else.
 type Purge struct {
 	Soft       bool // stale at once instead of gone
+	Background bool // return when it holds; copies leave their tiers later. Not with State
 	Namespaces item.Namespaces
 	Match      item.Predicate
 	Values     []string

@@ -92,6 +92,14 @@ func (e *Engine) Purge(ctx context.Context, p Purge) (BulkReceipt, error) {
 	if p.Soft {
 		r.Op = item.OpPurgeSoft
 	}
+	if p.Background {
+		live, err := e.holdRule(r, item.DurabilitySync)
+		if err != nil {
+			return BulkReceipt{}, err
+		}
+		signal(e.sweep)
+		return BulkReceipt{Version: live.Version, Persisted: item.DurabilitySync}, nil
+	}
 	return e.submitRule(ctx, r, item.DurabilitySync)
 }
 
@@ -150,21 +158,28 @@ func (e *Engine) purgeKeys(ctx context.Context, p Purge, keys []item.Key, out *B
 	return nil
 }
 
-// submitRule stamps r, makes it durable, makes it hold, and applies as much of
-// it as fits into sweepPatience.
-func (e *Engine) submitRule(ctx context.Context, r item.Rule, d item.Durability) (BulkReceipt, error) {
-	d = max(e.durability(d), item.DurabilityJournal)
+// holdRule stamps r, makes it durable, and makes it hold.
+func (e *Engine) holdRule(r item.Rule, d item.Durability) (*liveRule, error) {
 	if err := e.l3Writable(d); err != nil {
-		return BulkReceipt{}, err
+		return nil, err
 	}
 	if err := e.rules.room(); err != nil {
-		return BulkReceipt{}, fmt.Errorf("%w: %w", &Refusal{Level: "rules", Pressure: 1, RetryAfter: time.Second}, err)
+		return nil, fmt.Errorf("%w: %w", &Refusal{Level: "rules", Pressure: 1, RetryAfter: time.Second}, err)
 	}
 	live, err := e.makeRule(r, d)
+	if err == nil {
+		e.wakeBuried()
+	}
+	return live, err
+}
+
+// submitRule makes r hold, and applies as much of it as fits into sweepPatience.
+func (e *Engine) submitRule(ctx context.Context, r item.Rule, d item.Durability) (BulkReceipt, error) {
+	d = max(e.durability(d), item.DurabilityJournal)
+	live, err := e.holdRule(r, d)
 	if err != nil {
 		return BulkReceipt{}, err
 	}
-	e.wakeBuried()
 	out := BulkReceipt{Version: live.Version, Persisted: d}
 	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
 	defer cancel()
@@ -231,7 +246,7 @@ func (e *Engine) applyRule(ctx context.Context, r *liveRule) error {
 		r.countL3.Add(int64(n))
 		e.metrics.swept.Add(n)
 		if !more {
-			e.rules.update(r, func(r *liveRule) { r.sweptL3 = true })
+			e.rules.update(func(r *liveRule) { r.sweptL3 = true }, r)
 		}
 	}
 }
@@ -263,10 +278,10 @@ func (e *Engine) ruleToL3(ctx context.Context, r *liveRule) error {
 		t.writing.Lock()
 		defer t.writing.Unlock()
 	}
-	e.rules.update(r, func(r *liveRule) {
+	e.rules.update(func(r *liveRule) {
 		r.inL3, r.seq = true, seq
 		r.sweptL2 = r.sweptL2 || e.l2 == nil || e.l2.token.Load() == 0
-	})
+	}, r)
 	if r.logged {
 		e.journal.Release(r.pos)
 	}
@@ -305,28 +320,23 @@ func (e *Engine) awaitOlder(s *stripe, than item.Version) bool {
 	}
 }
 
-// sweepL1 removes from L1 what r covers. Before it begins it passes every
-// stripe's lock: an entry that was stored without a look at r is in L1 by then
-// and will be visited.
+// sweepL1 removes from L1 what r covers, and with it what the other rules cover
+// that wait for it: one pass for all. Before it begins it passes every stripe's
+// lock: an entry that was stored without a look at them is in L1 by then and will
+// be visited. The caller holds e.sweeping.
 func (e *Engine) sweepL1(ctx context.Context, r *liveRule) error {
 	if !e.rules.is(r, notInL1) {
 		return nil
 	}
+	rules := e.rules.waiting(notInL1)
+	index := newRuleIndex(rules)
 	for i := range e.pending.stripes {
 		e.pending.stripes[i].pass()
 	}
 	var cursor l1.Cursor
 	for {
 		finished := e.l1.Sweep(&cursor, sweepStep, func(record []byte, _ bool) l1.Verdict {
-			v := item.View(record)
-			if !r.Covers(v) {
-				return l1.Keep
-			}
-			r.countL1.Add(1)
-			if r.Op == item.OpPurgeSoft && v.Key().Namespace() != item.NamespaceItem {
-				return l1.MarkStale
-			}
-			return l1.Drop
+			return index.verdict(item.View(record))
 		})
 		if finished {
 			break
@@ -335,23 +345,52 @@ func (e *Engine) sweepL1(ctx context.Context, r *liveRule) error {
 			return err
 		}
 	}
-	e.rules.update(r, func(r *liveRule) { r.sweptL1 = true })
+	e.rules.update(func(r *liveRule) { r.sweptL1 = true }, rules...)
 	return nil
 }
 
-// sweepAll applies every rule that waits. One that fails by itself does not hold
-// up the others; an outage ends the round.
+// verdict says what becomes of v in L1, and counts it for each rule that has a
+// part in that.
+func (x *ruleIndex) verdict(v item.View) l1.Verdict {
+	verdict := l1.Keep
+	for r := range x.covering(v) {
+		r.countL1.Add(1)
+		if r.Op != item.OpPurgeSoft || v.Key().Namespace() == item.NamespaceItem {
+			verdict = l1.Drop
+		} else if verdict == l1.Keep {
+			verdict = l1.MarkStale
+		}
+	}
+	return verdict
+}
+
+// sweepAll applies every rule that waits.
 func (e *Engine) sweepAll(ctx context.Context) error {
+	err := e.applyRules(ctx)
+	if e.l2 != nil && e.l2.token.Load() != 0 && ctx.Err() == nil {
+		err = errors.Join(err, e.sweepL2(ctx))
+	}
+	return err
+}
+
+// sweepInTurn is sweepAll for the background: L2 has its pauses.
+func (e *Engine) sweepInTurn(ctx context.Context) error {
+	if e.l2 == nil || e.clock.UnixMilli() >= e.l2.sweepAt.Load() || e.rules.crowded() {
+		return e.sweepAll(ctx)
+	}
+	return e.applyRules(ctx)
+}
+
+// applyRules applies every rule to L1 and L3. One that fails by itself does not
+// hold up the others; an outage ends the round.
+func (e *Engine) applyRules(ctx context.Context) error {
 	var errs []error
-	for _, r := range e.rules.which(unapplied) {
+	for _, r := range e.rules.waiting(unapplied) {
 		err := e.applyRule(ctx, r)
 		errs = append(errs, err)
 		if errors.Is(err, l3.ErrUnavailable) || ctx.Err() != nil {
 			break
 		}
-	}
-	if e.l2 != nil && e.l2.token.Load() != 0 && ctx.Err() == nil {
-		errs = append(errs, e.sweepL2(ctx))
 	}
 	return errors.Join(errs...)
 }
@@ -365,7 +404,7 @@ func (e *Engine) runSweeper() {
 			return
 		}
 		if e.l3Up() {
-			if err := e.sweepAll(e.ctx); err != nil && e.ctx.Err() == nil {
+			if err := e.sweepInTurn(e.ctx); err != nil && e.ctx.Err() == nil {
 				e.logger.Warn("rules wait to be applied", "err", err)
 			}
 			e.expireRows()
@@ -408,7 +447,7 @@ func (e *Engine) oldestPending() item.Version {
 		}
 		s.mu.Unlock()
 	}
-	for _, r := range e.rules.which(unapplied) {
+	for _, r := range e.rules.waiting(unapplied) {
 		oldest = min(oldest, r.Version)
 	}
 	return oldest

@@ -110,7 +110,7 @@ func newEngineMetrics(set *metrics.Set, e *Engine) *engineMetrics {
 	gauge("edgenode_pressure_level", func() float64 { return float64(e.thresholds.Load().Level(e.Pressure())) })
 	gauge("edgenode_pending_items", func() float64 { return float64(e.pending.ids.Load()) })
 	gauge("edgenode_pending_bytes", func() float64 { return float64(e.pending.bytes()) })
-	gauge("edgenode_rules_unswept", func() float64 { return float64(len(e.rules.which(notSweptInL3))) })
+	gauge("edgenode_rules_unswept", func() float64 { return float64(len(e.rules.waiting(notSweptInL3))) })
 	gauge("edgenode_follow_lag_changes", func() float64 {
 		last, applied := e.l3.LastSeq(), e.applied()
 		return float64(max(last, applied) - applied)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -59,7 +60,9 @@ type ruleSet struct {
 	made     chan struct{} // closed when making falls to 0
 
 	mu    sync.RWMutex
-	rules []*liveRule // ascending by version
+	rules []*liveRule // ascending by version, as are those below
+	index ruleIndex   // of rules
+	open  []*liveRule // of rules, the unapplied
 	// forgotten is the greatest version of the rules that were let go: what a
 	// fetch brings that began before it is not stored any more.
 	forgotten item.Version
@@ -128,13 +131,11 @@ func (s *ruleSet) meet(r *liveRule) (live *liveRule, met bool) {
 }
 
 func (s *ruleSet) addLocked(r *liveRule) {
-	i := len(s.rules)
-	for i > 0 && s.rules[i-1].Version > r.Version {
-		i--
+	s.rules = insert(s.rules, r)
+	s.index.add(r)
+	if unapplied(r) {
+		s.open = insert(s.open, r)
 	}
-	s.rules = append(s.rules, nil)
-	copy(s.rules[i+1:], s.rules[i:])
-	s.rules[i] = r
 	s.newest.Store(max(s.newest.Load(), uint64(r.Version)))
 	r.order = s.installed.Add(1)
 	s.noteSweptLocked(r)
@@ -150,7 +151,7 @@ func (s *ruleSet) noteSweptLocked(r *liveRule) {
 
 func (s *ruleSet) refreshLocked() {
 	var newest item.Version
-	for _, r := range s.rules {
+	for _, r := range s.open {
 		if !r.sweptL1 {
 			newest = max(newest, r.Version)
 		}
@@ -158,17 +159,18 @@ func (s *ruleSet) refreshLocked() {
 	s.unsweptL1.Store(uint64(newest))
 }
 
+// crowded reports whether half of the room is taken.
+func (s *ruleSet) crowded() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.open) >= maxUnswept/2
+}
+
 // room reports an error if no further rule can be taken now.
 func (s *ruleSet) room() error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	unswept := 0
-	for _, r := range s.rules {
-		if unapplied(r) {
-			unswept++
-		}
-	}
-	if unswept >= maxUnswept {
+	if len(s.open) >= maxUnswept {
 		return errTooManyRules
 	}
 	return nil
@@ -193,8 +195,8 @@ func (s *ruleSet) covers(v item.View, relevant func(*liveRule) bool) coverage {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	c.stale = version < s.forgottenSoft
-	for i := len(s.rules) - 1; i >= 0 && s.rules[i].Version > version; i-- {
-		if r := s.rules[i]; relevant(r) && r.Covers(v) {
+	for r := range s.index.newer(v.Key(), v.Tags, version) {
+		if relevant(r) && r.Covers(v) {
 			c.note(&r.Rule)
 		}
 	}
@@ -249,8 +251,8 @@ func (s *ruleSet) coversFetch(key item.Key, tags []string, since item.Version) b
 	if since < s.forgotten {
 		return true
 	}
-	for i := len(s.rules) - 1; i >= 0 && s.rules[i].Version > since; i-- {
-		if s.rules[i].InScope(key) && names(&s.rules[i].Rule, key, tags) {
+	for r := range s.index.newer(key, slices.Values(tags), since) {
+		if r.InScope(key) && names(&r.Rule, key, tags) {
 			return true
 		}
 	}
@@ -283,8 +285,18 @@ func (s *ruleSet) is(r *liveRule, f func(*liveRule) bool) bool {
 func (s *ruleSet) which(f func(*liveRule) bool) []*liveRule {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	var found []*liveRule
-	for _, r := range s.rules {
+	return selected(s.rules, f)
+}
+
+// waiting is which for an f that is true of unapplied rules only.
+func (s *ruleSet) waiting(f func(*liveRule) bool) []*liveRule {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return selected(s.open, f)
+}
+
+func selected(list []*liveRule, f func(*liveRule) bool) (found []*liveRule) {
+	for _, r := range list {
 		if f(r) {
 			found = append(found, r)
 		}
@@ -302,12 +314,19 @@ func (s *ruleSet) findLocked(r *item.Rule) *liveRule {
 	return nil
 }
 
-// update changes r under the lock and renews what is derived from it.
-func (s *ruleSet) update(r *liveRule, f func(*liveRule)) {
+// update changes rules under the lock and renews what is derived from them.
+func (s *ruleSet) update(f func(*liveRule), rules ...*liveRule) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f(r)
-	s.noteSweptLocked(r)
+	for _, r := range rules {
+		was := unapplied(r)
+		f(r)
+		if !was && unapplied(r) && slices.Contains(s.rules, r) { // it may be forgotten already
+			s.open = insert(s.open, r)
+		}
+		s.noteSweptLocked(r)
+	}
+	s.open = slices.DeleteFunc(s.open, func(r *liveRule) bool { return !unapplied(r) })
 	s.refreshLocked()
 }
 
@@ -333,6 +352,12 @@ func (s *ruleSet) forget(before, beforeSoft item.Version) {
 			s.forgottenSoft = max(s.forgottenSoft, r.Version)
 		}
 	}
+	if len(kept) == len(s.rules) {
+		return
+	}
 	clear(s.rules[len(kept):])
-	s.rules = kept
+	s.rules, s.index = kept, ruleIndex{}
+	for _, r := range kept {
+		s.index.add(r)
+	}
 }

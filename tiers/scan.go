@@ -289,7 +289,7 @@ func (e *Engine) Count(ctx context.Context, q Query) (n int64, exact bool, err e
 	if err := e.load(ctx); err != nil {
 		return 0, false, e.l3Error(ctx, err)
 	}
-	if len(e.rules.which(deleteNotInL3)) > 0 {
+	if len(e.rules.waiting(deleteNotInL3)) > 0 {
 		// Rows that are deleted already would be counted: make them go first.
 		if err := e.sweepAll(ctx); err != nil {
 			return 0, false, fmt.Errorf("%w: %w", ErrUnavailable, err)

@@ -372,9 +372,17 @@ func (e *Engine) meetRule(r *item.Rule, again bool) {
 	if !met {
 		signal(e.sweep)
 	} else if again {
-		e.rules.update(live, func(l *liveRule) { l.sweptL2 = false })
+		e.rules.update(func(l *liveRule) { l.sweptL2 = false }, live)
 	}
 }
+
+// A sweep of L2 looks at every key there. Where nobody waits for it, there are
+// pauses of l2SweepRest times its own time between two, of l2SweepLatest at most;
+// meanwhile the rules hide what they cover.
+const (
+	l2SweepRest   = 9
+	l2SweepLatest = time.Minute
+)
 
 // sweepL2 removes from L2 what the rules cover that it has not been swept for,
 // all in one pass.
@@ -384,7 +392,7 @@ func (e *Engine) sweepL2(ctx context.Context) error {
 		return err
 	}
 	defer t.sweeping.unlock()
-	rules := e.rules.which(notSweptInL2)
+	rules := e.rules.waiting(notSweptInL2)
 	if len(rules) == 0 {
 		return nil
 	}
@@ -393,20 +401,19 @@ func (e *Engine) sweepL2(ctx context.Context) error {
 	t.writing.Lock()
 	token := t.token.Load()
 	t.writing.Unlock()
-	newest := rules[len(rules)-1].Version
+	index, begun := newRuleIndex(rules), e.clock.UnixMilli()
 	_, dropped, err := t.store.Sweep(ctx, func(head item.View) bool {
-		if head.ContentVersion() >= newest {
-			return false
-		}
 		drop := false
-		for _, r := range rules {
-			if r.Covers(head) && (r.Op != item.OpPurgeSoft || !refetchable(head)) {
+		for r := range index.covering(head) {
+			if r.Op != item.OpPurgeSoft || !refetchable(head) {
 				r.countL2.Add(1)
 				drop = true
 			}
 		}
 		return drop
 	})
+	now := e.clock.UnixMilli()
+	t.sweepAt.Store(now + min(l2SweepRest*(now-begun), l2SweepLatest.Milliseconds()))
 	e.metrics.l2Swept.Add(int(dropped))
 	if err != nil {
 		if ctx.Err() == nil {
@@ -417,9 +424,7 @@ func (e *Engine) sweepL2(ctx context.Context) error {
 	if t.token.Load() != token {
 		return errFaults
 	}
-	for _, r := range rules {
-		e.rules.update(r, func(r *liveRule) { r.sweptL2 = true })
-	}
+	e.rules.update(func(r *liveRule) { r.sweptL2 = true }, rules...)
 	return nil
 }
 
@@ -535,7 +540,7 @@ func (e *Engine) moveMark(ctx context.Context) error {
 	t := e.l2
 	t.writing.Lock()
 	defer t.writing.Unlock()
-	if t.token.Load() == 0 || t.seq == t.marked && t.marked != 0 || len(e.rules.which(notSweptInL2)) > 0 {
+	if t.token.Load() == 0 || t.seq == t.marked && t.marked != 0 || len(e.rules.waiting(notSweptInL2)) > 0 {
 		return nil
 	}
 	limited, cancel := e.l2Context()

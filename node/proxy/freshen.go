@@ -180,7 +180,7 @@ func (fl *flight) disown(oa *originAnswer) {
 	if fr.usable(p.o.Now(), fl.old.hit.Stale) == useNot {
 		return
 	}
-	purge := tiers.Purge{Namespaces: item.InSites, Match: item.MatchTag, Values: []string{tagURL + fl.r.url, tagPost + fl.r.url}, Soft: true}
+	purge := tiers.Purge{Namespaces: item.InSites, Match: item.MatchTag, Values: []string{tagURL + fl.r.url, tagPost + fl.r.url}, Soft: true, Background: true}
 	if _, err := p.o.Engine.Purge(oa.ctx, purge); err != nil {
 		p.o.Log.Error("an answer to HEAD could not make the stored one stale", "site", fl.r.site.Name, "error", err)
 	}

@@ -285,7 +285,7 @@ func (p *Proxy) invalidate(st *state, r *request, h http.Header, keepPost bool) 
 	}
 	p.m.invalidated.Inc()
 	ctx := context.WithoutCancel(st.x.Context()) // also when the client has gone
-	_, err := p.o.Engine.Purge(ctx, tiers.Purge{Namespaces: item.InSites, Match: item.MatchTag, Values: values})
+	_, err := p.o.Engine.Purge(ctx, tiers.Purge{Namespaces: item.InSites, Match: item.MatchTag, Values: values, Background: true})
 	if err != nil {
 		p.o.Log.Error("invalidation after an unsafe request failed", "site", r.site.Name, "error", err)
 	}

@@ -179,7 +179,7 @@ func (p *Proxy) outdated(ctx context.Context, r *request, stamp item.Version) {
 	if p.o.Engine.CoveredSince(r.key, tags, stamp) {
 		return
 	}
-	purge := tiers.Purge{Namespaces: item.InSites, Match: item.MatchTag, Values: tags, Soft: true}
+	purge := tiers.Purge{Namespaces: item.InSites, Match: item.MatchTag, Values: tags, Soft: true, Background: true}
 	if _, err := p.o.Engine.Purge(context.WithoutCancel(ctx), purge); err != nil {
 		p.o.Log.Error("an object that changed at the origin could not be made stale", "site", r.site.Name, "error", err)
 	}
