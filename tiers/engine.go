@@ -44,8 +44,9 @@ type Engine struct {
 	loading contextLock
 	loaded  atomic.Bool // what L3 knows has been taken over
 
-	node     registration
-	followed atomic.Uint64 // the last change of a shared L3 that was seen
+	node       registration
+	followed   atomic.Uint64 // the last change of a shared L3 that was seen
+	followedAt atomic.Int64  // Unix ms: of all changes before; 0: not known yet
 	// followedLast is that change, once the follower, whose it is, has read it.
 	followedLast lastChange
 	mine         ownWrites     // what this node wrote to a shared L3
@@ -297,6 +298,7 @@ func (e *Engine) load(ctx context.Context) error {
 	if e.loaded.Load() {
 		return nil
 	}
+	begin := e.clock.UnixMilli()
 	if err := e.l3.Ping(ctx); err != nil { // makes contact: what follows is known then
 		return err
 	}
@@ -315,6 +317,7 @@ func (e *Engine) load(ctx context.Context) error {
 		// While L1 is empty, nothing in it is covered.
 		e.rules.add(&liveRule{Rule: r.Rule, inL3: true, sweptL1: e.l1 == nil, sweptL2: true, sweptL3: r.Swept})
 	}
+	e.followedAt.Store(begin)
 	e.loaded.Store(true)
 	signal(e.sweep)
 	return nil

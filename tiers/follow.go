@@ -22,15 +22,33 @@ func (e *Engine) runFollower() {
 		if !e.loaded.Load() || !e.l3Up() {
 			continue
 		}
+		begin := e.clock.UnixMilli()
 		err := e.follow(e.ctx)
 		switch {
 		case err == nil:
+			e.followedAt.Store(begin)
 			last = ""
 		case e.ctx.Err() == nil && err.Error() != last: // once, not every interval
 			last = err.Error()
 			e.logger.Warn("changes of other nodes are not seen now", "err", err)
 		}
 	}
+}
+
+// followNamed is for how long after its interval a look at the changes may be
+// missing until health says so.
+const followNamed = 1500 * time.Millisecond
+
+// followAge returns how long ago all changes of other nodes were known here, and
+// whether that is longer than it should be. It is 0 where no other node writes, and
+// until L3 is known.
+func (e *Engine) followAge() (age time.Duration, late bool) {
+	at := e.followedAt.Load()
+	if !e.options.L3Shared || at == 0 {
+		return 0, false
+	}
+	age = time.Duration(max(0, e.clock.UnixMilli()-at)) * time.Millisecond
+	return age, age > time.Duration(e.followInterval.Load())+followNamed
 }
 
 // follow applies all changes since the last call.

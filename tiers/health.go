@@ -3,6 +3,7 @@ package tiers
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/pressure"
@@ -31,6 +32,9 @@ func (e *Engine) Health(context.Context) Health {
 	}
 	if !h.L3.OK {
 		degraded("L3 does not answer as it should (circuit %s): %s", h.L3.Circuit, h.L3.Error)
+	}
+	if age, late := e.followAge(); late {
+		degraded("what other nodes write is not seen for %d s (follow_interval %s): memory and Redis may be behind SQL, \"not there\" is asked of SQL", age/time.Second, time.Duration(e.followInterval.Load()))
 	}
 	if other := e.node.conflict.Load(); other != nil {
 		degraded("another holder of this node's identity: %s", *other)

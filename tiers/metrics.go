@@ -120,6 +120,10 @@ func newEngineMetrics(set *metrics.Set, e *Engine) *engineMetrics {
 		gauge("edgenode_merkle_calculating", func() float64 { return oneIf(e.tree.calc.Load()) })
 		gauge("edgenode_merkle_corrupt", func() float64 { return oneIf(e.tree.broken.Load() != nil) })
 	}
+	gauge("edgenode_follow_age_seconds", func() float64 {
+		age, _ := e.followAge()
+		return age.Seconds()
+	})
 	gauge("edgenode_dead_letters", func() float64 { return float64(e.dead.Backlog().Records) })
 	gauge("edgenode_l3_up", func() float64 {
 		if e.l3Up() {
