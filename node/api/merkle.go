@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -21,6 +23,7 @@ type Merkle interface {
 	MerkleL2(ctx context.Context, path string) (tiers.TreeHead, error)
 	MerkleChildren(ctx context.Context, path string, after []byte, limit int, fn func(c tiers.TreeChild) error) error
 	MerkleDirty(ctx context.Context, path string, limit int) (n int, exact bool, err error)
+	MerkleDirtyBranches(ctx context.Context, limit int) (counts map[string]int, exact bool, err error)
 	MerkleRows(ctx context.Context, path string, keys []string) ([][]byte, error)
 	MerkleAudit(ctx context.Context, progress func(tiers.TreeAudit) error, fn func(tiers.TreeFinding) error) (tiers.TreeAudit, error)
 	MerkleRebuild(ctx context.Context) error
@@ -170,20 +173,25 @@ func appendChild(b []byte, child tiers.TreeChild) []byte {
 }
 
 // merkleDirty answers GET /v1/merkle/dirty: how many items of a branch have
-// changes that are not in the tree yet.
+// changes that are not in the tree yet; or how many of each first segment.
 func (c *call) merkleDirty() *problem.Problem {
-	path, limit := c.who.Namespace, maxDirty
+	path, limit, branches := c.who.Namespace, maxDirty, false
 	p := params(c.query, func(name, value string) (bool, *problem.Problem) {
 		switch name {
 		case "path":
 			return true, c.merklePath(value, &path)
 		case "limit":
 			return true, intParam(name, value, 1, maxDirty, &limit)
+		case "branches":
+			return true, flagParam(name, value, &branches)
 		}
 		return false, nil
 	})
 	if p != nil {
 		return p
+	}
+	if branches {
+		return c.merkleDirtyBranches(path, limit)
 	}
 	n, exact, err := c.api.merkle.MerkleDirty(c.x.Context(), path, limit)
 	if err != nil {
@@ -192,6 +200,27 @@ func (c *call) merkleDirty() *problem.Problem {
 	b := appendString([]byte(`{"path":`), path)
 	b = appendInt(append(b, `,"items":`...), int64(n))
 	c.answerJSON(strconv.AppendBool(append(b, `,"exact":`...), exact))
+	return nil
+}
+
+// merkleDirtyBranches counts for each of the first segments of all ids.
+func (c *call) merkleDirtyBranches(path string, limit int) *problem.Problem {
+	if path != "" {
+		return problem.New(problem.BadParameter, "branches are those of the whole tree: without path, and with a token that sees all")
+	}
+	counts, exact, err := c.api.merkle.MerkleDirtyBranches(c.x.Context(), limit)
+	if err != nil {
+		return c.fault(err)
+	}
+	b := []byte(`{"branches":[`)
+	for i, segment := range slices.Sorted(maps.Keys(counts)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(append(b, `{"segment":`...), segment)
+		b = append(appendInt(append(b, `,"items":`...), int64(counts[segment])), '}')
+	}
+	c.answerJSON(strconv.AppendBool(append(b, `],"exact":`...), exact))
 	return nil
 }
 

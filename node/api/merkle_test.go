@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -84,6 +85,10 @@ func TestMerkle(t *testing.T) {
 	if d := object("GET /v1/merkle/dirty?path=uk/", ""); d["items"] != 0.0 || d["exact"] != true {
 		t.Errorf("dirty %v", d)
 	}
+	if d := object("GET /v1/merkle/dirty?branches=1", ""); len(d["branches"].([]any)) != 0 || d["exact"] != true {
+		t.Errorf("dirty branches %v", d)
+	}
+	h.want(400, "bad-parameter", "GET /v1/merkle/dirty?branches=1&path=uk/", "")
 	key := func(keys ...string) string {
 		list := make([][]byte, len(keys))
 		for i, k := range keys {
@@ -141,6 +146,7 @@ func TestMerkleOfANamespace(t *testing.T) {
 		t.Errorf("root %s", got)
 	}
 	h.want(200, "", "GET /v1/merkle/nodes?path=uk/", "", auth)
+	h.want(400, "bad-parameter", "GET /v1/merkle/dirty?branches=1", "", auth)
 	h.want(403, "outside-namespace", "GET /v1/merkle/nodes?path=de/", "", auth)
 	h.want(403, "outside-namespace", "GET /v1/merkle/nodes?path=", "", auth)
 	h.want(403, "outside-namespace", "GET /v1/merkle/record?id=de/1", "", auth)
@@ -209,4 +215,25 @@ func TestChangesAsRecords(t *testing.T) {
 	h.want(400, "bad-parameter", "GET /v1/changes?form=record", "", auth, "Accept: text/event-stream")
 	h.want(400, "repeated-parameter", "GET /v1/changes?since=1&since=2", "", auth)
 	h.want(400, "bad-parameter", "GET /v1/changes?since=1"+strings.Repeat("&prefix=a", 65), "", auth)
+}
+
+// A dirtyTree has changes in it that are not in the tree yet.
+type dirtyTree struct{ *tiers.Engine }
+
+func (dirtyTree) MerkleDirtyBranches(context.Context, int) (map[string]int, bool, error) {
+	return map[string]int{"uk/": 3, "de.": 1, "top": 2}, false, nil
+}
+
+// What is not in the tree yet is counted by first segment, in their order.
+func TestMerkleDirtyBranches(t *testing.T) {
+	e, err := tiers.Open(t.Context(), tiers.Options{DataDir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close(t.Context()) })
+	h := newHarness(t, func(o *api.Options) { o.Engine, o.Merkle, o.Now = e, dirtyTree{e}, nil })
+	want := `{"branches":[{"segment":"de.","items":1},{"segment":"top","items":2},{"segment":"uk/","items":3}],"exact":false}`
+	if got := strings.TrimSpace(h.want(200, "", "GET /v1/merkle/dirty?branches=1", "").out.String()); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
 }
