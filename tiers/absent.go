@@ -81,7 +81,7 @@ func (e *Engine) DefinitelyMissing(key item.Key) bool {
 		return false
 	}
 	hash := e.hash(key)
-	if h, ok := e.fromL1(hash, key); ok {
+	if h, ok := e.fromL1(hash, key, e.clock.UnixMilli()); ok {
 		h.Release()
 		return false
 	}

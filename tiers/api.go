@@ -29,6 +29,7 @@ type ReadOptions struct {
 	Sure       bool         // ask L3 also where the filter says that there is none
 	Verify     bool         // recompute the content hash; ErrCorrupt if it differs
 	MinVersion item.Version // answer with this version or a newer one, else ErrTooOld; as Sure
+	Now        int64        // Unix ms of Options.Now, from a moment ago; 0 looks at the clock. Below L1 it always does
 }
 
 // A Condition must hold for the present item or the write fails with

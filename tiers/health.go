@@ -82,7 +82,7 @@ func (e *Engine) Status(ctx context.Context, key item.Key) (Status, error) {
 	defer e.leave()
 	hash := e.hash(key)
 	var st Status
-	if h, ok := e.fromL1(hash, key); ok {
+	if h, ok := e.fromL1(hash, key, e.clock.UnixMilli()); ok {
 		st.Version, st.L1 = h.View.Version(), true
 		h.Release()
 	}

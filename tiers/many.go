@@ -79,7 +79,7 @@ func (m *many) fetched(key item.Key, o ReadOptions, f fetchedRow) (Hit, bool, er
 
 // getInside is get for a caller that has entered.
 func (e *Engine) getInside(ctx context.Context, hash uint64, key item.Key, o ReadOptions) (Hit, bool, error) {
-	if h, ok := e.fromL1(hash, key); ok {
+	if h, ok := e.fromL1(hash, key, e.clock.UnixMilli()); ok {
 		return h, true, nil
 	}
 	return e.below(ctx, hash, key, o)
@@ -107,7 +107,7 @@ func (e *Engine) prefetch(ctx context.Context, keys []item.Key, o ReadOptions) *
 	asked := e.rules.now()
 	for i, key := range keys {
 		hash := e.hash(key)
-		if h, ok := e.fromL1(hash, key); ok {
+		if h, ok := e.fromL1(hash, key, e.clock.UnixMilli()); ok {
 			h.Release()
 			continue
 		}

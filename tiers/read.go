@@ -37,8 +37,8 @@ func (h *Hit) Release() {
 // Get returns the item of key. The second result is false if there is none;
 // when no tier can tell, the error wraps ErrUnavailable. A hit in L1 allocates
 // nothing and does not look at ctx.
-func (e *Engine) Get(ctx context.Context, key item.Key, o ReadOptions) (Hit, bool, error) {
-	h, ok, err := e.get(ctx, key, o)
+func (e *Engine) Get(ctx context.Context, key item.Key, o ReadOptions) (h Hit, ok bool, err error) {
+	h, ok, err = e.get(ctx, key, o)
 	e.metrics.read(&h, ok, err)
 	return h, ok, err
 }
@@ -69,13 +69,22 @@ func (e *Engine) IsCurrent(ctx context.Context, key item.Key, hash [sha256.Size]
 	return h.View.ContentHash() == hash, nil
 }
 
-func (e *Engine) get(ctx context.Context, key item.Key, o ReadOptions) (Hit, bool, error) {
-	hash := e.hash(key)
+// get is Get, uncounted.
+func (e *Engine) get(ctx context.Context, key item.Key, o ReadOptions) (h Hit, ok bool, err error) {
+	hash, now := e.hash(key), o.Now
+	if now == 0 {
+		now = e.clock.UnixMilli()
+	}
+	if e.intoFromL1(&h, hash, key, now) && !o.Verify && o.MinVersion <= h.View.Version() {
+		return h, true, nil
+	}
+	return e.further(ctx, hash, key, h, o)
+}
+
+// further is get after the look at L1, which had h unless that has no View.
+func (e *Engine) further(ctx context.Context, hash uint64, key item.Key, h Hit, o ReadOptions) (Hit, bool, error) {
 	held := item.Version(0)
-	if h, ok := e.fromL1(hash, key); ok {
-		if !o.Verify && o.MinVersion <= h.View.Version() {
-			return h, true, nil
-		}
+	if h.View != nil {
 		if o.MinVersion <= h.View.Version() {
 			return e.demand(hash, h, o)
 		}
@@ -100,18 +109,25 @@ func tooOld(want, newest item.Version) error {
 	return fmt.Errorf("%w: asked for %s, newest is %s", ErrTooOld, want, newest)
 }
 
-// fromL1 answers from memory unless a rule hides the entry.
-func (e *Engine) fromL1(hash uint64, key item.Key) (Hit, bool) {
-	pin, ok := e.l1.Get(hash, key, e.clock.UnixMilli())
-	if !ok {
-		return Hit{}, false
+// fromL1 answers from memory, as of now (Unix ms), unless a rule hides the entry.
+func (e *Engine) fromL1(hash uint64, key item.Key, now int64) (h Hit, ok bool) {
+	ok = e.intoFromL1(&h, hash, key, now)
+	return h, ok
+}
+
+// intoFromL1 is fromL1 to h, which is zero, and stays so if there is nothing.
+func (e *Engine) intoFromL1(h *Hit, hash uint64, key item.Key, now int64) bool {
+	var ok bool
+	if h.pin, ok = e.l1.Get(hash, key, now); !ok {
+		return false
 	}
-	h := Hit{View: item.View(pin.Bytes()), Source: FromL1, Stale: pin.Stale(), pin: pin, pinned: true}
-	if uint64(h.View.ContentVersion()) < e.rules.unsweptL1.Load() && !e.passes(&h) {
+	h.View, h.Source, h.Stale, h.pinned = item.View(h.pin.Bytes()), FromL1, h.pin.Stale(), true
+	if uint64(h.View.ContentVersion()) < e.rules.unsweptL1.Load() && !e.passes(h) {
 		h.Release()
-		return Hit{}, false
+		*h = Hit{}
+		return false
 	}
-	return h, true
+	return true
 }
 
 // passes applies the rules that L1 has not been swept for.

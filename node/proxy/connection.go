@@ -82,5 +82,6 @@ func mustStay(name string) bool {
 // sent still counts: what it tells may have gone into another field.
 func (st *state) rescan() {
 	st.cond, st.ranged, st.cacheControl, st.pragma, st.trailers, st.named = conditions{}, false, false, false, false, false
+	st.encoding, st.encodings = nil, 0
 	st.x.Fields(st.scanFn)
 }

@@ -182,7 +182,7 @@ func (p *Proxy) would(ctx context.Context, st *state) (Would, item.Key) {
 	case len(st.key) > maxBaseKey:
 		return Would{Do: "pass", Fwd: fwdBypass, Why: fmt.Sprintf("the key has %d bytes, more than %d", len(st.key), maxBaseKey)}, nil
 	}
-	f := p.seek(ctx, &st.seeker, st, orDefault(st.out.ReadTiers, st.site.Tiers))
+	f := p.seek(ctx, &st.seeker, st, tiers.ReadOptions{Tiers: orDefault(st.out.ReadTiers, st.site.Tiers)})
 	if !f.ok {
 		w := Would{Do: "fetch", Fwd: f.reason, IfOriginFails: "502 or 504"}
 		switch {

@@ -245,8 +245,8 @@ func (p *Proxy) finishFields(h http.Header, major, minor int, received int64) {
 	}
 }
 
-// appendBlock appends the lines of h but those of without, names sorted, the
-// lines of one name in order, and returns where the value of ETag lies.
+// appendBlock appends the lines of h but those of without, Date first, then
+// by name, the lines of one name in order, and returns where the value of ETag lies.
 func appendBlock(dst []byte, h http.Header, without ...string) (block []byte, etagAt, etagLen int) {
 	names := make([]string, 0, len(h))
 	for name := range h {
@@ -255,6 +255,9 @@ func appendBlock(dst []byte, h http.Header, without ...string) (block []byte, et
 		}
 	}
 	slices.Sort(names)
+	if at := slices.Index(names, "Date"); at > 0 { // every hit looks for it
+		names = slices.Insert(slices.Delete(names, at, at+1), 0, "Date")
+	}
 	for _, name := range names {
 		for _, value := range h[name] {
 			if strings.ContainsAny(value, "\r\n\x00") {

@@ -398,7 +398,7 @@ const maxInfos = 32
 // answer that may be used as it is.
 func (fl *flight) secondLook() bool {
 	s := seeker{key: fl.r.key}
-	f := fl.p.seek(fl.ctx, &s, fl.r, fl.where)
+	f := fl.p.seek(fl.ctx, &s, fl.r, tiers.ReadOptions{Tiers: fl.where})
 	if !f.ok {
 		fl.turn(phaseWait, func() { fl.old.indexed = f.indexed })
 		return false

@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"net/netip"
+	"reflect"
 	"strconv"
 	"sync"
 	"time"
@@ -32,6 +33,21 @@ type Gate struct {
 
 	Maintenance bool           // nothing but 503
 	PurgeACL    []netip.Prefix // clients whose PURGE purges; none: the method passes like any unknown one
+}
+
+// decides reports whether g is more than the zero value: a detail of a rule that
+// is not there is not.
+func (g Gate) decides() bool {
+	if g.Rate == 0 {
+		g.Burst = 0
+	}
+	if !g.RedirectHTTPS {
+		g.HTTPSPort = 0
+	}
+	if len(g.RedirectHosts) == 0 {
+		g.RedirectHosts = nil
+	}
+	return !reflect.ValueOf(g).IsZero()
 }
 
 // A Page is the content of an error answer.
@@ -88,7 +104,10 @@ func (p *Proxy) enter(st *state) bool {
 	case st.asked != nil: // a question costs nothing of the client's share
 		return true
 	default:
-		wait := st.site.limits.take(client, p.o.Now())
+		if st.site.limits == nil {
+			return true
+		}
+		wait := st.site.limits.take(client, p.timeOf(st))
 		if wait == 0 {
 			return true
 		}

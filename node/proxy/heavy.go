@@ -43,6 +43,8 @@ func (p *Proxy) holdInL1(ctx context.Context, f *found) bool {
 // letGo releases what is stored, and what hold took for it.
 func (p *Proxy) letGo(f *found) {
 	f.hit.Release()
-	p.fillBytes.Add(-f.reserved)
-	f.reserved = 0
+	if f.reserved != 0 { // else all cores would write there for each hit
+		p.fillBytes.Add(-f.reserved)
+		f.reserved = 0
+	}
 }

@@ -32,6 +32,10 @@ const (
 // is the scheme's default is left out.
 func splitHost(dst, host []byte, scheme string) (full, name []byte) {
 	start := len(dst)
+	if plainHost(host) {
+		dst = append(dst, host...)
+		return dst, dst[start:]
+	}
 	for _, c := range host {
 		if 'A' <= c && c <= 'Z' {
 			c |= 0x20
@@ -52,6 +56,16 @@ func splitHost(dst, host []byte, scheme string) (full, name []byte) {
 	}
 	dst = append(dst[:start+nameLen], port...)
 	return dst, dst[start : start+nameLen]
+}
+
+// plainHost reports a host that is its own full form and name.
+func plainHost(host []byte) bool {
+	for _, c := range host {
+		if c-'A' < 26 || c == ':' {
+			return false
+		}
+	}
+	return len(host) > 0 && host[len(host)-1] != '.'
 }
 
 // validHost reports whether a normalised host is made of the bytes of a host and

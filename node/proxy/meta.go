@@ -119,6 +119,9 @@ func (m meta) freshness() freshness {
 	}
 }
 
+// age is that of its freshness.
+func (m meta) age(now int64) int64 { return max(m.i64(16)+now-m.i64(8), 0) }
+
 func (m meta) hasValidator() bool { return len(m.etag()) > 0 || m.i64(56) != noTime }
 
 // eachLine calls yield with each line of a header block: name, value without

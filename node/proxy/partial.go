@@ -151,7 +151,7 @@ func (k *keeper) done() {
 	defer lock.Unlock()
 	ctx := context.WithoutCancel(fl.ctx)
 	s := seeker{key: fl.r.key}
-	now := p.seek(ctx, &s, fl.r, fl.r.site.Tiers)
+	now := p.seek(ctx, &s, fl.r, tiers.ReadOptions{Tiers: fl.r.site.Tiers})
 	h := withoutRange(k.oa.Header)
 	var theirTags []string
 	if now.ok {

@@ -230,7 +230,8 @@ func (p *Proxy) arrive(st *state) bool {
 	st.target = x.Target()
 	st.host, st.name = splitHost(st.host[:0], x.Host(), st.scheme)
 	t := p.table.Load()
-	if st.site = t.find(st.name, st.target); st.site == nil {
+	claims := t.claims(st.name)
+	if st.site = under(claims, st.target); st.site == nil {
 		p.refuse(st, failMisdirected, how{neither: true})
 		return false
 	}
@@ -245,7 +246,7 @@ func (p *Proxy) arrive(st *state) bool {
 	case !validTarget(text(st.target)), !validHost(st.host):
 		p.refuse(st, failTarget, how{neither: true})
 		return false
-	case t.misspelt(st.site, st.name, st.target):
+	case misspelt(claims, st.site, st.target):
 		p.refuse(st, failSpelling, how{neither: true})
 		return false
 	}
@@ -266,12 +267,11 @@ func (p *Proxy) arrive(st *state) bool {
 
 // route asks the policy. It reports false if the request has had its answer.
 func (p *Proxy) route(st *state) bool {
-	st.in = RouteInput{
-		Site: st.site.Name, Request: st.x, Scheme: st.scheme, Host: st.host, Target: st.target, Tiers: st.site.Tiers,
-		Now: p.o.Now(),
-	}
-	out := &st.out
-	p.o.Policy.Route(&st.in, out)
+	in, out := &st.in, &st.out
+	in.Now = p.timeOf(st)
+	in.Site, in.Request, in.Tiers = st.site.Name, st.x, st.site.Tiers
+	in.Scheme, in.Host, in.Target = st.scheme, st.host, st.target
+	p.o.Policy.Route(in, out)
 	if len(out.Edits)+len(st.site.Edits) > 0 {
 		p.edit(st)
 	}
@@ -315,7 +315,11 @@ func (p *Proxy) serveCached(st *state) {
 		if try == 0 && st.site.honour && st.cacheControl && st.site.honours("no-store") {
 			st.storeNot = requestDirectives(st).flags&ccNoStore != 0
 		}
-		f := p.seek(st.x.Context(), &st.seeker, st, orDefault(st.out.ReadTiers, st.site.Tiers))
+		o := tiers.ReadOptions{Tiers: orDefault(st.out.ReadTiers, st.site.Tiers)}
+		if try == 0 {
+			o.Now = p.timeOf(st)
+		}
+		f := p.seek(st.x.Context(), &st.seeker, st, o)
 		if f.failed {
 			p.m.storeErrors.Inc()
 		}
@@ -331,11 +335,28 @@ func (p *Proxy) serveCached(st *state) {
 	}
 }
 
+// timeOf returns when the request came, Unix ms: when it is asked for first. Most
+// hits look at the clock once.
+func (p *Proxy) timeOf(st *state) int64 {
+	if st.in.Now == 0 {
+		st.in.Now = p.o.Now()
+	}
+	return st.in.Now
+}
+
+// nowOr returns at, or what the clock says if that is 0.
+func (p *Proxy) nowOr(at int64) int64 {
+	if at == 0 {
+		return p.o.Now()
+	}
+	return at
+}
+
 // foundAt returns the time for a look at what was found, Unix ms. In memory at the
 // first try it is found at once, and when the request came is near enough.
 func (p *Proxy) foundAt(st *state, f *found, try int) int64 {
-	if try == 0 && st.in.Now != 0 && f.hit.Source == tiers.FromL1 {
-		return st.in.Now
+	if try == 0 && f.hit.Source == tiers.FromL1 {
+		return p.timeOf(st)
 	}
 	return p.o.Now()
 }
@@ -366,7 +387,7 @@ func (p *Proxy) sendFound(st *state, f *found, now int64) bool {
 		p.refuse(st, failMemory, how{neither: true, detail: "memory"})
 		return true
 	}
-	r := reply{meta: f.meta, content: f.hit.View.Content(), how: how{hasTTL: true, ttl: fr.lifetime - fr.age(now), source: f.hit.Source}, stored: f.hit.View}
+	r := reply{meta: f.meta, content: f.hit.View.Content(), how: how{hasTTL: true, ttl: fr.lifetime - fr.age(now), source: f.hit.Source}, stored: f.hit.View, now: now}
 	p.send(st, &r)
 	return true
 }

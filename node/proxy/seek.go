@@ -41,40 +41,38 @@ func (f *found) why(st *state) string {
 }
 
 // seek looks the request up. It allocates nothing for a hit in memory.
-func (p *Proxy) seek(ctx context.Context, s *seeker, from fieldSource, where item.Tiers) found {
+func (p *Proxy) seek(ctx context.Context, s *seeker, from fieldSource, o tiers.ReadOptions) (f found) {
 	s.class = s.class[:0]
-	o := tiers.ReadOptions{Tiers: where}
-	hit, ok, err := p.o.Engine.Get(ctx, item.Key(s.key), o)
-	if err != nil || !ok {
+	var err error
+	if f.hit, f.ok, err = p.o.Engine.Get(ctx, item.Key(s.key), o); err != nil || !f.ok {
 		return found{reason: fwdURIMiss, failed: err != nil}
 	}
-	if m, ok := parseMeta(hit.View.Response()); ok {
-		return found{ok: true, hit: hit, meta: m}
+	if f.meta, f.ok = parseMeta(f.hit.View.Response()); f.ok {
+		return f
 	}
-	x, ok := parseIndex(hit.View.Response())
+	x, ok := parseIndex(f.hit.View.Response())
 	if !ok {
-		hit.Release()
+		f.hit.Release()
 		return found{reason: fwdURIMiss}
 	}
 	selected := p.choose(s, x, from)
 	many := x.count() > maxQuietVariants
-	hit.Release()
+	f.hit.Release()
 	if !selected {
 		return found{reason: fwdVary, indexed: true}
 	}
-	hit, ok, err = p.o.Engine.Get(ctx, item.Key(s.variant), o)
-	if err != nil || !ok {
+	f.indexed = true
+	if f.hit, f.ok, err = p.o.Engine.Get(ctx, item.Key(s.variant), o); err != nil || !f.ok {
 		return found{reason: fwdVary, indexed: true, failed: err != nil}
 	}
-	m, ok := parseMeta(hit.View.Response())
-	if !ok {
-		hit.Release()
+	if f.meta, f.ok = parseMeta(f.hit.View.Response()); !f.ok {
+		f.hit.Release()
 		return found{reason: fwdVary, indexed: true}
 	}
 	if many {
 		p.recent.touch(s.variant[len(s.variant)-hashLen:])
 	}
-	return found{ok: true, hit: hit, meta: m, indexed: true}
+	return f
 }
 
 // maxQuietVariants is up to how many variants of a key their uses are not noted.
@@ -85,7 +83,7 @@ func (p *Proxy) choose(s *seeker, x indexView, from fieldSource) bool {
 	newest, at := int64(-1), 0
 	for n := range x.specs() {
 		var want [hashLen]byte
-		want, s.scratch = variantHash(x.spec(n), from, s.scratch[:0])
+		want, s.scratch = from.variant(x.spec(n), s.scratch[:0])
 		start := len(s.class)
 		s.class = append(s.class, want[:]...)
 		if stored, ok := x.find(n, s.class[start:]); ok && stored >= newest {

@@ -18,6 +18,7 @@ type reply struct {
 	block []byte
 	// stored is the record that content is part of; only objects in parts need it.
 	stored item.View
+	now    int64 // Unix ms, when it was found; 0 if that was not just now
 }
 
 // send answers from a stored or just stored answer: conditions, then ranges,
@@ -50,17 +51,18 @@ func (p *Proxy) sendFields(st *state, r *reply) {
 		st.scratch = st.scratch[:0]
 	} else {
 		st.x.AddBlock(r.meta.block())
-		st.scratch = p.appendAge(st.scratch[:0], r.meta)
+		st.scratch = appendAge(st.scratch[:0], r.meta, p.nowOr(r.now))
 	}
 	st.tell(&r.how)
 	st.scratch = p.appendStatus(st.scratch, st.site, &r.how, r.meta.note())
 	st.x.AddBlock(st.scratch)
 }
 
-func (p *Proxy) appendAge(dst []byte, m meta) []byte {
-	f := m.freshness()
+func (p *Proxy) appendAge(dst []byte, m meta) []byte { return appendAge(dst, m, p.o.Now()) }
+
+func appendAge(dst []byte, m meta, now int64) []byte {
 	dst = append(dst, "Age: "...)
-	dst = strconv.AppendInt(dst, f.age(p.o.Now())/1000, 10)
+	dst = strconv.AppendInt(dst, m.age(now)/1000, 10)
 	return append(dst, "\r\n"...)
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -345,7 +344,7 @@ func (t *table) add(cfg Site, old *table) error {
 		was, s.upgraded = old.names[cfg.Name].limits, old.names[cfg.Name].upgraded
 	}
 	s.limits = newLimits(&s.Gate, was)
-	s.gated = !reflect.ValueOf(s.Gate).IsZero()
+	s.gated = s.Gate.decides()
 	if t.names[cfg.Name] != nil {
 		return fmt.Errorf("proxy: two sites are called %q", cfg.Name)
 	}
@@ -390,8 +389,11 @@ func (t *table) claims(name []byte) []*site {
 }
 
 // find returns the site for a bare lower-case host name and a target, or nil.
-func (t *table) find(name, target []byte) *site {
-	for _, s := range t.claims(name) {
+func (t *table) find(name, target []byte) *site { return under(t.claims(name), target) }
+
+// under returns the site of a host's for a target, or nil.
+func under(claims []*site, target []byte) *site {
+	for _, s := range claims {
 		if underPrefix(target, s.PathPrefix) {
 			return s
 		}

@@ -8,9 +8,9 @@ import "bytes"
 // so it is refused if another reading of it belongs to another site.
 
 // misspelt reports whether a usual reading of the path of target belongs to
-// another site of the host than s.
-func (t *table) misspelt(s *site, name, target []byte) bool {
-	if len(t.claims(name)) < 2 {
+// another one of the sites of the host than s.
+func misspelt(claims []*site, s *site, target []byte) bool {
+	if len(claims) < 2 {
 		return false
 	}
 	path, _, _ := bytes.Cut(target, []byte("?"))
@@ -18,7 +18,7 @@ func (t *table) misspelt(s *site, name, target []byte) bool {
 		!bytes.Contains(path, []byte("//")) && !bytes.Contains(path, []byte("/.")) {
 		return false
 	}
-	return t.find(name, resolved(path)) != s
+	return under(claims, resolved(path)) != s
 }
 
 // resolved reads a path as servers do: decoded once, both slashes alike, without

@@ -41,6 +41,10 @@ type state struct {
 	storeNot bool // the request's no-store is honoured
 	alone    bool // do not wait for another's fetch again
 
+	encoding   []byte // of the first line of Accept-Encoding
+	encodings  int    // how many there are
+	remembered *encodingHashes
+
 	want    string // what takeField looks for
 	got     []byte
 	present bool
@@ -49,7 +53,7 @@ type state struct {
 }
 
 func newState() *state {
-	st := &state{}
+	st := &state{remembered: new(encodingHashes)}
 	st.scanFn, st.fieldFn = st.scan, st.takeField
 	return st
 }
@@ -68,7 +72,9 @@ func (st *state) end() {
 	if cap(buffers.scratch) > keepBytes {
 		buffers = seeker{}
 	}
-	*st = state{host: host, seeker: buffers, scanFn: st.scanFn, fieldFn: st.fieldFn}
+	remembered, scan, field := st.remembered, st.scanFn, st.fieldFn
+	*st = state{}
+	st.host, st.seeker, st.remembered, st.scanFn, st.fieldFn = host, buffers, remembered, scan, field
 }
 
 // take makes the exchange this goroutine's alone while an origin may be reading
@@ -120,6 +126,12 @@ func (st *state) scan(name, value []byte) bool {
 			st.authorization = true
 		} else if equalFold(name, "cache-control") {
 			st.cacheControl = true
+		}
+	case 15:
+		if equalFold(name, acceptEncoding) {
+			if st.encodings++; st.encodings == 1 {
+				st.encoding = value
+			}
 		}
 	case 17:
 		if equalFold(name, "if-modified-since") {
@@ -190,6 +202,66 @@ func (st *state) appendField(dst []byte, name string) ([]byte, bool) {
 		return st.x.Peer().AppendTo(dst), true
 	}
 	return st.site.reduce(dst, at, name), st.present
+}
+
+// variant implements fieldSource. Most answers that vary do so by Accept-Encoding,
+// of which clients send few values: their hashes are remembered.
+func (st *state) variant(spec string, scratch []byte) (hash [hashLen]byte, out []byte) {
+	if spec != acceptEncoding || st.encodings > 1 || len(st.encoding) > maxRemembered {
+		return variantHash(spec, st, scratch)
+	}
+	m := st.remembered.find(st.encoding, st.encodings == 0, st.site.RawAcceptEncoding)
+	if m == nil {
+		hash, scratch = variantHash(spec, st, scratch)
+		m = st.remembered.add(st.encoding, st.encodings == 0, st.site.RawAcceptEncoding)
+		m.hash = hash
+	}
+	return m.hash, scratch
+}
+
+func (r *request) variant(spec string, scratch []byte) (hash [hashLen]byte, out []byte) {
+	return variantHash(spec, r, scratch)
+}
+
+const (
+	acceptEncoding = "accept-encoding"
+	maxRemembered  = 64 // bytes of a value; browsers send 23
+)
+
+// encodingHashes remember what variantHash makes of a request whose only nominated
+// field is Accept-Encoding. The zero value remembers nothing.
+type encodingHashes struct {
+	used, next int
+	all        [4]encodingHash
+}
+
+// An encodingHash is the hash for one value of the field, or none, on sites that
+// pass it on as it is (raw) or reduced.
+type encodingHash struct {
+	length      int
+	absent, raw bool
+	value       [maxRemembered]byte
+	hash        [hashLen]byte
+}
+
+// find returns what is remembered of a value, or nil.
+func (h *encodingHashes) find(value []byte, absent, raw bool) *encodingHash {
+	for i := range h.all[:h.used] {
+		m := &h.all[i]
+		if m.absent == absent && m.raw == raw && string(m.value[:m.length]) == string(value) {
+			return m
+		}
+	}
+	return nil
+}
+
+// add makes room for a value of at most maxRemembered bytes; the oldest leaves.
+func (h *encodingHashes) add(value []byte, absent, raw bool) *encodingHash {
+	m := &h.all[h.next]
+	h.next = (h.next + 1) % len(h.all)
+	h.used = min(h.used+1, len(h.all))
+	m.length, m.absent, m.raw = copy(m.value[:], value), absent, raw
+	return m
 }
 
 func (st *state) rawLanguages() bool  { return st.site.RawAcceptLanguage }

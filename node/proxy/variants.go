@@ -211,6 +211,8 @@ type fieldSource interface {
 	appendField(dst []byte, name string) ([]byte, bool)
 	// rawLanguages says that Accept-Language is compared as it is.
 	rawLanguages() bool
+	// variant is variantHash, maybe from memory.
+	variant(spec string, scratch []byte) (hash [hashLen]byte, out []byte)
 }
 
 // variantHash returns the hash of the request's values for the names of spec.
