@@ -38,7 +38,7 @@ func (n *Node) openReplica(cfg *config.Config, set *metrics.Set) error {
 	}
 	n.replica, err = replica.Open(replica.Options{
 		Engine: n.engine, From: c.From, Prefixes: c.Prefixes, Token: c.Token, Client: hubTransport(conf),
-		Dir: cfg.DataDir, Self: n.engine.Identity().ID, Forward: c.Writes == "forward",
+		Dir: cfg.DataDir, Self: n.engine.Identity().ID, Forward: c.Writes == "forward", MaxPayload: int64(cfg.MaxPayloadBytes),
 		Grace: c.PartitionGrace.Std(), Refuse: c.OnPartition == "refuse", Now: n.now, Log: n.log, Metrics: set,
 	})
 	return err

@@ -457,7 +457,8 @@ const (
 )
 
 // records answers POST /v1/merkle/records: what L3 holds of many ids, a line each in
-// no order. What would make the answer too long is to be asked for again.
+// no order. What would make the answer too long is to be asked for again, and what
+// is too long for a line alone.
 func (c *call) records() *problem.Problem {
 	return c.withBody(maxSmallBody, func(body []byte) *problem.Problem {
 		var ids []string
@@ -495,6 +496,8 @@ func (c *call) sendRecords(keys []item.Key) *problem.Problem {
 		b = appendString(append(b, `{"id":`...), keys[i].Own())
 		b = strconv.AppendBool(append(b, `,"pending":`...), pending)
 		switch {
+		case v != nil && len(v.Content()) > maxFeedContent:
+			b = appendInt(append(b, `,"size":`...), int64(len(v.Content())))
 		case v != nil && size > 0 && size+len(v) > maxRecordBytes:
 			b = append(b, `,"later":true`...)
 		case v != nil:

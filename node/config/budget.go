@@ -21,6 +21,8 @@ const (
 	// sql_write_concurrency that write. Each may hold one item or batch.
 	SQLReaders         = 4
 	SQLConnectionBytes = 512 * KiB
+	// ReplicaBytes is what a replica holds of its hub's changes, beside the longest.
+	ReplicaBytes = 32 * MiB
 )
 
 // A BudgetPart is one line of a [Budget].
@@ -52,6 +54,9 @@ func (c *Config) Budget() Budget {
 	if c.SQLURL != "" {
 		b.add("sql: connections (sql_write_concurrency and 4 that read)", int64(c.SQLWriteConcurrency+SQLReaders),
 			SQLConnectionBytes+max(c.MaxPayloadBytes, c.BatchFlushBytes))
+	}
+	if c.Replica.From != "" {
+		b.add("replica: records on their way, and the longest one", 1, ReplicaBytes+3*c.MaxPayloadBytes)
 	}
 	b.connections("data", c.Listen.Data)
 	b.connections("admin", c.Listen.Admin)

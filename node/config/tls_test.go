@@ -5,8 +5,10 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 )
@@ -53,4 +55,43 @@ func TestTLSFiles(t *testing.T) {
 	f(certFile, writeFile(t, dir, "open.pem", key, 0o644), certFile, "c.toml:4: listen.admin.tls.key", "chmod o-rwx")
 	f("none.pem", keyFile, certFile, "c.toml:3: listen.admin.tls.cert", "none.pem cannot be read")
 	f(certFile, keyFile, "", "c.toml:2: listen.admin.address", "reachable from other machines")
+}
+
+// TestReplica: where the hub is, which ids are its, and how it is known.
+func TestReplica(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := selfSigned(t)
+	ca := writeFile(t, dir, "ca.pem", cert, 0o644)
+	keyFile := writeFile(t, dir, "key.pem", key, 0o600)
+	token := writeFile(t, dir, "token", "secret-of-this-replica\n", 0o600)
+	c := mustLoad(t, "[replica]\nfrom = \"https://hub.example:8443\"\nprefixes = [\"uk/\", \"shop.\"]\ntoken_file = \""+token+"\"\ntls.ca = \""+ca+"\"\n")
+	if c.Replica.Token != "secret-of-this-replica" || c.Replica.Writes != "forward" {
+		t.Errorf("%+v", c.Replica)
+	}
+	if b, err := json.Marshal(c.Effective()); err != nil || strings.Contains(string(b), "secret-of") {
+		t.Errorf("the token is shown: %s, %v", b, err)
+	}
+	f := func(text string, want ...string) {
+		t.Helper()
+		has(t, faultsOf(t, "[replica]\n"+text).Error(), want...)
+	}
+	const hub = "from = \"http://hub:8080\"\n"
+	f("from = \"hub:8080\"\n", "replica.from", "the scheme is neither")
+	f("from = \"http://u:p@hub:8080\"\n", "replica.from", "token_file")
+	f("from = \"http://hub:8080/v1\"\n", "replica.from", "a path or a query")
+	f("from = \"http:///\"\n", "replica.from", "the host is missing")
+	f(hub+"prefixes = [\"uk\"]\n", "replica.prefixes", "separator")
+	f(hub+"prefixes = [\"uk/\", \"uk/\"]\n", "stands twice")
+	f("prefixes = [\"uk/\"]\n", "replica.from is not set")
+	f("token_file = \""+token+"\"\n", "replica.from is not set")
+	f(hub+"token_file = \""+writeFile(t, dir, "two", "two words\n", 0o600)+"\"\n", "does not hold a token")
+	f(hub+"token_file = \""+writeFile(t, dir, "open", "secret\n", 0o644)+"\"\n", "chmod o-rwx")
+	f(hub+"tls.ca = \""+ca+"\"\n", "replica.from is not https")
+	const secure = "from = \"https://hub:8443\"\n"
+	f(secure+"tls.ca = \""+keyFile+"\"\n", "no certificate in the file")
+	f(secure+"tls.cert = \""+ca+"\"\n", "one of cert and key without the other")
+	f(secure+"tls.server_name = \"a b\"\n", "not a host name")
+	f(hub+"writes = \"maybe\"\n", "forward, refuse")
+	has(t, faultsOf(t, "merkle_calc_enabled = false\n[replica]\n"+hub).Error(), "merkle_calc_enabled", "tree of hashes")
+	has(t, faultsOf(t, "sql_url = \"mysql://u@h/d\"\n[replica]\n"+hub).Error(), "this one is shared")
 }

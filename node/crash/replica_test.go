@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,13 +23,17 @@ func TestD13_ReplicaKilled(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 13))
 	dir := t.TempDir()
-	settings := []string{"EDGENODE_BATCH_FLUSH_MS=2", "EDGENODE_FOLLOW_INTERVAL=10ms", "EDGENODE_MERKLE_CALC_JITTER=1ms"}
-	hub := start(t, filepath.Join(dir, "hub"), settings...)
+	quick := []string{"EDGENODE_BATCH_FLUSH_MS=2", "EDGENODE_FOLLOW_INTERVAL=10ms", "EDGENODE_MERKLE_CALC_JITTER=1ms"}
+	hub := start(t, filepath.Join(dir, "hub"), quick...)
 	address := strings.TrimPrefix(hub.data, "http://")
-	following := append([]string{"EDGENODE_REPLICA_FROM=" + hub.data, "EDGENODE_REPLICA_PREFIXES=a/,b/", "EDGENODE_REPLICA_PARTITION_GRACE=2s"}, settings...)
+	following := append([]string{"EDGENODE_REPLICA_FROM=" + hub.data, "EDGENODE_REPLICA_PREFIXES=a/,b/", "EDGENODE_REPLICA_PARTITION_GRACE=2s"}, quick...)
 	acknowledged := map[string]string{}
 	for round := range replicaKills {
-		p := start(t, filepath.Join(dir, "replica"), following...)
+		settings := following
+		if round%2 == 1 { // all is in the journal alone
+			settings = append(slices.Clone(following), "EDGENODE_BATCH_FLUSH_MS=60000", "EDGENODE_BATCH_FLUSH_COUNT=100000", "EDGENODE_BATCH_FLUSH_BYTES=256MiB")
+		}
+		p := start(t, filepath.Join(dir, "replica"), settings...)
 		writing, stop := context.WithCancel(context.Background())
 		done := make(chan struct{})
 		go func() {
@@ -51,7 +56,7 @@ func TestD13_ReplicaKilled(t *testing.T) {
 				acknowledged[id] = a.header.Get("Edge-Version")
 			}
 		}
-		if round%2 == 0 { // else in the middle of the comparison
+		if round != 0 { // else in the middle of the first comparison
 			awaitFollowing(p)
 		}
 		moment := time.NewTimer(time.Duration(rng.IntN(300)) * time.Millisecond)
@@ -61,7 +66,7 @@ func TestD13_ReplicaKilled(t *testing.T) {
 		<-done
 		if round%3 == 1 {
 			hub.kill()
-			hub = start(t, filepath.Join(dir, "hub"), append([]string{"EDGENODE_LISTEN_DATA_ADDRESS=" + address}, settings...)...)
+			hub = start(t, filepath.Join(dir, "hub"), append([]string{"EDGENODE_LISTEN_DATA_ADDRESS=" + address}, quick...)...)
 		}
 	}
 	if len(acknowledged) == 0 {

@@ -211,6 +211,7 @@ func (c *comparison) branch(ctx context.Context, path string) error {
 type found struct {
 	ID      string `json:"id"`
 	Record  []byte `json:"record"`
+	Size    int64  `json:"size"` // of a content that is too long for a line
 	Pending bool   `json:"pending"`
 	Later   bool   `json:"later"`
 	End     bool   `json:"end"`
@@ -243,7 +244,7 @@ func (c *comparison) page(ctx context.Context) (later []string, err error) {
 	}
 	defer a.close()
 	lines := bufio.NewScanner(a)
-	lines.Buffer(nil, maxRecord)
+	lines.Buffer(nil, maxLine)
 	for lines.Scan() {
 		var f found
 		if err := json.Unmarshal(lines.Bytes(), &f); err != nil {
@@ -274,6 +275,8 @@ func (c *comparison) settle(ctx context.Context, f *found) error {
 		return err
 	}
 	switch {
+	case f.Size > 0:
+		return c.g.long(key)
 	case f.Record != nil:
 		if err := c.g.record(key, f.Record); err != nil {
 			return err

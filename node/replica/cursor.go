@@ -46,6 +46,7 @@ func loadCursor(path string) (cursor, error) {
 		return c, nil
 	}
 	if err == nil {
+		c.Compare = ""
 		err = json.Unmarshal(b, &c)
 	}
 	switch {

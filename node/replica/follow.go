@@ -19,7 +19,7 @@ const (
 	groupRecords = 256
 	groupBytes   = 4 << 20
 	maxLine      = 4 << 20 // a record with 1 MiB of content in base64, tags and all
-	maxRecord    = 1<<31 - 1
+	recordSlack  = 1 << 20 // of a record beside its content
 	pollLines    = 1000
 )
 
@@ -203,9 +203,13 @@ func (g *group) long(key item.Key) error {
 	if err := g.store(); err != nil {
 		return err
 	}
-	raw, err := g.r.hub.record(g.ctx, key.ID(), maxRecord)
-	if err != nil || len(raw) == 0 {
+	raw, err := g.r.hub.record(g.ctx, key.ID(), g.r.o.MaxPayload+recordSlack+1)
+	switch {
+	case err != nil || len(raw) == 0:
 		return err // gone: a later event tells
+	case int64(len(raw)) > g.r.o.MaxPayload+recordSlack:
+		g.r.cannot(key.ID(), fmt.Errorf("%w: more than max_payload_bytes (%d)", tiers.ErrTooLarge, g.r.o.MaxPayload))
+		return nil
 	}
 	if err := g.record(key, raw); err != nil {
 		return err
@@ -265,15 +269,20 @@ func (r *Replica) outcome(v item.View, err error) error {
 	case errors.Is(err, item.ErrClockSkew):
 		return fmt.Errorf("replica: the hub's clock is ahead of this node's by more than clock_skew_max: %w", err)
 	case errors.Is(err, tiers.ErrInvalid), errors.Is(err, tiers.ErrTooLarge), errors.Is(err, tiers.ErrPurged), errors.Is(err, tiers.ErrRefused):
-		r.metrics.refused.Inc()
-		text := strconv.Quote(v.Key().ID()) + ": " + err.Error()
-		r.log.Error("an item of the hub cannot be stored here", "id", v.Key().ID(), "version", v.Version().String(), "error", err)
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.refused = text
+		r.cannot(v.Key().ID(), err)
 		return nil
 	}
 	return fmt.Errorf("replica: store what the hub has: %w", err)
+}
+
+// cannot notes that an item of the hub is not stored here, and that nothing waits
+// for it.
+func (r *Replica) cannot(id string, err error) {
+	r.metrics.refused.Inc()
+	r.log.Error("an item of the hub cannot be stored here", "id", id, "error", err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refused = strconv.Quote(id) + ": " + err.Error()
 }
 
 // awaitedPatience is how long a write that was forwarded waits to be seen here.

@@ -41,6 +41,54 @@ func (e *forwardError) Unwrap() error {
 	return fmt.Errorf("%w: %w", ErrUnreachable, e.err)
 }
 
+// A lease lends the content of a request until end: the transport may still be
+// reading it when the answer is there, and its memory is the client's.
+type lease struct {
+	mu      sync.Mutex
+	content []byte
+	ended   bool
+}
+
+func (l *lease) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+}
+
+// give makes the content the body of a request, which may have to be sent twice.
+func (l *lease) give(req *http.Request) {
+	if len(l.content) == 0 {
+		return
+	}
+	req.ContentLength = int64(len(l.content))
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(&leased{of: l}), nil }
+	req.Body = io.NopCloser(&leased{of: l})
+}
+
+// A leased reads a lease.
+type leased struct {
+	of *lease
+	at int
+}
+
+// Read fails once the lease has ended.
+func (r *leased) Read(p []byte) (n int, err error) {
+	r.of.mu.Lock()
+	defer r.of.mu.Unlock()
+	switch {
+	case r.of.ended:
+		return 0, io.ErrClosedPipe
+	case r.at == len(r.of.content):
+		return 0, io.EOF
+	}
+	n = copy(p, r.of.content[r.at:])
+	r.at += n
+	return n, nil
+}
+
+// maxForwarded bounds an answer to a write.
+const maxForwarded = 1 << 20
+
 // forwardPatience bounds a forwarded write.
 const forwardPatience = 30 * time.Second
 
@@ -51,10 +99,13 @@ func (r *Replica) Forward(ctx context.Context, method, target string, header htt
 	ctx, cancel := context.WithTimeout(ctx, forwardPatience)
 	defer cancel()
 	var sent atomic.Bool
-	req, err := r.hub.request(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }}), method, target, body)
+	content := &lease{content: body}
+	defer content.end()
+	req, err := r.hub.request(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }}), method, target, nil)
 	if err != nil {
 		return 0, nil, nil, &forwardError{false, err}
 	}
+	content.give(req)
 	for name, values := range header {
 		req.Header[name] = values
 	}
@@ -62,7 +113,7 @@ func (r *Replica) Forward(ctx context.Context, method, target string, header htt
 	resp, err := r.hub.client.Do(req)
 	if err == nil {
 		defer func() { _ = resp.Body.Close() }() // it was only read
-		answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		answer, err = io.ReadAll(io.LimitReader(resp.Body, maxForwarded))
 	}
 	if err != nil {
 		r.metrics.unforwarded.Inc()

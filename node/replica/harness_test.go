@@ -22,19 +22,24 @@ import (
 	"github.com/edgenode/edgenode/node/replica"
 	"github.com/edgenode/edgenode/tiers"
 	"github.com/edgenode/edgenode/tiers/item"
+	"github.com/edgenode/edgenode/tiers/tiertest/mariadbtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(mariadbtest.Main(m)) }
 
 // patience is how long a test waits for what must come.
 const patience = 30 * time.Second
 
-func openEngine(t *testing.T, dir string) *tiers.Engine {
+func openEngine(t *testing.T, dir string, change func(*tiers.Options)) *tiers.Engine {
 	t.Helper()
-	e, err := tiers.Open(t.Context(), tiers.Options{
+	o := tiers.Options{
 		DataDir: dir, L1MaxBytes: 16 << 20, MaxPayloadBytes: 4 << 20, JournalMaxBytes: 64 << 20, BatchFlush: 2 * time.Millisecond, ExpirySweep: time.Hour,
 		MerkleCalc: true, MerkleJitter: time.Millisecond, FollowInterval: 5 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
-	})
+	}
+	if change != nil {
+		change(&o)
+	}
+	e, err := tiers.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +80,13 @@ func (f forgetful) Feed(ctx context.Context, q tiers.FeedQuery, fn func(*tiers.E
 // openSite opens a node in dir; with o it follows o.From.
 func openSite(t *testing.T, dir string, o *replica.Options, tokens ...api.Token) *site {
 	t.Helper()
-	n := &site{T: t, dir: dir, e: openEngine(t, dir)}
+	return openSiteOn(t, dir, nil, o, tokens...)
+}
+
+// openSiteOn is openSite with another engine.
+func openSiteOn(t *testing.T, dir string, change func(*tiers.Options), o *replica.Options, tokens ...api.Token) *site {
+	t.Helper()
+	n := &site{T: t, dir: dir, e: openEngine(t, dir, change)}
 	ao := api.Options{Engine: forgetful{n.e, n}, Merkle: n.e, MaxPayload: 4 << 20, Tokens: tokens, Log: slog.New(slog.DiscardHandler)}
 	if o != nil {
 		n.follow(*o)

@@ -38,6 +38,7 @@ const (
 	DefaultWait       = 10 * time.Second
 	DefaultCheckEvery = 10 * time.Minute
 	DefaultRetryMax   = 5 * time.Second
+	DefaultMaxPayload = 16 << 20
 )
 
 // Options configure a Replica.
@@ -54,6 +55,7 @@ type Options struct {
 	Grace   time.Duration // cut off for longer, answers are stale; default 1 m
 	Refuse  bool          // and are refused then
 
+	MaxPayload int64         // greatest content in bytes that can be stored here; default 16 MiB
 	Wait       time.Duration // of a long poll; default 10 s, and no more than half of Grace
 	CheckEvery time.Duration // between two comparisons of the trees; default 10 m
 	RetryMax   time.Duration // longest pause after a failure, half of which is random; default 5 s
@@ -70,6 +72,9 @@ func (o *Options) check() error {
 	}
 	if o.Wait == 0 {
 		o.Wait = min(DefaultWait, o.Grace/2)
+	}
+	if o.MaxPayload == 0 {
+		o.MaxPayload = DefaultMaxPayload
 	}
 	if o.CheckEvery == 0 {
 		o.CheckEvery = DefaultCheckEvery
@@ -277,6 +282,7 @@ type Health struct {
 	Hub        string   `json:"hub"`
 	State      string   `json:"state"`       // connecting, repairing, following or cut-off
 	Seq        uint64   `json:"seq,string"`  // the hub's last change that is here
+	HeardMS    int64    `json:"heard_ms"`    // Unix ms of the last that the hub sent; 0: nothing
 	LagChanges uint64   `json:"lag_changes"` // that the hub had more when it answered last
 	LagSeconds float64  `json:"lag_seconds"` // since all that the hub had was here; -1: never
 	Stale      bool     `json:"stale"`       // that is longer than partition_grace
@@ -293,7 +299,7 @@ func (r *Replica) Health() Health {
 	refused := r.refused
 	r.mu.Unlock()
 	h.Seq, h.LagChanges, h.LagSeconds, h.Stale, h.Newer = r.seq.Load(), r.behind.Load(), age.Seconds(), stale, r.newer.Load()
-	if age < 0 {
+	if h.HeardMS = r.heard.Load(); age < 0 {
 		h.LagSeconds = -1
 	}
 	if h.State == StateCutOff {

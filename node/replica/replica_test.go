@@ -10,9 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/edgenode/edgenode/node/replica"
 	"github.com/edgenode/edgenode/tiers"
 	"github.com/edgenode/edgenode/tiers/item"
+	"github.com/edgenode/edgenode/tiers/tiertest/mariadbtest"
 )
 
 // randomChange writes something at the hub.
@@ -185,6 +188,7 @@ func TestD13_ReplicaFindsWhatTheFeedDidNotTell(t *testing.T) {
 	hub, n, _ := pair(t, replica.Options{CheckEvery: 20 * time.Millisecond, Wait: 10 * time.Millisecond})
 	hub.put("a/1", "x")
 	n.wantEqual(hub, "")
+	n.awaitState(replica.StateFollowing) // the first comparison is over
 	n.flush()
 	v, _, err := n.e.Row(t.Context(), key(t, "a/1"))
 	if err != nil || v == nil {
@@ -205,4 +209,84 @@ func TestD13_ReplicaFindsWhatTheFeedDidNotTell(t *testing.T) {
 		t.Fatal(out[0].Err)
 	}
 	await(t, func() bool { return n.r.Health().Newer == 1 }, func() string { return fmt.Sprintf("%+v", n.r.Health()) })
+}
+
+// TestD13_ReplicaOfWhatIsTooLarge: what cannot be stored here is told, and holds up
+// nothing, neither in the feed nor in a comparison.
+func TestD13_ReplicaOfWhatIsTooLarge(t *testing.T) {
+	hub, n, w := pair(t, replica.Options{MaxPayload: 100 << 10})
+	for i := range 2 {
+		big := tiers.Write{Key: key(t, fmt.Sprint("a/big", i)), Content: make([]byte, 2<<20)}
+		if _, err := hub.e.Submit(t.Context(), &big); err != nil {
+			t.Fatal(err)
+		}
+		hub.put(fmt.Sprint("b/", i), "small")
+		hub.flush()
+		await(t, func() bool { return n.items("b/")[fmt.Sprint("b/", i)] != "" }, func() string { return fmt.Sprintf("%+v", n.r.Health()) })
+		if got := strings.Join(n.r.Health().Reasons, " "); !strings.Contains(got, "a/big") || !strings.Contains(got, "max_payload_bytes") || len(n.items("a/")) != 0 {
+			t.Errorf("round %d: %q, %v", i, got, n.items("a/"))
+		}
+		w.set(true)
+		w.set(false)
+	}
+}
+
+// TestD13_ReplicaOfAServer: a hub that keeps its items in MariaDB, shared with other
+// nodes, is followed like any other, from whichever node writes.
+func TestD13_ReplicaOfAServer(t *testing.T) {
+	server := mariadbtest.Shared(t)
+	database := server.Database(t)
+	on := func(o *tiers.Options) {
+		o.SQLURL, o.SQLPassword, o.L3Shared = server.URL(database), mariadbtest.Password, true
+	}
+	hub := openSiteOn(t, filepath.Join(t.TempDir(), "hub"), on, nil)
+	second := openSiteOn(t, filepath.Join(t.TempDir(), "second"), on, nil)
+	w := newWire(t, hub)
+	n := openSite(t, filepath.Join(t.TempDir(), "replica"), &replica.Options{From: w.url, Forward: true})
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 13))
+	for step := range 60 {
+		randomChange([]*site{hub, second}[rng.IntN(2)], rng, step)
+		if step == 20 || step == 40 {
+			w.set(step == 20)
+		}
+	}
+	second.flush()
+	hub.flush()
+	n.wantEqual(second, "")
+	n.want(201, "PUT", "/v1/items/a/new", "through the replica", "If-None-Match", "*")
+	n.want(412, "PUT", "/v1/items/a/new", "again", "If-None-Match", "*")
+	n.wantEqual(second, "")
+}
+
+// TestD13_ReplicaGoesOn: after a restart the feed goes on where it was, without a
+// comparison, and the age of what is here is known at once.
+func TestD13_ReplicaGoesOn(t *testing.T) {
+	hub, n, w := pair(t, replica.Options{})
+	hub.put("a/1", "x")
+	hub.flush()
+	n.wantEqual(hub, "")
+	n.awaitState(replica.StateFollowing)
+	hub.put("a/2", "y")
+	n.wantEqual(hub, "")
+	await(t, func() bool { return n.r.Health().Seq == hub.e.LastChange() }, func() string { return fmt.Sprintf("%+v", n.r.Health()) })
+	n.close()
+	w.set(true)
+	set := metrics.NewSet()
+	n = openSite(t, n.dir, &replica.Options{From: w.url, Metrics: set})
+	n.awaitState(replica.StateCutOff)
+	if h := n.r.Health(); h.Stale || h.Seq == 0 {
+		t.Errorf("after the restart %+v", h)
+	}
+	w.set(false)
+	hub.put("a/3", "z")
+	n.wantEqual(hub, "")
+	var page strings.Builder
+	set.WritePrometheus(&page)
+	for line := range strings.Lines(page.String()) {
+		if strings.HasPrefix(line, "edgenode_replica_comparisons_total") && !strings.HasSuffix(line, " 0\n") {
+			t.Errorf("a restart made a comparison: %s", line)
+		}
+	}
 }

@@ -161,6 +161,26 @@ func TestC8_ReplicaRefuses(t *testing.T) {
 	}
 }
 
+// TestC8_ReplicaLoop: nodes that are each other's hubs do not send a write around
+// for ever; a hub that is a replica itself sends it on.
+func TestC8_ReplicaLoop(t *testing.T) {
+	hub, n, w := pair(t, replica.Options{Forward: true})
+	n.awaitState(replica.StateFollowing)
+	last := openSite(t, filepath.Join(t.TempDir(), "last"), &replica.Options{From: n.url, Forward: true})
+	last.awaitState(replica.StateFollowing)
+	last.want(201, "PUT", "/v1/items/a/1", "through two")
+	if _, body := last.want(200, "GET", "/v1/items/a/1", ""); body != "through two" || hub.items("")["a/1"] == "" {
+		t.Errorf("%q, at the hub %v", body, hub.items(""))
+	}
+	w.lead(last)
+	w.set(true)
+	w.set(false)
+	await(t, func() bool {
+		status, _, body := n.ask("PUT", "/v1/items/a/1", "x")
+		return status == 508 && strings.Contains(body, "problem:loop")
+	}, func() string { return "508" })
+}
+
 // TestC8_ReplicaReadsWhatItForwarded: who has an acknowledgement is not told of an
 // older version, even if the hub's changes cannot be heard; nor who names a version.
 func TestC8_ReplicaReadsWhatItForwarded(t *testing.T) {
