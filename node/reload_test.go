@@ -91,12 +91,19 @@ func TestD10_EveryKeyOfTables(t *testing.T) {
 			"site":  reflect.DeepEqual(comparable(base), comparable(next)),
 			"token": reflect.DeepEqual(apiTokens(base), apiTokens(next)),
 
-			"l3_table": reflect.DeepEqual(tableMappings(base), tableMappings(next)),
+			"l3_table":  reflect.DeepEqual(tableMappings(base), tableMappings(next)),
+			"namespace": reflect.DeepEqual(memoryParts(base), memoryParts(next)),
 		}
 		if table != "hook" && same[table] {
 			t.Errorf("%s = %s: the node would be made as before", k.Path, value)
 		}
 	}
+}
+
+// memoryParts are the parts of memory that the engine is given.
+func memoryParts(cfg *config.Config) []tiers.Namespace {
+	list, _ := namespaces(cfg)
+	return list
 }
 
 // comparable returns the sites without what cannot be compared: functions, whose
@@ -107,7 +114,7 @@ func comparable(cfg *config.Config) []any {
 		s.DefaultLifetime = nil
 		list = append(list, s, cfg.Sites[i].DefaultLifetimes)
 	}
-	return list
+	return append(list, memoryParts(cfg))
 }
 
 // singleValues are other values for keys for which none can be made up.
@@ -235,7 +242,7 @@ func (f *reloadFixture) another(k config.Key) string {
 // engineOptions are what the engine was given last.
 func (f *reloadFixture) engineOptions() tiers.Options {
 	o := f.n.engineOptions(config.InForce(f.n.o.Config, f.n.last.Load()))
-	o.Now, o.Logger, o.FormatEvent = nil, nil, nil // which are no configuration
+	o.Now, o.Logger, o.FormatEvent, o.NamespaceOf = nil, nil, nil, nil // which are no configuration
 	return o
 }
 
@@ -278,6 +285,7 @@ func (f *reloadFixture) observe(key string) any {
 
 // tableValues are other values for keys of tables for which none can be made up.
 var tableValues = map[string]string{
+	"namespace[].prefix": `"de/"`, "namespace[].l1_max_bytes": `"2MiB"`, "site[].l1_max_bytes": `"8MiB"`,
 	"l3_table[].prefix": `"news/"`, "l3_table[].table": `"news"`,
 	"pool[].name": `"other"`, "pool[].origins": `["https://10.0.0.9"]`, "pool[].host": `"origin"`, "pool[].health.path": `"/h"`, "pool[].health.host": `"h.example"`,
 	"pool[].health.status": "[204]", "pool[].health.interval": `"10s"`, "pool[].tls.server_name": `"s.example"`, "pool[].rest_max": `"2m"`,
@@ -301,6 +309,7 @@ var tables = []struct{ name, text string }{
 	{"pool", "name = \"tested\"\norigins = [\"https://10.0.0.5\"]\n"},
 	{"", "[[pool]]\nname = \"main\"\norigins = [\"http://10.0.0.6\"]\n"},
 	{"site", "name = \"shop\"\nhosts = [\"shop.example\", \"a.example\"]\npool = \"main\"\nrate = 10\n"},
+	{"namespace", "prefix = \"uk/\"\nl1_max_bytes = \"1MiB\"\n"},
 	{"l3_table", "prefix = \"shop/\"\ntable = \"shop\"\n"},
 	{"hook", "name = \"h\"\nmodule = \"m.wasm\"\nhooks = [\"route\"]\n"},
 	{"token", "name = \"t\"\nsha256 = \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"\nscopes = [\"read\"]\n"},

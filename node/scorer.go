@@ -52,6 +52,6 @@ func appendCandidates(dst []abi.Candidate, c []item.Candidate) []abi.Candidate {
 func abiCandidate(c *item.Candidate) abi.Candidate {
 	return abi.Candidate{
 		ID: c.Hash, Size: c.Size, AgeSeconds: c.Age, IdleMillis: c.Idle, Hits: c.Hits,
-		LeftSeconds: c.Lifetime, Flags: uint16(c.Flags), TagClass: c.TagClass,
+		LeftSeconds: c.Lifetime, Flags: uint16(c.Flags), TagClass: uint16(c.TagClass),
 	}
 }

@@ -182,6 +182,7 @@ func (n *Node) engineOptions(cfg *config.Config) tiers.Options {
 		RedisEvictionStart: cfg.RedisEvictionStart, RedisEvictionTarget: cfg.RedisEvictionTarget,
 		Now: n.now, Logger: n.log,
 	}
+	o.Namespaces, o.NamespaceOf = namespaces(cfg)
 	if cfg.SQLURL == "" {
 		o.SQLitePath = cfg.Database()
 	}

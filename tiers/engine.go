@@ -208,6 +208,9 @@ func (e *Engine) open(ctx context.Context) error {
 	if e.l1, err = e.openL1(); err != nil {
 		return err
 	}
+	if err := e.l1.SetNamespaces(e.options.namespaces()); err != nil {
+		return err
+	}
 	e.l1Saved = e.takeL1Snapshot()
 	e.state.set(StateDrainingJournal)
 	e.journal, err = journal.Open(journal.Options{

@@ -46,6 +46,13 @@ func (e *Engine) L1HeapBytes() int64 { return max(0, e.l1.UsedBytes()-e.l1.Mappe
 // system at a time, so that as after a purge it takes what it holds.
 const idleChunks = 64
 
+// A Namespace is a part of what is in L1 with a weight or a budget of its own.
+type Namespace = l1.Namespace
+
+func (o *Options) namespaces() l1.Namespaces {
+	return l1.Namespaces{List: o.Namespaces, Of: o.NamespaceOf}
+}
+
 // SetMemoryHooks changes who is asked what leaves L1, and what comes in at the
 // price of others; nil is nobody, as at first. See l1.Cache.SetHooks. They may be
 // called with locks of the engine held, and so must not write to it.

@@ -65,6 +65,11 @@ type Options struct {
 	MaxPayloadBytes int64           // 16 MiB; content of one item
 	Eviction        string          // auto; objects, bytes, tan or lru
 
+	// Namespaces are parts of what is in L1 with a weight or a budget of their own,
+	// NamespaceOf says in which of them a record is, see l1.Namespaces.Of.
+	Namespaces  []Namespace
+	NamespaceOf func(record item.View) int
+
 	BatchFlush      time.Duration // 100 ms; longest time that a write waits for its batch
 	BatchFlushCount int           // 1,000 items
 	BatchFlushBytes int64         // 1 MiB
@@ -185,7 +190,7 @@ func setDefault[T comparable](field *T, value T) {
 
 // validate reports every fault of filled options.
 func (o *Options) validate() error {
-	errs := []error{o.Pressure.Validate()}
+	errs := []error{o.Pressure.Validate(), o.namespaces().Check()}
 	f := func(ok bool, format string, args ...any) {
 		if !ok {
 			errs = append(errs, fmt.Errorf("tiers: "+format, args...))

@@ -53,7 +53,7 @@ func (e *Engine) payloadLimit(configured int64) int64 {
 func (e *Engine) MaxPayload() int64 { return e.maxPayload.Load() }
 
 // Reload takes over the fields of o that can change while the engine runs:
-// Durability, L1MaxBytes, MaxPayloadBytes, BatchFlush, BatchFlushCount,
+// Durability, L1MaxBytes, Namespaces, MaxPayloadBytes, BatchFlush, BatchFlushCount,
 // BatchFlushBytes, Pressure, the retentions, lifetimes and intervals, the time
 // limits of L2 and L3, DeadLetterTries, L2QueueBytes, and the eviction of L2. The
 // others must be as they are, or nothing changes and the error names them.
@@ -94,6 +94,9 @@ func (e *Engine) Reload(o Options) error {
 		if err != nil {
 			return fmt.Errorf("tiers: reload: %w", err)
 		}
+	}
+	if err := e.l1.SetNamespaces(o.namespaces()); err != nil {
+		return fmt.Errorf("tiers: reload: %w", err)
 	}
 	e.applyReloadable(o)
 	if e.l2 != nil {

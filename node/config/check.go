@@ -38,6 +38,7 @@ func (k *checker) check() {
 	}
 	k.pools()
 	k.sites()
+	k.namespaces()
 	k.apiHosts()
 	k.hooks()
 	k.hookKeys()
@@ -224,7 +225,7 @@ func (k *checker) tokens() {
 			k.add(path+".scopes", "no scopes: the token opens nothing", `write some of ["read", "write", "purge", "admin"]`)
 		}
 		k.words(path+".scopes", t.Scopes, ScopeRead, ScopeWrite, ScopePurge, ScopeAdmin)
-		if ns := t.Namespace; ns != "" && !strings.ContainsRune("./:", rune(ns[len(ns)-1])) {
+		if ns := t.Namespace; ns != "" && !strings.ContainsRune(Separators, rune(ns[len(ns)-1])) {
 			k.add(path+".namespace", "does not end in a separator: \"uk\" would also open \"ukraine\"", "end it in /, . or :")
 		}
 		if t.Namespace != "" && t.Can(ScopeAdmin) {

@@ -246,6 +246,7 @@ func (k *checker) siteCache(path string, s *Site) {
 		"no-cache", "no-store", "max-age", "max-stale", "min-fresh")
 	k.words(path+".allow_override", s.AllowOverride,
 		"no-cache", "no-store", "s-maxage", "must-revalidate", "proxy-revalidate")
+	k.siteMemory(path, s)
 	if !k.isSet(path + ".max_object_bytes") {
 		s.MaxObjectBytes = min(s.MaxObjectBytes, k.c.L1MaxBytes/4)
 	}

@@ -162,6 +162,8 @@ type Config struct {
 
 	// L3Tables give prefixes of ids tables of their own in SQL.
 	L3Tables []L3Table `toml:"l3_table" reload:"no"`
+	// Namespaces are prefixes of ids with a weight or a budget in memory. Reloads.
+	Namespaces []Namespace `toml:"namespace" reload:"yes"`
 	// Pools are groups of origins. Reloads.
 	Pools []Pool `toml:"pool" reload:"yes"`
 	// Sites are what the node caches. Reloads.

@@ -101,6 +101,7 @@ const (
 // Defaults of a site.
 const (
 	DefaultPathPrefix     = "/"
+	DefaultWeight         = 1.0 // of namespaces too
 	DefaultSetCookie      = "strict"
 	DefaultCacheStatus    = "full"
 	DefaultMaxObjectBytes = 16 * MiB
@@ -248,6 +249,7 @@ func (s *Site) setDefaults() {
 	s.PathPrefix = DefaultPathPrefix
 	s.Tiers = []string{"l1"}
 	s.SetCookie = DefaultSetCookie
+	s.Weight = DefaultWeight
 	s.CacheStatus = DefaultCacheStatus
 	s.MaxObjectBytes = DefaultMaxObjectBytes
 	s.ChunkBytes = DefaultChunkBytes
@@ -280,3 +282,5 @@ func (h *Hook) setDefaults() {
 }
 
 func (t *Token) setDefaults() {}
+
+func (n *Namespace) setDefaults() { n.Weight = DefaultWeight }

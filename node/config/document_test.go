@@ -44,7 +44,7 @@ func TestDocumentExamplesLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.L3Tables) != 1 || len(c.Pools) != 1 || len(c.Sites) != 1 || len(c.Hooks) != 1 || len(c.Tokens) != 2 {
+	if len(c.L3Tables) != 1 || len(c.Namespaces) != 1 || len(c.Pools) != 1 || len(c.Sites) != 1 || len(c.Hooks) != 1 || len(c.Tokens) != 2 {
 		t.Errorf("examples = %d tables, %d pools, %d sites, %d hooks, %d tokens", len(c.L3Tables), len(c.Pools), len(c.Sites), len(c.Hooks), len(c.Tokens))
 	}
 }

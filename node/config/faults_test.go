@@ -90,6 +90,15 @@ func TestFaults(t *testing.T) {
 	f("max_payload_bytes = \"512MiB\"\njournal_max_bytes = \"4GiB\"", "1: max_payload_bytes", "inflight_max_bytes")
 	f("tombstone_retention = \"1m\"", "1: tombstone_retention", "clock_skew_max (1m) is not below tombstone_retention (1m)")
 	f("[listen.data]\nmax_connections_per_address = 11\nmax_connections = 10", "2: listen.data.max_connections_per_address", "more than max_connections (10)")
+	f(site+"l1_max_bytes = \"1GiB\"", "9: site[0].l1_max_bytes", "more than l1_max_bytes of the node (256MiB)")
+	f(site+"l1_max_bytes = \"1KiB\"", "9: site[0].l1_max_bytes", "less than 1MiB")
+	f(site+"max_object_bytes = \"4MiB\"\nl1_max_bytes = \"8MiB\"", "9: site[0].max_object_bytes", "a quarter of the site's l1_max_bytes (8MiB)")
+	f(site+"chunk_bytes = \"2MiB\"\nl1_max_bytes = \"8MiB\"", "9: site[0].chunk_bytes", "an eighth of the site's l1_max_bytes (8MiB)")
+	f(site+"weight = 0.0", "9: site[0].weight", "out of range: from 0.01 to 100")
+	f("[[namespace]]\nweight = 2.0", "1: namespace[0].prefix", "missing")
+	f("[[namespace]]\nprefix = \"uk\"", "2: namespace[0].prefix", "ukraine")
+	f("[[namespace]]\nprefix = \"uk/\"\n[[namespace]]\nprefix = \"uk/\"", "4: namespace[1].prefix", "the prefix of namespace[0] too (line 2)")
+	f("[[namespace]]\nprefix = \"uk/\"\nl1_max_bytes = \"1GiB\"", "3: namespace[0].l1_max_bytes", "more than l1_max_bytes of the node")
 	f(site+"max_object_bytes = \"1GiB\"", "9: site[0].max_object_bytes", "more than a quarter of l1_max_bytes (256MiB)")
 
 	// Pools.

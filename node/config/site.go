@@ -86,6 +86,11 @@ type Site struct {
 	// SetCookie says when an answer with Set-Cookie is stored: strict only when
 	// it is explicitly shared, rfc like any other, never.
 	SetCookie string `toml:"set_cookie" reload:"yes" oneof:"strict rfc never"`
+	// Weight is what a hit of an answer of this site is worth in memory, beside the
+	// others.
+	Weight float64 `toml:"weight" reload:"yes" range:"0.01..100"`
+	// L1MaxBytes is what its answers may take of memory; 0B is no bound of its own.
+	L1MaxBytes Size `toml:"l1_max_bytes" reload:"yes" range:"0B..16TiB"`
 	// CacheStatus is how much the Cache-Status field (RFC 9211) tells.
 	CacheStatus string `toml:"cache_status" reload:"yes" oneof:"full short off"`
 	// ChunkBytes is above which size an answer with a strong ETag is stored in
@@ -262,6 +267,16 @@ type Fuel struct {
 	Evict int `toml:"evict" reload:"yes" range:"100..1000000000"`
 	Admit int `toml:"admit" reload:"yes" range:"100..1000000000"`
 	Init  int `toml:"init" reload:"yes" range:"100..100000000000"`
+}
+
+// Namespace is the items whose ids begin with a prefix, as they are kept in memory.
+type Namespace struct {
+	// Prefix begins the ids and ends in a separator; of two prefixes the longer wins.
+	Prefix string `toml:"prefix" reload:"yes"`
+	// Weight is what a hit of one is worth, beside the others.
+	Weight float64 `toml:"weight" reload:"yes" range:"0.01..100"`
+	// L1MaxBytes is what they may take; 0B is no bound of their own.
+	L1MaxBytes Size `toml:"l1_max_bytes" reload:"yes" range:"0B..16TiB"`
 }
 
 // Token lets its bearer in. Only the hash of the token is kept.

@@ -190,6 +190,9 @@ merkle_calc_jitter = "1ms"
 [replica]
 from = "http://127.0.0.1:1"
 prefixes = ["hub/"]
+[[namespace]]
+prefix = "uk/"
+l1_max_bytes = "1MiB"
 [[pool]]
 name = "dead"
 origins = ["http://127.0.0.1:1"]

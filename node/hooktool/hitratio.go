@@ -164,7 +164,7 @@ func (s *hookScorer) Score(dst []int32, c []item.Candidate, pressure float64) []
 	for i := range c {
 		s.space = append(s.space, abi.Candidate{
 			ID: c[i].Hash, Size: c[i].Size, AgeSeconds: c[i].Age, IdleMillis: c[i].Idle, Hits: c[i].Hits,
-			LeftSeconds: c[i].Lifetime, Flags: uint16(c[i].Flags), TagClass: c[i].TagClass,
+			LeftSeconds: c[i].Lifetime, Flags: uint16(c[i].Flags), TagClass: uint16(c[i].TagClass),
 		})
 	}
 	dst, _ = s.host.Score(dst, s.space, pressure, uint64(s.now()))

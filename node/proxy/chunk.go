@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"slices"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/edgenode/edgenode/tiers"
 	"github.com/edgenode/edgenode/tiers/item"
 )
@@ -183,9 +185,24 @@ func segmentKey(dst []byte, main item.Key, gen item.Version, first int64) item.K
 }
 
 // appendSegmentMeta appends the response metadata of a segment.
-func appendSegmentMeta(dst []byte, gen item.Version, first int64) []byte {
-	dst = append(dst, Format, kindSegment, 0, 0, 0, 0, 0, 0)
+func appendSegmentMeta(dst []byte, site string, gen item.Version, first int64) []byte {
+	dst = append(dst, Format, kindSegment, 0, 0)
+	dst = le.AppendUint32(dst, SiteMark(site))
 	return le.AppendUint64(le.AppendUint64(dst, uint64(gen)), uint64(first))
+}
+
+// SiteMark returns what names a site in the metadata of a segment: the low half of
+// a hash of its name, never 0.
+func SiteMark(site string) uint32 { return max(1, uint32(xxhash.Sum64String(site))) }
+
+// SegmentMark returns the mark of the site of a segment, 0 if v is none or does not
+// tell.
+func SegmentMark(v item.View) uint32 {
+	b := v.Response()
+	if len(b) != segmentHead || b[0] != Format || b[1] != kindSegment {
+		return 0
+	}
+	return le.Uint32(b[4:])
 }
 
 // isSegment reports whether a hit is the segment asked for.

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 
 	"github.com/edgenode/edgenode/tiers"
@@ -15,6 +16,7 @@ import (
 type packer struct {
 	p     *Proxy
 	main  item.Key
+	site  string      // its name
 	like  tiers.Write // of every segment
 	spare []byte
 	over  bool // purged since: nothing more is stored
@@ -31,7 +33,8 @@ type packer struct {
 // newPacker returns a packer whose first byte is at pos. man is what is stored
 // already.
 func newPacker(p *Proxy, main item.Key, man manifest, like tiers.Write, pos int64) *packer {
-	return &packer{p: p, main: main, man: man.clone(), like: like, pos: pos}
+	site, _, _ := strings.Cut(string(main.Own()), "\x00")
+	return &packer{p: p, main: main, site: site, man: man.clone(), like: like, pos: pos}
 }
 
 // write takes the next bytes of the object. It keeps no reference to b.
@@ -82,7 +85,7 @@ func (k *packer) store(first int64) bool {
 	}
 	w := k.like
 	w.Key = segmentKey(nil, k.main, k.man.gen, first)
-	w.Response = appendSegmentMeta(nil, k.man.gen, first)
+	w.Response = appendSegmentMeta(nil, k.site, k.man.gen, first)
 	w.Content = k.buf
 	_, err := k.p.o.Engine.Submit(context.Background(), &w)
 	if err != nil {

@@ -80,8 +80,8 @@
 // A run is stored in segments that begin at its first byte and at multiples of
 // the chunk size, each an item: its key is 'c', the first half of SHA-256 over
 // the record's key after its namespace, the generation and the first byte, both
-// as big endian u64; its metadata u8 format = 1, u8 kind = 6, six zeros, the
-// generation and the first byte; its content at least the bytes that the run
+// as big endian u64; its metadata u8 format = 1, u8 kind = 6, two zeros,
+// u32 SiteMark of its site (0 in former versions), the generation and the first byte; its content at least the bytes that the run
 // names. A segment is only reachable through a manifest: what a purge, an expiry
 // or a newer record takes from view is gone with it. It has the tags of the
 // record too, so that a purge frees its room, and outlives the record it was

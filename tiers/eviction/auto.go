@@ -8,7 +8,7 @@ const scoreUnit = 4096
 
 // Auto ranks by expected hits per byte:
 //
-//	log2 f − α·log2 size
+//	log2 f + log2 weight − α·log2 size
 //
 // where f is the decayed frequency as of now, that is log2 f at the last hit
 // less idle/H. With the half-life H tied to the idle age at which things leave,
@@ -25,10 +25,13 @@ type Auto struct {
 func (a Auto) Score(dst []int32, c []item.Candidate, pressure float64) []int32 {
 	alpha := 1 - a.Bytes
 	for i := range c {
-		dst = append(dst, fixed(float64(c[i].LogFrequency-alpha*c[i].LogSize)))
+		dst = append(dst, fixed(float64(c[i].LogFrequency+logWeight(&c[i])-alpha*c[i].LogSize)))
 	}
 	return dst
 }
+
+// logWeight returns log2 of the weight of c.
+func logWeight(c *item.Candidate) float32 { return float32(c.LogWeight) / item.WeightUnit }
 
 // fixed turns a score into 32 bits, saturating.
 func fixed(score float64) int32 {

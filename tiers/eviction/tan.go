@@ -20,7 +20,7 @@ const (
 
 // Tan ranks by the classic curve: 0.4·e^(−idle/3600 s) +
 // 0.4·ln(1+min(hits,1000))/ln 1001 + 0.2/(1+size/1 MiB), times a factor that
-// grows with pressure like a tangent. It needs Candidate.Idle.
+// grows with pressure like a tangent, times the weight. It needs Candidate.Idle.
 //
 // It is there because people know it. Auto is better: the hour is not scale
 // free, counts never age, and size counts for little. The factor is common to
@@ -31,10 +31,17 @@ type Tan struct{}
 func (Tan) Score(dst []int32, c []item.Candidate, pressure float64) []int32 {
 	unit := tanUnit * steepness(pressure)
 	for i := range c {
-		dst = append(dst, int32(unit*Curve(c[i].Idle, c[i].Hits, c[i].Size)))
+		score := unit * Curve(c[i].Idle, c[i].Hits, c[i].Size)
+		if c[i].LogWeight != 0 {
+			score = min(score*weight(&c[i]), math.MaxInt32)
+		}
+		dst = append(dst, int32(score))
 	}
 	return dst
 }
+
+// weight returns the weight of c, 1 for most.
+func weight(c *item.Candidate) float64 { return math.Exp2(float64(c.LogWeight) / item.WeightUnit) }
 
 // Curve returns the score of Tan without the pressure factor, from 0 to 1.
 func Curve(idleMilli, hits, size uint32) float64 {

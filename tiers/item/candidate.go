@@ -14,7 +14,8 @@ type Candidate struct {
 	Hits         uint32 // since it came into memory, the first included
 	Lifetime     uint32 // seconds left; NoLifetime if it does not expire
 	Flags        CandidateFlags
-	TagClass     uint16  // as given on entry; 0 means none
+	TagClass     uint8   // as given on entry; 0 means none
+	LogWeight    int16   // log2 of what one hit is worth, in 1/WeightUnit; 0 is as much as any
 	LogFrequency float32 // log2 of the decayed frequency, as of now
 	LogSize      float32 // log2 of Size
 }
@@ -22,8 +23,11 @@ type Candidate struct {
 // NoLifetime is the Lifetime of a candidate that does not expire.
 const NoLifetime = 1<<32 - 1
 
+// WeightUnit is how many steps of Candidate.LogWeight are a factor of two.
+const WeightUnit = 1024
+
 // CandidateFlags are facts about a candidate.
-type CandidateFlags uint16
+type CandidateFlags uint8
 
 // The flags.
 const (

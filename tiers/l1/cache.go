@@ -98,8 +98,9 @@ type Cache struct {
 	startTick  uint32
 	nowMilli   func() int64
 	batches    sync.Pool
+	spaces     atomic.Pointer[spaces] // never nil
 
-	_ [64]byte
+	_ [56]byte
 	clock
 	_ [64]byte
 
@@ -108,7 +109,7 @@ type Cache struct {
 	hand                     atomic.Uint32
 	seeds                    atomic.Uint64
 	queue                    hookQueue
-	hooking                  sync.Mutex // guards changes of hooks, and turned
+	hooking                  sync.Mutex // guards changes of hooks and of namespaces, and turned
 	turned                   turnedAt
 	hot                      hotKeys
 
@@ -164,6 +165,7 @@ func New(o Options) *Cache {
 	}
 	c.hooks.Store(&hooks{})
 	c.SetHooks(o.Hook, o.Admit)
+	c.spaces.Store(&spaces{metrics: o.Metrics})
 	c.used.Store(c.fixedBytes())
 	if o.Metrics != nil {
 		c.register(o.Metrics)

@@ -70,7 +70,7 @@ func (c *Cache) advanceLocked(s *shard) {
 	s.flushed = total
 }
 
-func (m meta) tagClass() uint16 { return uint16(m & 0xff) }
+func (m meta) tagClass() uint8 { return uint8(m & 0xff) }
 
 func (m meta) candidateFlags() item.CandidateFlags {
 	if m&flagStale != 0 {

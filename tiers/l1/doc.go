@@ -73,11 +73,13 @@
 //
 //	shard.mu → class.mu, entries.mu, slab.mu, queues.mu, memory.mu
 //
-// The latter five are leaves: nothing is locked while one of them is held. No
-// two shards are locked at once. Scorers, hooks, visitors and events are called
-// with no lock held, but that the native scorer is called under duel.mu. This
-// and hookQueue.mu are leaves too. Cache.hooking, for changes of hooks, comes
-// before all of them.
+// The latter five are leaves: nothing is locked while one of them is held; so is
+// members.mu, under which nothing but atomics is looked at. No two shards are
+// locked at once. Scorers, hooks, visitors and events are called with no lock held,
+// but that the native scorer is called under duel.mu, and that Namespaces.Of is
+// called under shard.mu when namespaces have just changed. This and
+// hookQueue.mu are leaves too. Cache.hooking, for changes of hooks and namespaces,
+// comes before all of them.
 //
 // # Snapshot, format 1 (little endian)
 //

@@ -64,8 +64,8 @@ func (d *duel) bytes() int64 {
 }
 
 // play counts an access to the key with this hash, whose record takes size
-// bytes, if it is of the share.
-func (c *Cache) play(hash uint64, size int, nowMilli int64) {
+// bytes and has this weight, if it is of the share.
+func (c *Cache) play(hash uint64, size int, weight int16, nowMilli int64) {
 	d := c.duel
 	if d == nil || !d.mu.TryLock() {
 		return
@@ -76,7 +76,7 @@ func (c *Cache) play(hash uint64, size int, nowMilli int64) {
 	}
 	v := shadowView{tick: c.tickNow(nowMilli), limit: c.playLimit(d.share), scorer: c.scorer}
 	for _, s := range [...]*shadow{d.open, d.choosy} {
-		if s.access(hash, uint32(size), v) {
+		if s.access(hash, uint32(size), weight, v) {
 			s.hits++
 		}
 	}

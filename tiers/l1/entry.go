@@ -61,8 +61,8 @@ func (e *entry) open()       { e.refs.And(^uint32(seized)) }
 // idle reports whether e is open and nobody reads it.
 func (e *entry) idle() bool { return e.refs.Load() == 0 }
 
-// meta is when the entry ends (48 bits of Unix ms, all ones for never), flags,
-// and the tag class.
+// meta is when the entry ends (45 bits of Unix ms, to the year 3084, all ones for
+// never), the number of its namespace (8 bits), flags, and the tag class.
 type meta uint64
 
 const (
@@ -70,7 +70,10 @@ const (
 	flagStale
 	flagMain // in the main queue, see queues
 
-	never = 1<<48 - 1
+	spaceShift = 11
+	spaceMask  = meta(math.MaxUint8) << spaceShift
+	endShift   = 19
+	never      = 1<<(64-endShift) - 1
 )
 
 func newMeta(o PutOptions) meta {
@@ -78,7 +81,7 @@ func newMeta(o PutOptions) meta {
 	if o.ExpiresAtMilli != 0 {
 		at = uint64(max(0, min(o.ExpiresAtMilli, never-1)))
 	}
-	m := meta(at<<16) | meta(o.TagClass)
+	m := meta(at<<endShift) | meta(o.TagClass)
 	if o.Pinned {
 		m |= flagPinned
 	}
@@ -88,13 +91,20 @@ func newMeta(o PutOptions) meta {
 	return m
 }
 
+// end returns when the entry ends, never for never.
+func (m meta) end() uint64 { return uint64(m >> endShift) }
+
+// space returns the number of the namespace, 0 for none; in puts it there.
+func (m meta) space() uint8        { return uint8(m >> spaceShift) }
+func (m meta) in(space uint8) meta { return m&^spaceMask | meta(space)<<spaceShift }
+
 func (m meta) expired(nowMilli int64) bool {
-	at := int64(m >> 16)
+	at := int64(m >> endShift)
 	return at != never && nowMilli >= at
 }
 
 func (m meta) lifetime(nowMilli int64) uint32 {
-	at := int64(m >> 16)
+	at := int64(m >> endShift)
 	if at == never {
 		return math.MaxUint32
 	}

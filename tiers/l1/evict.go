@@ -29,6 +29,7 @@ type batch struct {
 
 	rival  item.Candidate // for whom room is needed, if it must contest or be admitted
 	rivals bool           // it must contest
+	space  *namespace     // its own, if that is known
 	asks   bool           // the admit hook is to be asked about it
 	lost   bool           // it is not above what would leave for it, or was not admitted
 }
@@ -56,7 +57,7 @@ func (c *Cache) borrow(now int64) *batch {
 	if b.now = now; now == 0 {
 		b.now = c.nowMilli()
 	}
-	b.rivals, b.asks, b.lost = false, false, false
+	b.rivals, b.asks, b.lost, b.space = false, false, false, nil
 	return b
 }
 
@@ -83,8 +84,13 @@ func (b *batch) below(n int) int {
 }
 
 // evict removes the lowest of some random entries, of the class cl unless it is
-// nil. It reports false if there is nothing that may leave.
+// nil. A namespace that has more than its share pays first. It reports false if there is nothing that may leave.
 func (c *Cache) evict(b *batch, cl *class) bool {
+	if cl == nil {
+		if freed := c.evictPayer(b); freed || b.lost {
+			return freed
+		}
+	}
 	h := c.hooks.Load()
 	if b.asks {
 		if freed := c.consult(h, b, cl); freed || b.lost {
@@ -234,7 +240,7 @@ func (c *Cache) consider(b *batch, number uint32, cl *class) (expired bool) {
 	b.facts = append(b.facts, item.Candidate{
 		Hash: v.hash, Size: uint32(min(ch.slotSize, math.MaxUint32)), LogSize: ch.logSize,
 		Hits: h.hits(), Idle: c.idleMilli(v.idle), LogFrequency: h.logNow(tick, pace),
-		Lifetime: m.lifetime(b.now), Flags: m.candidateFlags(), TagClass: m.tagClass(),
+		Lifetime: m.lifetime(b.now), Flags: m.candidateFlags(), TagClass: m.tagClass(), LogWeight: c.spaces.Load().weight(m),
 	})
 	return v.expired
 }
@@ -269,7 +275,7 @@ func (c *Cache) remove(v *victim) bool {
 		s.mu.Unlock()
 		return false
 	}
-	size := c.slab.chunk(v.place).slotSize
+	size, space := c.slab.chunk(v.place).slotSize, meta(e.meta.Load()).space()
 	last := c.unlink(s, at)
 	s.mu.Unlock()
 	if last {
@@ -279,6 +285,7 @@ func (c *Cache) remove(v *victim) bool {
 		c.expired.Add(1)
 	} else {
 		c.evicted.Add(1)
+		c.spaces.Load().countEvicted(space)
 		c.learn(v.idle)
 	}
 	if c.events.Evicted != nil {

@@ -13,6 +13,11 @@ func (c *Cache) Audit() error {
 			used += segmentBytes
 		}
 	}
+	sp := c.spaces.Load()
+	used += sp.taken
+	for _, ns := range sp.list {
+		used += int64(len(ns.members.segments)) * memberSegmentBytes
+	}
 	for i := range c.shards {
 		used += c.shards[i].index.Load().bytes() - indexBytes(minIndexWords)
 	}
@@ -34,6 +39,9 @@ func (c *Cache) Audit() error {
 		return fmt.Errorf("used is %d, limit %d", got, c.limit.Load())
 	}
 	if err := c.auditEntries(slots); err != nil {
+		return err
+	}
+	if err := c.auditSpaces(); err != nil {
 		return err
 	}
 	for _, cl := range c.slab.classes {
@@ -89,6 +97,43 @@ func (c *Cache) auditEntries(slots int) error {
 	}
 	if gone := c.entries.goneCount << pageShift; int(free)+int(live)+gone != len(*c.entries.pages.Load())<<pageShift {
 		return fmt.Errorf("%d free and %d live entries of %d", free, live, c.entries.len())
+	}
+	return nil
+}
+
+// auditSpaces counts each namespace anew, by the records themselves.
+func (c *Cache) auditSpaces() error {
+	sp := c.spaces.Load()
+	bytes, items, listed := map[*namespace]int64{}, map[*namespace]int64{}, map[uint32]bool{}
+	for _, ns := range sp.list {
+		for i := range ns.members.count {
+			if m := *ns.members.at(i); c.belongs(m, ns) {
+				listed[m.number] = true
+			}
+		}
+	}
+	for i := range c.entries.len() {
+		e := c.entries.at(i)
+		if e.refs.Load() == closed {
+			continue
+		}
+		ns := sp.of(c.record(e))
+		if got := meta(e.meta.Load()).space(); got != ns.number() {
+			return fmt.Errorf("entry %d has the number %d, its namespace is %d", i, got, ns.number())
+		}
+		if ns == nil {
+			continue
+		}
+		bytes[ns] += int64(c.slab.chunk(place(e.place.Load())).slotSize)
+		items[ns]++
+		if ns.limit > 0 && !listed[i] && !ns.members.missed {
+			return fmt.Errorf("entry %d is not listed in %s", i, ns.name)
+		}
+	}
+	for _, ns := range sp.list {
+		if got, want := ns.bytes.Load(), bytes[ns]; got != want || ns.items.Load() != items[ns] {
+			return fmt.Errorf("namespace %s: %d bytes and %d items are counted, there are %d and %d", ns.name, got, ns.items.Load(), want, items[ns])
+		}
 	}
 	return nil
 }
@@ -176,4 +221,12 @@ func HeatOf(c *Cache, hash uint64, key []byte) uint32 {
 		return uint32(c.entries.at(number).heat.Load())
 	}
 	return 0
+}
+
+// Listed returns how many members are listed in all namespaces with a budget.
+func (c *Cache) Listed() (n int) {
+	for _, ns := range c.spaces.Load().budgeted {
+		n += ns.members.count
+	}
+	return n
 }

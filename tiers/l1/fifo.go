@@ -1,6 +1,11 @@
 package l1
 
-import "sync"
+import (
+	"math"
+	"sync"
+
+	"github.com/edgenode/edgenode/tiers/item"
+)
 
 // queues order entries as S3-FIFO does: what comes in passes a small queue, and
 // moves to the main one if it was hit twice meanwhile, or if it left the small
@@ -176,7 +181,7 @@ func (c *Cache) evictQueued(b *batch) bool {
 		}
 		e := c.entries.at(n.number)
 		m, h := meta(e.meta.Load()), heat(e.heat.Load())
-		again := int(min(h.hits(), mainHits+1)) - 1
+		again, left := c.turns(b, m, h)
 		switch {
 		case m.expired(b.now):
 		case m&flagPinned != 0 || !e.idle():
@@ -189,7 +194,7 @@ func (c *Cache) evictQueued(b *batch) bool {
 			}
 			continue
 		case main && again > 0:
-			e.heat.CompareAndSwap(uint64(h), uint64(h.withHits(uint32(again))))
+			e.heat.CompareAndSwap(uint64(h), uint64(h.withHits(left)))
 			c.enqueue(n, true, b.now)
 			continue
 		}
@@ -204,6 +209,28 @@ func (c *Cache) evictQueued(b *batch) bool {
 		c.enqueue(n, main, b.now)
 	}
 	return false
+}
+
+// turns returns how many more turns the hits of h are worth in the main queue, at
+// most mainHits, and the hits that are left after one. With a weight a turn takes
+// so many hits fewer, or more; parts of a hit by chance.
+func (c *Cache) turns(b *batch, m meta, h heat) (again int, left uint32) {
+	hits := min(h.hits(), mainHits+1)
+	w := c.spaces.Load().weight(m)
+	if w == 0 {
+		again = int(hits) - 1
+		return again, uint32(max(0, again))
+	}
+	weight := math.Exp2(float64(w) / item.WeightUnit)
+	worth := min(mainHits, weight*max(0, float64(h.hits())-1))
+	rest := (worth - 1) / weight
+	if rest > 0 {
+		left = uint32(rest)
+		if float64(b.below(1<<20)) < (rest-float64(left))*(1<<20) {
+			left++
+		}
+	}
+	return int(worth), left + 1
 }
 
 // promote moves e to the main queue, its hits forgotten. It reports false if e

@@ -99,6 +99,7 @@ func (c *Cache) empty(s *shard) {
 			_, number := split(w)
 			e := c.entries.at(number)
 			c.countPinned(e, -1)
+			c.leaveSpace(e)
 			if e.condemn() {
 				last = append(last, number)
 			}

@@ -1,6 +1,10 @@
 package l1
 
-import "github.com/VictoriaMetrics/metrics"
+import (
+	"fmt"
+
+	"github.com/VictoriaMetrics/metrics"
+)
 
 // Stats are counts since New.
 type Stats struct {
@@ -66,4 +70,55 @@ func (c *Cache) register(set *metrics.Set) {
 	count("edgenode_l1_hook_calls_total", func(s Stats) uint64 { return s.HookCalls })
 	count("edgenode_l1_hook_faults_total", func(s Stats) uint64 { return s.HookFaults })
 	count("edgenode_l1_hook_refused_total", func(s Stats) uint64 { return s.HookRefused })
+}
+
+// NamespaceStats is what is counted of a namespace.
+type NamespaceStats struct {
+	Name            string
+	Bytes, MaxBytes int64 // MaxBytes is 0 without a budget
+	Items           int64
+	Evicted         uint64 // left for room before their time
+	Refused         uint64 // not stored for the budget
+}
+
+// NamespaceStats returns the counts of each namespace, in the order in which they
+// were given. They need not be of one moment.
+func (c *Cache) NamespaceStats() (out []NamespaceStats) {
+	for _, ns := range c.spaces.Load().list {
+		out = append(out, NamespaceStats{ns.name, ns.bytes.Load(), ns.limit, ns.items.Load(), ns.evicted.Load(), ns.refused.Load()})
+	}
+	return out
+}
+
+// series returns the metrics of ns, by name.
+func (ns *namespace) series() map[string]func() float64 {
+	label := fmt.Sprintf("{namespace=%q}", ns.name)
+	return map[string]func() float64{
+		"edgenode_l1_namespace_used_bytes" + label:      func() float64 { return float64(ns.bytes.Load()) },
+		"edgenode_l1_namespace_max_bytes" + label:       func() float64 { return float64(ns.limit) },
+		"edgenode_l1_namespace_items" + label:           func() float64 { return float64(ns.items.Load()) },
+		"edgenode_l1_namespace_evictions_total" + label: func() float64 { return float64(ns.evicted.Load()) },
+		"edgenode_l1_namespace_refused_total" + label:   func() float64 { return float64(ns.refused.Load()) },
+	}
+}
+
+// register adds the metrics of each namespace; unregister is its inverse.
+func (sp *spaces) register() {
+	for _, ns := range sp.list {
+		for name, f := range ns.series() {
+			if sp.metrics != nil {
+				sp.metrics.NewGauge(name, f)
+			}
+		}
+	}
+}
+
+func (sp *spaces) unregister() {
+	for _, ns := range sp.list {
+		for name := range ns.series() {
+			if sp.metrics != nil {
+				sp.metrics.UnregisterMetric(name)
+			}
+		}
+	}
 }

@@ -59,7 +59,7 @@ func (c *Cache) Get(hash uint64, key []byte, nowMilli int64) (Pin, bool) {
 		c.countHot(hash, key, nowMilli)
 	}
 	if shared(hash, c.share.Load()) {
-		c.play(hash, c.slab.chunk(place(e.place.Load())).slotSize, nowMilli)
+		c.play(hash, c.slab.chunk(place(e.place.Load())).slotSize, c.spaces.Load().weight(m), nowMilli)
 	}
 	return Pin{c.record(e), c, e, number, m&flagStale != 0}, true
 }

@@ -26,10 +26,10 @@ type shadow struct {
 
 // shadowItem is one item of a shadow.
 type shadowItem struct {
-	hash    uint64
-	heat    heat
-	size    uint32 // what it takes
-	logSize float32
+	hash   uint64
+	heat   heat
+	size   uint32 // what it takes
+	weight int16  // see item.Candidate.LogWeight
 }
 
 const (
@@ -58,8 +58,8 @@ type shadowView struct {
 }
 
 // access is one request for the key with this hash, whose record takes size
-// bytes. It reports whether the shadow had it.
-func (s *shadow) access(hash uint64, size uint32, v shadowView) bool {
+// bytes and has this weight. It reports whether the shadow had it.
+func (s *shadow) access(hash uint64, size uint32, weight int16, v shadowView) bool {
 	if i := s.find(hash); i >= 0 {
 		h := &s.items[i]
 		s.random += hash
@@ -70,7 +70,7 @@ func (s *shadow) access(hash uint64, size uint32, v shadowView) bool {
 	if old, ok := s.index.ghosts.find(tagOf(hash), v.tick); ok {
 		h = old.hit(v.tick, s.pace, s.random)
 	}
-	newcomer := shadowItem{hash, h, size, log2(float32(size))}
+	newcomer := shadowItem{hash, h, size, weight}
 	if int64(size)+shadowCharge > v.limit || !s.makeRoom(newcomer, v) {
 		s.index.ghosts.add(tagOf(hash), h, v.tick, s.pace)
 		return false
@@ -146,7 +146,7 @@ func (s *shadow) pick(newcomer shadowItem, v shadowView) (victim int, lost bool)
 
 func (it *shadowItem) candidate(tick uint32, p pace) item.Candidate {
 	return item.Candidate{
-		Hash: it.hash, Size: it.size, LogSize: it.logSize, Hits: it.heat.hits(),
+		Hash: it.hash, Size: it.size, LogSize: log2(float32(it.size)), LogWeight: it.weight, Hits: it.heat.hits(),
 		LogFrequency: it.heat.logNow(tick, p), Lifetime: item.NoLifetime,
 	}
 }

@@ -28,6 +28,7 @@ const SnapshotFormat = 1
 const (
 	snapshotMagic   = "edgel1sn"
 	snapshotHeadLen = 48
+	savedNever      = 1<<48 - 1 // the end of what does not end
 	blockHeadLen    = 24
 	savedHeadLen    = 16
 	blockBytes      = 256 << 10 // of records, from which a block is written
@@ -125,7 +126,10 @@ func (s *snapshotWriter) add(record []byte, m meta, h heat) error {
 			return err
 		}
 	}
-	ends, flags := uint64(m>>16), uint64(0)
+	ends, flags := m.end(), uint64(0)
+	if ends == never {
+		ends = savedNever
+	}
 	if m&flagStale != 0 {
 		flags = savedStale
 	}
@@ -274,7 +278,7 @@ func (s *SnapshotReader) split(b []byte, fn func(Saved)) {
 			break
 		}
 		saved := Saved{Record: b[savedHeadLen : savedHeadLen+n : savedHeadLen+n], Heat: le.Uint32(b[4:]), Stale: ends&savedStale != 0}
-		if at := ends >> 16; at != never {
+		if at := ends >> 16; at != savedNever {
 			saved.ExpiresAtMilli = int64(max(at, 1))
 		}
 		if _, err := item.Parse(saved.Record); err != nil {

@@ -30,11 +30,13 @@ type PutOptions struct {
 //   - record takes more than a quarter of the budget or 4 GiB, or is not what it
 //     must be,
 //   - room cannot be made, as too much is pinned or read at the moment,
+//   - its namespace has a budget, of which it takes more than a quarter, or in
+//     which room cannot be made for the same reasons,
 //   - others would have to leave for it, and it loses the contest against them
 //     or the admit hook says no. What is Pinned, or replaces an older
 //     version, is never refused so.
 //
-// In the second and the third case an older version that was there may still be: the
+// In the second to fourth case an older version that was there may still be: the
 // caller deletes it if it must not be seen. Put keeps no reference to its
 // arguments. It does not allocate except for memory of the budget. The copy is
 // made with no lock held, unless it replaces one of about the same size.
@@ -43,65 +45,93 @@ func (c *Cache) Put(hash uint64, key []byte, version uint64, record []byte, o Pu
 		c.refused.Add(1)
 		return false
 	}
-	s := c.shard(hash)
+	s, sp := c.shard(hash), c.spaces.Load()
+	ns := sp.of(record)
 	if shared(hash, c.share.Load()) {
-		c.play(hash, c.slab.footprint(len(record)), o.NowMilli)
+		c.play(hash, c.slab.footprint(len(record)), ns.weight(), o.NowMilli)
 	}
 	done, stored, replaces, came := c.overwrite(s, hash, key, version, record, o)
 	if done {
 		return stored
 	}
-	number, ok := c.newEntry(o.NowMilli)
-	if !ok {
+	in := incomer{ns: ns, hash: hash, came: came, n: len(record), replaces: replaces}
+	if !c.claimIn(&in, o) {
 		c.refused.Add(1)
 		return false
 	}
-	p, ok := c.roomFor(number, hash, came, len(record), replaces, o)
+	number, ok := c.newEntry(o.NowMilli)
+	if !ok {
+		c.giveUp(&in)
+		return false
+	}
+	p, ok := c.roomFor(number, &in, o)
 	if !ok {
 		c.entries.put(number)
-		c.refused.Add(1)
+		c.giveUp(&in)
 		return false
 	}
 	copy(c.slab.record(p, uint32(len(record))), record)
 	if !c.lockWithRoom(s, o.NowMilli) {
 		c.release(p)
 		c.entries.put(number)
-		c.refused.Add(1)
+		c.giveUp(&in)
 		return false
 	}
-	return c.linkAndUnlock(s, number, p, hash, key, version, record, came, o)
+	return c.linkAndUnlock(s, number, p, &in, key, version, record, sp, o)
 }
 
-// roomFor finds room for the record of n bytes of the entry number. What came as
+// An incomer is what a Put is about to bring in.
+type incomer struct {
+	ns       *namespace // nil for none
+	hash     uint64
+	came     heat
+	n        int  // bytes of the record
+	replaces bool // an older version
+	won      bool // against what left for it in its namespace
+}
+
+// giveUp gives back what in has claimed of its namespace.
+func (c *Cache) giveUp(in *incomer) {
+	in.ns.unclaim(int64(c.slab.footprint(in.n)))
+	c.refused.Add(1)
+}
+
+// roomFor finds room for the record of the entry number. What came as
 // one of a key that is not there may have to contest it; if it loses, its
 // frequency is remembered for the next time.
-func (c *Cache) roomFor(number uint32, hash uint64, came heat, n int, replaces bool, o PutOptions) (place, bool) {
-	if cl := c.slab.classFor(n); cl != nil {
+func (c *Cache) roomFor(number uint32, in *incomer, o PutOptions) (place, bool) {
+	if cl := c.slab.classFor(in.n); cl != nil {
 		if p, ok := cl.take(number); ok {
 			return p, true
 		}
 	}
 	b := c.borrow(o.NowMilli)
 	defer c.giveBack(b)
-	if !replaces && !o.Pinned {
-		c.challenge(b, hash, came, n, o)
+	if !in.replaces && !o.Pinned {
+		c.challenge(b, in, o)
+		b.rivals = b.rivals && !in.won
 	}
-	p, ok := c.allocate(b, n, number)
+	p, ok := c.allocate(b, in.n, number)
 	if b.lost {
-		c.lost.Add(1)
-		s := c.shard(hash)
-		s.mu.Lock()
-		s.index.Load().ghosts.add(tagOf(hash), came, c.tickNow(o.NowMilli), paceOf(c.pace.Load()))
-		s.mu.Unlock()
+		c.haunt(in, o.NowMilli)
 	}
 	return p, ok
 }
 
-// challenge makes the record of n bytes the rival of b. An admit hook is to be
+// haunt notes that what came in has lost, and remembers its frequency.
+func (c *Cache) haunt(in *incomer, nowMilli int64) {
+	c.lost.Add(1)
+	s := c.shard(in.hash)
+	s.mu.Lock()
+	s.index.Load().ghosts.add(tagOf(in.hash), in.came, c.tickNow(nowMilli), paceOf(c.pace.Load()))
+	s.mu.Unlock()
+}
+
+// challenge makes what comes in the rival of b. An admit hook is to be
 // asked about it. Unless there is an evict hook it must contest, if the duel says
 // so or room is scarce: above the pressure at which the engine warns it must be
 // more frequent the higher the pressure, at last twice as frequent.
-func (c *Cache) challenge(b *batch, hash uint64, came heat, n int, o PutOptions) {
+func (c *Cache) challenge(b *batch, in *incomer, o PutOptions) {
 	const scarce = 0.7
 	h := c.hooks.Load()
 	margin := max(0, c.Pressure()-scarce) / (1 - scarce)
@@ -110,12 +140,13 @@ func (c *Cache) challenge(b *batch, hash uint64, came heat, n int, o PutOptions)
 	if !b.asks && !b.rivals {
 		return
 	}
-	size := c.slab.footprint(n)
+	size := c.slab.footprint(in.n)
 	m := newMeta(o)
+	b.space = in.ns
 	b.rival = item.Candidate{
-		Hash: hash, Size: uint32(min(size, math.MaxUint32)), LogSize: log2(float32(size)), Hits: came.hits(),
-		LogFrequency: came.logNow(c.tickNow(o.NowMilli), paceOf(c.pace.Load())) - float32(margin),
-		Lifetime:     m.lifetime(b.now), Flags: m.candidateFlags(), TagClass: m.tagClass(),
+		Hash: in.hash, Size: uint32(min(size, math.MaxUint32)), LogSize: log2(float32(size)), Hits: in.came.hits(),
+		LogFrequency: in.came.logNow(c.tickNow(o.NowMilli), paceOf(c.pace.Load())) - float32(margin),
+		Lifetime:     m.lifetime(b.now), Flags: m.candidateFlags(), TagClass: m.tagClass(), LogWeight: in.ns.weight(),
 	}
 }
 
@@ -159,7 +190,7 @@ func (c *Cache) overwrite(s *shard, hash uint64, key []byte, version uint64, rec
 	c.countPinned(e, -1)
 	copy(c.slab.record(p, uint32(len(record))), record)
 	e.size.Store(uint32(len(record)))
-	e.meta.Store(uint64(newMeta(o) | meta(e.meta.Load())&flagMain))
+	e.meta.Store(uint64(newMeta(o) | meta(e.meta.Load())&(flagMain|spaceMask)))
 	c.countPinned(e, 1)
 	s.puts.Add(1)
 	c.advanceLocked(s)
@@ -216,19 +247,27 @@ func (c *Cache) lockWithRoom(s *shard, now int64) bool {
 
 // linkAndUnlock makes the entry number the one of key, unless a newer one came
 // in meanwhile, and unlocks s. It reports whether it did.
-func (c *Cache) linkAndUnlock(s *shard, number uint32, p place, hash uint64, key []byte, version uint64, record []byte, came heat, o PutOptions) bool {
+func (c *Cache) linkAndUnlock(s *shard, number uint32, p place, in *incomer, key []byte, version uint64, record []byte, sp *spaces, o PutOptions) bool {
+	hash, came := in.hash, in.came
 	at, old, replaces := c.lookupLocked(s, hash, key)
 	if c.ended.Load() || replaces && c.versionOf(c.entries.at(old)) > version {
 		s.mu.Unlock()
+		in.ns.unclaim(int64(c.slab.chunk(p).slotSize))
 		c.release(p)
 		c.entries.put(number)
 		return false
+	}
+	size := c.slab.chunk(p).slotSize
+	if now := c.spaces.Load(); now != sp { // see SetNamespaces
+		in.ns.unclaim(int64(size))
+		in.ns = now.of(record)
+		in.ns.take(int64(size))
 	}
 	s.puts.Add(1)
 	c.advanceLocked(s)
 	e := c.entries.at(number)
 	e.hash.Store(hash)
-	m := newMeta(o)
+	m := newMeta(o).in(in.ns.number())
 	if c.queues != nil && (came.logFrequency() > 0 || replaces && meta(c.entries.at(old).meta.Load())&flagMain != 0) {
 		m |= flagMain
 	}
@@ -248,6 +287,7 @@ func (c *Cache) linkAndUnlock(s *shard, number uint32, p place, hash uint64, key
 		s.seq.Add(2) // who still goes by the old word looks again
 		e.open()
 		c.countPinned(before, -1)
+		c.leaveSpace(before)
 		last = before.condemn()
 	} else {
 		s.index.Load().ghosts.forget(tagOf(hash))
@@ -255,13 +295,16 @@ func (c *Cache) linkAndUnlock(s *shard, number uint32, p place, hash uint64, key
 		s.count.Add(1)
 		e.open()
 	}
-	size := c.slab.chunk(p).slotSize
+	in.ns.enter()
 	s.mu.Unlock()
 	if last {
 		c.reclaim(old)
 	}
 	if c.queues != nil {
 		c.enqueue(name{tagOf(hash), number, uint32(min(size, math.MaxUint32))}, m&flagMain != 0, o.NowMilli)
+	}
+	if in.ns != nil {
+		c.joined(in.ns, member{tagOf(hash), number}, o.NowMilli)
 	}
 	return true
 }
@@ -301,6 +344,7 @@ func (c *Cache) unlink(s *shard, at int) (last bool) {
 	e := c.entries.at(number)
 	x.ghosts.add(tag, heat(e.heat.Load()), c.tickNow(0), paceOf(c.pace.Load()))
 	c.countPinned(e, -1)
+	c.leaveSpace(e)
 	return e.condemn()
 }
 
