@@ -306,6 +306,7 @@ func proxySites(cfg *config.Config) []proxy.Site {
 			IgnoreQuery: s.IgnoreQuery, SortQuery: s.SortQuery, HonourRequestDirectives: s.HonourRequestDirectives,
 			AllowOverride:     s.AllowOverride,
 			HeuristicFraction: orNegativeFraction(s.HeuristicFraction), HeuristicMax: s.HeuristicMax.Std(),
+			RefreshAhead:         s.RefreshAhead.Std(),
 			StaleWhileRevalidate: s.StaleWhileRevalidate.Std(), KeyFields: s.KeyFields, KeyCookies: s.KeyCookies, Methods: s.Methods,
 			RawAcceptLanguage: !s.NormaliseAcceptLanguage,
 			RawAcceptEncoding: !s.NormaliseAcceptEncoding, VariantsMax: s.VariantsMax, WaitersMax: s.WaitersMax,

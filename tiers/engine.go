@@ -542,6 +542,10 @@ func (e *Engine) giveBackLocked(used int64) {
 	}
 }
 
+// Crowded reports whether the pressure has reached its first level: what need not
+// be done is better left.
+func (e *Engine) Crowded() bool { return e.Thresholds().Level(e.Pressure()) > pressure.Normal }
+
 // Pressure returns how full the node is with what cannot be dropped: 0 is
 // empty, 1 the budget or the quota.
 func (e *Engine) Pressure() float64 {

@@ -116,6 +116,10 @@ type Site struct {
 	HeuristicMax Duration `toml:"heuristic_max" reload:"yes" range:"1s..3650d"`
 	// StaleWhileRevalidate is the window of answers that give none themselves.
 	StaleWhileRevalidate Duration `toml:"stale_while_revalidate" reload:"yes" range:"0s..3650d"`
+	// RefreshAhead is how long before its end an answer that is asked for much is
+	// fetched again behind a hit, but no longer than the last quarter of its lifetime;
+	// 0s is not at all.
+	RefreshAhead Duration `toml:"refresh_ahead" reload:"yes" range:"0s..1d"`
 	// StaleOnError is how long past its lifetime an answer may stand in when
 	// the origin cannot be reached.
 	StaleOnError Duration `toml:"stale_on_error" reload:"yes" range:"0s..3650d"`

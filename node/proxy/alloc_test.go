@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 	"testing"
+	"time"
 )
 
 // A quietExchange is a request whose answer is thrown away, without allocation.
@@ -77,6 +78,40 @@ func TestHitDoesNotAllocate(t *testing.T) {
 		if got, want := w.requests(), 1; got != want || x.sent == 0 {
 			t.Errorf("origin saw %d requests, want %d", got, want)
 		}
+	}
+}
+
+// A hit allocates nothing either where what is hot is refreshed ahead: with time
+// left, near the end of what is not hot, and of what was refreshed and brought
+// nothing.
+func TestHitDoesNotAllocateAhead(t *testing.T) {
+	w, x := warm(t, "", refreshing(time.Minute))
+	x.names, x.values = x.names[:5], x.values[:5] // no cookie
+	f := func(what string) {
+		t.Helper()
+		w.p.Serve(x)
+		w.p.tasks.Wait()
+		if got := testing.AllocsPerRun(1000, func() { w.p.Serve(x) }); got != 0 {
+			t.Errorf("a hit %s allocates %v times", what, got)
+		}
+	}
+	f("with time left")
+	w.pass(550 * time.Second)
+	f("near the end of what is not hot")
+	if n := w.requests(); n != 1 {
+		t.Errorf("origin saw %d requests, want 1", n)
+	}
+	w.always(w.status(500, "", ""))
+	w.engine.mu.Lock()
+	w.engine.hot = map[string]uint64{}
+	for key := range w.engine.items {
+		w.engine.hot[key] = 100
+	}
+	w.engine.mu.Unlock()
+	w.pass(2 * time.Second)
+	f("on what was refreshed in vain")
+	if n := w.requests(); n != 2 {
+		t.Errorf("origin saw %d requests, want 2", n)
 	}
 }
 

@@ -61,10 +61,7 @@ func (p *Proxy) fill(st *state, f *found, try int) bool {
 // is under way.
 func (p *Proxy) refreshBehind(st *state) {
 	class := st.classOf()
-	p.mu.Lock()
-	busy := p.flights[class] != nil
-	p.mu.Unlock()
-	if busy {
+	if p.underWay(class) {
 		return
 	}
 	fl := p.newFlight(st, &found{ok: true}, class)
@@ -74,6 +71,13 @@ func (p *Proxy) refreshBehind(st *state) {
 		return
 	}
 	p.m.background.Inc()
+}
+
+// underWay reports whether a fetch that may be joined is under way for a class.
+func (p *Proxy) underWay(class string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.flights[class] != nil
 }
 
 // lead serves the request that began a flight.

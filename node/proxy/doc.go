@@ -98,7 +98,7 @@
 //
 // # Locks
 //
-// Proxy.mu before flight.mu before packer.mu. A part lock before an index lock;
+// ahead.mu before Proxy.mu before flight.mu before packer.mu. A part lock before an index lock;
 // both are taken with none of the others held. The engine is called with no lock
 // held but these two.
 package proxy

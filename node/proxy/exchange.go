@@ -59,4 +59,8 @@ type Engine interface {
 	// CoveredSince reports whether a rule newer than since covers an object with
 	// this key or one of these tags.
 	CoveredSince(key item.Key, tags []string, since item.Version) bool
+	// Hottest returns up to n of the keys that were found in memory most of late.
+	Hottest(n int) tiers.Hottest
+	// Crowded reports whether the node is so full that it begins nothing of its own.
+	Crowded() bool
 }

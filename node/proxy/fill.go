@@ -68,6 +68,10 @@ func (fl *flight) judge(oa *originAnswer) {
 	if v.share && oa.foreign() {
 		v.share, v.reason = false, "transfer-coding"
 	}
+	if fl.leaves(&v) {
+		fl.letBe(oa)
+		return
+	}
 	fl.how = how{fwd: fl.fwd, fwdStatus: oa.StatusCode, refused: v.refused, detail: v.reason}
 	if !v.share {
 		fl.retire(oa.StatusCode, v.reason)
@@ -80,6 +84,10 @@ func (fl *flight) judge(oa *originAnswer) {
 		need = 2 * r.site.ChunkBytes
 	}
 	if !parted && oa.ContentLength > r.site.MaxObjectBytes || !fl.reserve(need) {
+		if fl.ahead != nil {
+			fl.letBe(oa)
+			return
+		}
 		fl.how.detail = "too-large"
 		fl.retire(oa.StatusCode, fl.how.detail)
 		fl.handOver(oa)

@@ -45,6 +45,10 @@ type flight struct {
 	partial bool         // what is stored of an object in parts is not enough
 	hole    int64        // from here on segments are gone; -1 if that is not known
 
+	// ahead is what counts a fetch of what is still fresh, see refreshAhead; nil for
+	// others.
+	ahead *aheadLimit
+
 	reserved int64 // bytes of Proxy.fillBytes; set by the fill, given back by the last
 
 	ctx    context.Context
@@ -302,6 +306,9 @@ func (fl *flight) run() {
 	defer p.fills.Add(-1)
 	defer p.filled(fl.r.key)
 	defer fl.drop()
+	if fl.ahead != nil {
+		defer fl.ahead.leave()
+	}
 	var oa *originAnswer
 	defer func() { fl.outlive(recover(), oa) }()
 	if fl.secondLook() {
@@ -325,6 +332,8 @@ func (fl *flight) run() {
 		oa, err = fl.send(withoutConditions(fl.r.header))
 	}
 	switch {
+	case fl.ahead != nil && (err != nil || oa.StatusCode >= http.StatusBadRequest || oa.StatusCode == http.StatusPartialContent):
+		fl.letBe(oa)
 	case err != nil:
 		fl.fail(err)
 	case conditional && oa.StatusCode == http.StatusNotModified:
@@ -405,7 +414,9 @@ func (fl *flight) secondLook() bool {
 	}
 	fr := f.meta.freshness()
 	enough := !fl.partial || f.meta.flags()&metaParted == 0
-	if !fl.insist && enough && fr.usable(fl.p.o.Now(), f.hit.Stale) == useFresh {
+	now := fl.p.o.Now()
+	wanted := fl.insist || fl.ahead != nil && fr.nearEnd(fl.r.site, now)
+	if !wanted && enough && fr.usable(now, f.hit.Stale) == useFresh {
 		f.hit.Release()
 		return true
 	}

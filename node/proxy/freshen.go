@@ -85,6 +85,8 @@ func (fl *flight) renew(oa *originAnswer) (v verdict, stored bool) {
 	})
 	if covered {
 		p.m.purgedMeanwhile.Inc()
+	} else if fl.leaves(&v) {
+		return v, false
 	} else if v.share {
 		stored = fl.store(&v.freshness, fl.old.hit.View.Content())
 	} else {

@@ -40,7 +40,20 @@ type fakeEngine struct {
 	gets    atomic.Int64
 	getErr  error
 	submits int
+	hot     map[string]uint64 // hits by key, for Hottest
+	crowded atomic.Bool
 }
+
+func (e *fakeEngine) Hottest(int) (out tiers.Hottest) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for key, hits := range e.hot {
+		out.Keys = append(out.Keys, tiers.HotKey{Key: []byte(key), Whole: true, Hits: hits})
+	}
+	return out
+}
+
+func (e *fakeEngine) Crowded() bool { return e.crowded.Load() }
 
 func newFakeEngine(now func() int64) *fakeEngine {
 	return &fakeEngine{now: now, clock: item.NewClock(0, now), items: map[string]item.View{}}

@@ -24,6 +24,7 @@ type proxyMetrics struct {
 	healthOK, healthFailed, purges     *metrics.Counter
 	upgradesMade, upgradesRefused      *metrics.Counter
 	toClient, toOrigin                 *metrics.Counter
+	aheadBegun, aheadSkipped           *metrics.Counter
 }
 
 // newMetrics registers the metrics on set; nil means that nobody reads them.
@@ -72,6 +73,8 @@ func newMetrics(set *metrics.Set, p *Proxy) *proxyMetrics {
 		chunksRefused:    set.NewCounter(`edgenode_proxy_chunks_not_stored_total`),
 		ownRanges:        set.NewCounter(`edgenode_proxy_range_requests_total`),
 		changedMidway:    set.NewCounter(`edgenode_proxy_changed_midway_total`),
+		aheadBegun:       set.NewCounter(`edgenode_proxy_ahead_refreshes_total{outcome="begun"}`),
+		aheadSkipped:     set.NewCounter(`edgenode_proxy_ahead_refreshes_total{outcome="skipped"}`),
 		background:       set.NewCounter(`edgenode_proxy_background_refreshes_total`),
 	}
 }

@@ -33,6 +33,7 @@ type pool struct {
 	budget    atomic.Int64 // of repeats, in hundredths
 	now       func() int64
 	p         *Proxy
+	ahead     aheadLimit
 }
 
 // origin is one server of a pool, with what is known of its health.
@@ -53,7 +54,7 @@ const maxAnswerHeader = 256 << 10
 // newPool makes a pool of cfg, whose defaults are filled in. Origins that old,
 // the pool of this name so far, has too, keep what is known of their health.
 func newPool(cfg Pool, p *Proxy, old *pool) (*pool, error) {
-	pl := &pool{Pool: cfg, now: p.o.Now, p: p}
+	pl := &pool{Pool: cfg, now: p.o.Now, p: p, ahead: newAheadLimit()}
 	for _, base := range cfg.Origins {
 		if u, err := url.Parse(base); err == nil {
 			o := &origin{scheme: u.Scheme, authority: u.Host, breaker: &pl.Pool}

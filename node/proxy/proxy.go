@@ -103,6 +103,7 @@ type Proxy struct {
 	tasks  sync.WaitGroup // fills, health checks
 	lonely lonely
 	recent recent
+	ahead  ahead
 	seed   maphash.Seed
 
 	told                      atomic.Int64 // Unix ms of the last warning of refused edits
@@ -380,6 +381,9 @@ func (p *Proxy) sendFound(st *state, f *found, now int64) bool {
 		p.refreshBehind(st)
 		p.m.stale.Inc()
 	default:
+		if st.site.RefreshAhead > 0 {
+			p.refreshAhead(st, f, &fr, now)
+		}
 		p.m.hits.Inc()
 	}
 	defer p.letGo(f)

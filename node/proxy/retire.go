@@ -51,9 +51,10 @@ func (s *site) takenBack(merged http.Header) string {
 
 // retire makes the old answer unusable, also as one that stands in, if an answer
 // that was not stored refutes it. It comes before anybody is given that answer. A
-// newer one that somebody has stored meanwhile stays.
+// newer one that somebody has stored meanwhile stays, and so does one that was still
+// fresh and refreshed ahead: it ends in time.
 func (fl *flight) retire(status int, reason string) {
-	if !fl.old.ok || !refutes(status, reason) {
+	if fl.ahead != nil || !fl.old.ok || !refutes(status, reason) {
 		return
 	}
 	p, v := fl.p, fl.old.hit.View

@@ -106,6 +106,9 @@ type Site struct {
 	HeuristicFraction float64
 	HeuristicMax      time.Duration
 
+	// RefreshAhead is how long before its end an answer that is asked for much is
+	// fetched again, but no longer than the last quarter of its lifetime; 0 not at all.
+	RefreshAhead time.Duration
 	// StaleWhileRevalidate is the window of answers that do not give one; 0 none.
 	StaleWhileRevalidate time.Duration
 
@@ -233,7 +236,7 @@ func (s Site) validate() error {
 	}
 	f(s.WaitersMax > 0, "waiters_max is %d, must be positive", s.WaitersMax)
 	f(s.HeuristicFraction <= 1, "heuristic_fraction is %v, must be 0 to 1", s.HeuristicFraction)
-	f(s.StaleWhileRevalidate >= 0, "stale_while_revalidate must not be negative")
+	f(s.StaleWhileRevalidate >= 0 && s.RefreshAhead >= 0, "stale_while_revalidate and refresh_ahead must not be negative")
 	for _, name := range slices.Concat(s.KeyFields, s.KeyCookies, s.Methods) {
 		f(name != "" && tokenLen(name) == len(name), "%q is not a token, as the names of fields, cookies and methods are", name)
 	}
