@@ -108,6 +108,11 @@ func (s *store) CoveredSince(key item.Key, tags []string, since item.Version) bo
 	return false
 }
 
+// Hottest is empty: nothing is refreshed ahead here.
+func (s *store) Hottest(int) tiers.Hottest { return tiers.Hottest{} }
+
+func (s *store) Crowded() bool { return false }
+
 // forget empties the store; rules that cover nothing any more go too.
 func (s *store) forget() {
 	s.mu.Lock()
