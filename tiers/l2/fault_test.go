@@ -225,7 +225,6 @@ func TestSentinelFailover(t *testing.T) {
 	set := redistest.StartSentinel(t, redistest.Options{})
 	s := open(t, set.URL(), quick)
 	apply(t, s, putOp(put("k", 1, "a")))
-	set.Master.Do("WAIT", "1", "5000")
 	before := s.Generation()
 	set.Failover()
 	eventually(t, func() error {

@@ -67,17 +67,29 @@ func (s *SentinelSet) Current() *Server {
 	return s.Master
 }
 
-// Failover kills the current master and waits until the other server is master
-// and says so itself. It returns the new master.
+// Failover kills the current master, once the other server has all that was
+// written to it, and waits until that is master and says so itself. It returns the
+// new master.
 func (s *SentinelSet) Failover() *Server {
 	s.Master.t.Helper()
-	old := s.Current()
+	old, heir := s.Current(), s.Replica
+	if old == s.Replica {
+		heir = s.Master
+	}
+	written := offset(old, "master_repl_offset")
+	s.await("the replica to have all writes", func() bool { return offset(heir, "slave_repl_offset") >= written })
 	old.Kill()
 	s.await("a new master", func() bool {
 		now := s.Current()
 		return now != old && now.Info("replication", "role") == "master"
 	})
 	return s.Current()
+}
+
+// offset is how far a server's stream of writes has come.
+func offset(s *Server, field string) int {
+	n, _ := strconv.Atoi(s.Info("replication", field))
+	return n
 }
 
 func (s *SentinelSet) await(what string, f func() bool) {
