@@ -62,15 +62,26 @@ func overSQL(t *testing.T, run func(t *testing.T)) {
 	overThese(t, slices.DeleteFunc(backings(), func(b backing) bool { return b.redis }), run)
 }
 
+// overOwn is overBackends with servers that no other node writes to: conditions
+// are decided by the node.
+func overOwn(t *testing.T, run func(t *testing.T)) {
+	t.Helper()
+	overThese(t, owned(), run)
+}
+
+func owned() []backing {
+	list := backings()
+	for i := range list {
+		list[i].alone = true
+	}
+	return list
+}
+
 // overDialects runs a scenario of one node over SQLite, and over a server that it
 // has to itself: what it writes is known here first.
 func overDialects(t *testing.T, run func(t *testing.T)) {
 	t.Helper()
-	list := []backing{{name: "sqlite"}, {name: "mariadb", mariadb: true, alone: true}}
-	if raceEnabled {
-		list = list[:1]
-	}
-	overThese(t, list, run)
+	overThese(t, slices.DeleteFunc(owned(), func(b backing) bool { return b.redis }), run)
 }
 
 func overThese(t *testing.T, list []backing, run func(t *testing.T)) {

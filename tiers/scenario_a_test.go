@@ -40,10 +40,12 @@ func newPower(t *testing.T) *power {
 func (p *power) start() {
 	p.t.Helper()
 	p.store = &tiertest.Store{}
-	e, err := tiers.Open(context.Background(), tiers.Options{
+	o := tiers.Options{
 		DataDir: p.dir, L1MaxBytes: 16 << 20, MaxPayloadBytes: 1 << 20, JournalMaxBytes: 32 << 20,
 		JournalFS: p.fs, WrapStore: p.store.Wrap, Logger: slog.New(slog.DiscardHandler),
-	})
+	}
+	backendsOf(p.t, &o)
+	e, err := tiers.Open(context.Background(), o)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -124,12 +126,12 @@ func load(p *power, l *ledger, round, writes int) {
 
 // TestA1_SyncWritesSurvivePowerCut: the cut comes at a random write of the disk.
 func TestA1_SyncWritesSurvivePowerCut(t *testing.T) {
-	testPowerCut(t, false)
+	overBackends(t, func(t *testing.T) { testPowerCut(t, false) })
 }
 
 // TestA19_PowerCutDuringOutageOfL3 is A1 while L3 is down.
 func TestA19_PowerCutDuringOutageOfL3(t *testing.T) {
-	testPowerCut(t, true)
+	overBackends(t, func(t *testing.T) { testPowerCut(t, true) })
 }
 
 func testPowerCut(t *testing.T, outage bool) {

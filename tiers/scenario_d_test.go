@@ -163,6 +163,10 @@ func testD5DeletesPassAtEveryLevel(t *testing.T) {
 
 // TestD6_OneRuleForEveryOperation: level and operation decide what happens.
 func TestD6_OneRuleForEveryOperation(t *testing.T) {
+	overOwn(t, testD6OneRuleForEveryOperation)
+}
+
+func testD6OneRuleForEveryOperation(t *testing.T) {
 	const (
 		passes    = "passes"
 		throttled = "429"
