@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/edgenode/edgenode/node/config"
+	"github.com/edgenode/edgenode/tiers/durable"
 )
 
 // The journal of a data directory may hold writes that the database does not have
@@ -128,28 +129,8 @@ func keepPlace(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := writeSynced(name, append(text, '\n')); err != nil {
+	if err := durable.Replace(name, append(text, '\n')); err != nil {
 		return fmt.Errorf("node: note where the database is: %w", err)
 	}
 	return nil
-}
-
-// writeSynced writes a file that is there whole, and on disk, or not at all.
-func writeSynced(name string, text []byte) (err error) {
-	f, err := os.OpenFile(name+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(name+".new", name); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(name))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

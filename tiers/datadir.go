@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/edgenode/edgenode/tiers/durable"
 	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/journal"
 )
@@ -71,7 +72,7 @@ func makeIdentity(path, name string) (Identity, error) {
 	if err != nil {
 		return id, err
 	}
-	return id, writeFileSync(path, append(b, '\n'))
+	return id, durable.Replace(path, append(b, '\n'))
 }
 
 // A clockFile keeps a version that no stamp of this node has passed, so that a
@@ -115,31 +116,9 @@ func (f *clockFile) advance(last item.Version) error {
 func (f *clockFile) close(last item.Version) error { return f.write(last) }
 
 func (f *clockFile) write(bound item.Version) error {
-	if err := writeFileSync(f.path, []byte(bound.String()+"\n")); err != nil {
+	if err := durable.Replace(f.path, []byte(bound.String()+"\n")); err != nil {
 		return fmt.Errorf("tiers: clock file: %w", err)
 	}
 	f.bound = bound
 	return nil
-}
-
-// writeFileSync replaces path by b, all or nothing, and on disk when it
-// returns.
-func writeFileSync(path string, b []byte) error {
-	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/edgenode/edgenode/tiers/durable"
 	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/l1"
 	"github.com/edgenode/edgenode/tiers/l3"
@@ -53,7 +55,7 @@ func (e *Engine) takeL1Snapshot() *os.File {
 		err = rerr
 	}
 	if err == nil {
-		err = syncDirectory(e.options.DataDir)
+		err = durable.SyncDir(e.options.DataDir)
 	}
 	if err == nil && e.options.L1Snapshot {
 		return file
@@ -65,18 +67,6 @@ func (e *Engine) takeL1Snapshot() *os.File {
 		file.Close()
 	}
 	return nil
-}
-
-// syncDirectory makes what was created or removed in dir last.
-func syncDirectory(dir string) error {
-	d, err := os.Open(dir)
-	if err == nil {
-		err = d.Sync()
-		if cerr := d.Close(); err == nil {
-			err = cerr
-		}
-	}
-	return err
 }
 
 // runL1Restore reads the snapshot once L3 is there, and ends.
@@ -303,25 +293,10 @@ func (e *Engine) saveL1(ctx context.Context) (records uint64, err error) {
 	}
 	head.Version = uint64(version)
 	path := filepath.Join(e.options.DataDir, l1SnapshotFile)
-	temporary := path + ".new"
-	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return 0, err
-	}
-	records, err = e.l1.WriteSnapshot(file, head, func(record []byte) l1.SaveVerdict { return e.saves(ctx, item.View(record)) })
-	if err == nil {
-		err = file.Sync()
-	}
-	if cerr := file.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(temporary, path)
-	}
-	if err == nil {
-		return records, syncDirectory(e.options.DataDir)
-	}
-	_ = os.Remove(temporary) // the first error counts
+	err = durable.ReplaceBy(path, func(w io.Writer) error {
+		records, err = e.l1.WriteSnapshot(w, head, func(record []byte) l1.SaveVerdict { return e.saves(ctx, item.View(record)) })
+		return err
+	})
 	return records, err
 }
 

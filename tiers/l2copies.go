@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/edgenode/edgenode/tiers/durable"
 	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/l2"
 )
@@ -277,7 +278,7 @@ func (e *Engine) noteOwing() {
 	}
 	var err error
 	if owes {
-		err = writeFileSync(e.oweFile(), []byte("stored answers in L2 may be older than this node's\n"))
+		err = durable.Replace(e.oweFile(), []byte("stored answers in L2 may be older than this node's\n"))
 	} else if err = os.Remove(e.oweFile()); errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/edgenode/edgenode/tiers/durable"
 	"github.com/edgenode/edgenode/tiers/l3"
 )
 
@@ -78,7 +79,7 @@ func (e *Engine) openRegistration() {
 	r.runs.Runs = r.runs.Runs[max(0, len(r.runs.Runs)-ownIncarnations):]
 	b, err := json.Marshal(&r.runs)
 	if err == nil {
-		err = writeFileSync(path, append(b, '\n'))
+		err = durable.Replace(path, append(b, '\n'))
 	}
 	if err != nil {
 		e.logger.Warn("this run is not noted; the next start after a crash waits until its lease in L3 is over", "err", err)

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
+
+	"github.com/edgenode/edgenode/tiers/durable"
 )
 
 // cursorFile is the file of the cursor in the data directory.
@@ -76,30 +77,10 @@ func (c *cursor) adopt(from string, prefixes []string) bool {
 func (c *cursor) save() error {
 	b, err := json.Marshal(c)
 	if err == nil {
-		err = replaceFile(c.path, append(b, '\n'))
+		err = durable.Replace(c.path, append(b, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("replica: cursor: %w", err)
 	}
 	return nil
-}
-
-func replaceFile(path string, b []byte) error {
-	next := path + ".new"
-	f, err := os.OpenFile(next, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(next, path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -7,31 +7,17 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/edgenode/edgenode/tiers/durable"
 )
 
 // Save writes a snapshot to the file path: beside it first, synced, then in its
 // place, with the directory synced. After an error the older file is there.
-func (f *Filter) Save(path string) (err error) {
-	temporary := path + ".new"
-	out, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
+func (f *Filter) Save(path string) error {
+	if err := durable.ReplaceBy(path, f.WriteSnapshot); err != nil {
 		return fmt.Errorf("filter: save: %w", err)
 	}
-	err = f.WriteSnapshot(out)
-	if err == nil {
-		err = out.Sync()
-	}
-	if cerr := out.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(temporary, path)
-	}
-	if err == nil {
-		return syncDir(filepath.Dir(path))
-	}
-	_ = os.Remove(temporary) // the first error counts
-	return fmt.Errorf("filter: save: %w", err)
+	return nil
 }
 
 // Restore reads the snapshot file path; see ReadSnapshot. An error that wraps
@@ -57,24 +43,10 @@ func Forget(path string) error {
 		return nil
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(path))
+		err = durable.SyncDir(filepath.Dir(path))
 	}
 	if err != nil {
 		return fmt.Errorf("filter: forget: %w", err)
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err == nil {
-		err = d.Sync()
-		if cerr := d.Close(); err == nil {
-			err = cerr
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("filter: sync %s: %w", dir, err)
 	}
 	return nil
 }
