@@ -124,11 +124,12 @@ func TestAdmitSeesEvictHooksChoice(t *testing.T) {
 	}
 }
 
-// What has expired leaves for a newcomer without a question.
+// What has expired leaves for a newcomer without a question. All are of that kind
+// at first, and the newcomers few, so that no sample is without one.
 func TestAdmitAndExpired(t *testing.T) {
 	now := int64(1_700_000_000_000)
 	c := newCache(t, l1.Options{MaxBytes: 1 << 20, Now: func() int64 { return now }})
-	for i := range 600 {
+	for i := 0; c.Stats().Evicted < 50; i++ {
 		put(c, i, 1, 1000, l1.PutOptions{ExpiresAtMilli: now + 1000, NowMilli: now})
 	}
 	c.SetHooks(nil, admitFunc(func(item.Candidate, []item.Candidate) (admit, ok bool) {
@@ -136,10 +137,13 @@ func TestAdmitAndExpired(t *testing.T) {
 		return false, true
 	}))
 	now += 2000
-	for i := range 300 {
-		if !put(c, 1000+i, 1, 1000, l1.PutOptions{NowMilli: now}) {
+	for i := range 40 {
+		if !put(c, 10_000+i, 1, 1000, l1.PutOptions{NowMilli: now}) {
 			t.Fatalf("%d was refused", i)
 		}
+	}
+	if s := c.Stats(); s.Expired < 30 {
+		t.Errorf("%d of the expired left: %+v", s.Expired, s)
 	}
 }
 
