@@ -251,6 +251,29 @@ func TestRuleStoredMeanwhile(t *testing.T) {
 	}
 }
 
+// The end of a sweep of one's own says nothing of the rules that another node has
+// stored since one looked: they are read.
+func TestRuleStoredBeforeMySweep(t *testing.T) {
+	url := database(t)
+	s, other := openURL(t, url), openURL(t, url)
+	rule := func(version item.Version, id string) item.Rule {
+		return item.Rule{Version: version, CreatedAt: 1, Op: item.OpDelete, Match: item.MatchKey, Namespaces: item.InItems, Values: []string{id}}
+	}
+	applyWith(t, s, []item.Rule{rule(50, "mine")})
+	applyWith(t, other, []item.Rule{rule(100, "k")})
+	sweep(t, s, rule(50, "mine"), 100)
+	if out := apply(t, s, put("k", 60, "x")); !out[0].Refused {
+		t.Errorf("older than the rule of another node: %+v", out[0])
+	}
+	// Its own are known: swept or not, they refuse what is older.
+	if out := apply(t, s, put("mine", 40, "x")); !out[0].Refused {
+		t.Errorf("older than a swept rule: %+v", out[0])
+	}
+	if out := apply(t, s, put("mine", 60, "x")); !out[0].Won {
+		t.Errorf("newer than a swept rule: %+v", out[0])
+	}
+}
+
 // Of a key that was nowhere two nodes make a row and a tombstone at once: the
 // newer one is there, alone.
 func TestRowAppearsInTheOtherTable(t *testing.T) {
