@@ -43,6 +43,12 @@ func openDataDir(dir, name string) (Identity, *journal.DirLock, error) {
 	return id, lock, nil
 }
 
+// ReplaceFile makes b the content of the file path of a data directory. When it
+// returns without an error that is on disk; a crash leaves the old content or the
+// new one, whole. The file is readable by its owner alone. One caller at a time may
+// replace a path. It costs two fsyncs.
+func ReplaceFile(path string, b []byte) error { return durable.Replace(path, b) }
+
 func loadIdentity(path, name string) (Identity, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -140,7 +140,7 @@ func (e *Engine) beginFilter(ctx context.Context) error {
 	t.restored = true
 	start := time.Now()
 	t.savedAt = e.clock.UnixMilli()
-	switch err := t.Restore(t.path); {
+	switch err := t.restoreFile(); {
 	case err == nil:
 		e.logger.Info("filter read from its snapshot", "change", t.Applied(), "items", t.Stats().Items, "took", time.Since(start))
 	case !errors.Is(err, fs.ErrNotExist):
@@ -217,15 +217,12 @@ func (t *filterTier) save(now func() int64) error {
 	t.saving.Lock()
 	defer t.saving.Unlock()
 	start := time.Now()
-	err := t.Save(t.path)
+	err := t.saveFile()
 	t.savedAt, t.saveTook = now(), time.Since(start)
 	if errors.Is(err, filter.ErrIncomplete) {
 		return nil // it is filled anew first
 	}
-	if err != nil {
-		return fmt.Errorf("tiers: %w", err)
-	}
-	return nil
+	return err
 }
 
 // saveFilterAtEnd leaves a snapshot for the next start. The keeper has ended. It
@@ -387,8 +384,8 @@ func (e *Engine) VerifyFilter(ctx context.Context) (FilterReport, error) {
 func (t *filterTier) forget() error {
 	t.saving.Lock()
 	defer t.saving.Unlock()
-	if err := filter.Forget(t.path); err != nil {
-		return fmt.Errorf("tiers: %w; remove the file by hand before the next start", err)
+	if err := t.removeFile(); err != nil {
+		return fmt.Errorf("%w; remove the file by hand before the next start", err)
 	}
 	return nil
 }

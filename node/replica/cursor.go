@@ -8,7 +8,7 @@ import (
 	"os"
 	"slices"
 
-	"github.com/edgenode/edgenode/tiers/durable"
+	"github.com/edgenode/edgenode/tiers"
 )
 
 // cursorFile is the file of the cursor in the data directory.
@@ -77,7 +77,7 @@ func (c *cursor) adopt(from string, prefixes []string) bool {
 func (c *cursor) save() error {
 	b, err := json.Marshal(c)
 	if err == nil {
-		err = durable.Replace(c.path, append(b, '\n'))
+		err = tiers.ReplaceFile(c.path, append(b, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("replica: cursor: %w", err)

@@ -26,7 +26,7 @@ var (
 	// ErrFull is returned when entries find no place, which takes hashes that are
 	// not random. Warm again: it takes a new secret.
 	ErrFull = errors.New("filter: no place for an entry")
-	// ErrIncomplete is returned by Save and Verify while not all keys are known to
+	// ErrIncomplete is returned by WriteSnapshot and Verify while not all keys are known to
 	// be in the filter. Nothing was written or compared.
 	ErrIncomplete = errors.New("filter: not complete")
 	// ErrReset is returned by Warm when the changes it relied on went missing

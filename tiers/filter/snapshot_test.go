@@ -5,11 +5,9 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"io/fs"
+	"io"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"testing/iotest"
 
@@ -62,7 +60,7 @@ func TestSnapshotGolden(t *testing.T) {
 		t.Error("the snapshot has changed: this needs a new format number")
 	}
 	restored := open(t)
-	if err := restored.Restore(name); err != nil {
+	if err := restored.ReadSnapshot(bytes.NewReader(want)); err != nil {
 		t.Fatal(err)
 	}
 	catchUp(t, restored, s)
@@ -80,14 +78,11 @@ func TestC6_KeysAfterTheSnapshot(t *testing.T) {
 		s.put(0, key(i))
 	}
 	warm(t, f, s)
-	path := filepath.Join(t.TempDir(), "filter")
-	if err := f.Save(path); err != nil {
-		t.Fatal(err)
-	}
+	saved := snapshot(t, f)
 	s.put(0, key(9000))
 
 	f = open(t)
-	if err := f.Restore(path); err != nil {
+	if err := f.ReadSnapshot(bytes.NewReader(saved)); err != nil {
 		t.Fatal(err)
 	}
 	if f.Trusted() || f.DefinitelyMissing(key(9000)) || f.Applied() != 5000 {
@@ -258,41 +253,22 @@ func FuzzReadSnapshot(f *testing.F) {
 	})
 }
 
-func TestFiles(t *testing.T) {
+// An incomplete filter has no snapshot to give; an older one still is one.
+func TestSnapshotOfIncomplete(t *testing.T) {
 	f, s := small(t, 100)
-	dir := t.TempDir()
-	path := filepath.Join(dir, "filter")
-	if err := f.Restore(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("no file: %v", err)
-	}
-	for range 2 {
-		if err := f.Save(path); err != nil {
-			t.Fatal(err)
-		}
-	}
+	saved := snapshot(t, f)
 	if f.Stats().SavedSeq != 100 {
 		t.Errorf("SavedSeq = %d", f.Stats().SavedSeq)
 	}
 	f.Distrust("a test")
-	if err := f.Save(path); !errors.Is(err, filter.ErrIncomplete) {
-		t.Errorf("Save while incomplete = %v", err)
+	if err := f.WriteSnapshot(io.Discard); !errors.Is(err, filter.ErrIncomplete) {
+		t.Errorf("a snapshot while incomplete = %v", err)
 	}
-	if list, _ := os.ReadDir(dir); len(list) != 1 {
-		t.Errorf("files left: %v", list)
-	}
-	if err := f.Restore(path); err != nil {
-		t.Errorf("the older file: %v", err)
+	if err := f.ReadSnapshot(bytes.NewReader(saved)); err != nil {
+		t.Errorf("the older one: %v", err)
 	}
 	catchUp(t, f, s)
 	noLies(t, f, s)
-	for range 2 {
-		if err := filter.Forget(path); err != nil {
-			t.Error(err)
-		}
-	}
-	if err := f.Save(filepath.Join(dir, "none", "filter")); err == nil || !strings.Contains(err.Error(), "none") {
-		t.Errorf("Save to nowhere = %v", err)
-	}
 }
 
 // What is added while a snapshot is written neither breaks it nor is waited for.
