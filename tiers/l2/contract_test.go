@@ -24,7 +24,8 @@ func TestContract(t *testing.T) {
 
 func contract(t *testing.T, url string) {
 	s := open(t, url)
-	t.Run("order", func(t *testing.T) { contractOrder(t, s) })
+	t.Run("order", func(t *testing.T) { contractOrder(t, "alone-", apply1(s)) })
+	t.Run("order in company", func(t *testing.T) { contractOrder(t, "company-", inCompany(s)) })
 	t.Run("drop", func(t *testing.T) { contractDrop(t, s) })
 	t.Run("many", func(t *testing.T) { contractMany(t, s) })
 	t.Run("refused", func(t *testing.T) { contractRefused(t, s) })
@@ -35,30 +36,62 @@ func contract(t *testing.T, url string) {
 	t.Run("tree", func(t *testing.T) { contractTree(t, s) })
 }
 
+// An applier carries out one operation.
+type applier struct {
+	*l2.Store
+	apply func(t testing.TB, op l2.Op) l2.Outcome
+}
+
+// apply1 applies an operation alone, which takes the script.
+func apply1(s *l2.Store) applier {
+	return applier{s, func(t testing.TB, op l2.Op) l2.Outcome { return apply(t, s, op)[0] }}
+}
+
+// inCompany applies an operation between replacements, which takes a transaction
+// where there is one server.
+func inCompany(s *l2.Store) applier {
+	version := item.Version(0)
+	return applier{s, func(t testing.TB, op l2.Op) l2.Outcome {
+		var ops []l2.Op
+		version++
+		for i := range 20 {
+			ops = append(ops, putOp(put(fmt.Sprint("company-of-", i), version, "a")))
+		}
+		ops[7] = op
+		out := apply(t, s, ops...)
+		for i := range out {
+			if i != 7 && !out[i].Won {
+				t.Errorf("replacement %d: %+v", i, out[i])
+			}
+		}
+		return out[7]
+	}}
+}
+
 // Both orders of two writes end in the greater one.
-func contractOrder(t *testing.T, s *l2.Store) {
+func contractOrder(t *testing.T, prefix string, s applier) {
 	n := 0
 	f := func(name string, older, newer func(id string) l2.Op) {
 		t.Helper()
 		for _, swap := range []bool{false, true} {
 			n++
-			id := fmt.Sprint("order-", n)
+			id := fmt.Sprint(prefix, n)
 			a, b := older(id), newer(id)
 			if swap {
 				a, b = b, a
 			}
-			if out := apply(t, s, a); !out[0].Won {
+			if out := s.apply(t, a); !out.Won {
 				t.Errorf("%s, swapped %v: the first write did not win", name, swap)
 			}
-			if out := apply(t, s, b); out[0].Won == swap || out[0].Same {
-				t.Errorf("%s, swapped %v: the second write is %+v", name, swap, out[0])
+			if out := s.apply(t, b); out.Won == swap || out.Same {
+				t.Errorf("%s, swapped %v: the second write is %+v", name, swap, out)
 			}
 			want := newer(id).Record
-			if got := get(t, s, id); !bytes.Equal(got, want) {
+			if got := get(t, s.Store, id); !bytes.Equal(got, want) {
 				t.Errorf("%s, swapped %v: got %q, want %q", name, swap, got, want)
 			}
-			if out := apply(t, s, newer(id)); out[0].Won || !out[0].Same {
-				t.Errorf("%s: the same write again is %+v, want same", name, out[0])
+			if out := s.apply(t, newer(id)); out.Won || !out.Same {
+				t.Errorf("%s: the same write again is %+v, want same", name, out)
 			}
 		}
 	}

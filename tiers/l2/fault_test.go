@@ -164,23 +164,27 @@ func TestD14_ValueAndEndInOneCommand(t *testing.T) {
 	}
 	out := make([]l2.Outcome, len(ops))
 	stored := 0
-	for cut := 50; cut < 10_000; cut += 397 {
-		server.Do("FLUSHALL")
-		eventually(t, func() error { _, _, err := s.Get(ctx, key("connect"), nil); return err })
-		p.cutAfter(cut)
-		_ = s.Apply(ctx, ops, out)
-		p.cutAfter(-1)
-		allHaveAnEnd(t, server)
-		eventually(t, func() error {
-			return s.GetMany(ctx, keys, func(i int, v item.View) error {
-				stored++
-				if string(v.Content()) != strings.Repeat(fmt.Sprint("k", i), 50) {
-					t.Errorf("cut at %d: key %d holds %q", cut, i, v.Content())
-				}
-				return nil
+	f := func(n, step int) { // few go by the script, many in a transaction
+		for cut := 50; cut < 10_000; cut += step {
+			server.Do("FLUSHALL")
+			eventually(t, func() error { _, _, err := s.Get(ctx, key("connect"), nil); return err })
+			p.cutAfter(cut)
+			_ = s.Apply(ctx, ops[:n], out[:n])
+			p.cutAfter(-1)
+			allHaveAnEnd(t, server)
+			eventually(t, func() error {
+				return s.GetMany(ctx, keys, func(i int, v item.View) error {
+					stored++
+					if string(v.Content()) != strings.Repeat(fmt.Sprint("k", i), 50) {
+						t.Errorf("cut at %d: key %d holds %q", cut, i, v.Content())
+					}
+					return nil
+				})
 			})
-		})
+		}
 	}
+	f(5, 797)
+	f(20, 397)
 	if stored == 0 {
 		t.Error("no cut let anything through: the test shows nothing")
 	}
@@ -211,9 +215,10 @@ func TestOneRoundTrip(t *testing.T) {
 	f("get many", 1, func() error { return s.GetMany(ctx, keys, func(int, item.View) error { return nil }) })
 	out := make([]l2.Outcome, len(ops))
 	_ = s.Apply(ctx, ops, out) // it learns that these keys are there
-	f("apply", 1, func() error { return s.Apply(ctx, ops, out) })
+	f("apply few", 1, func() error { return s.Apply(ctx, ops[:5], out[:5]) })
+	f("apply", 2, func() error { return s.Apply(ctx, ops, out) })
 	server.Do("SCRIPT", "FLUSH")
-	f("apply without scripts", 2, func() error { return s.Apply(ctx, ops, out) })
+	f("apply without scripts", 2, func() error { return s.Apply(ctx, ops[:5], out[:5]) })
 	for i, o := range out {
 		if !o.Same || o.Err != nil {
 			t.Fatalf("operation %d after SCRIPT FLUSH: %+v", i, o)
@@ -334,8 +339,14 @@ func TestNewFirst(t *testing.T) {
 }
 
 // Many writers of one key by two stores: the newest write is what is left, and
-// nobody ever sees versions go backwards.
+// nobody ever sees versions go backwards. The same in batches, which are
+// transactions that meet others.
 func TestConcurrentWriters(t *testing.T) {
+	t.Run("one by one", func(t *testing.T) { concurrentWriters(t, 1) })
+	t.Run("batches", func(t *testing.T) { concurrentWriters(t, 20) })
+}
+
+func concurrentWriters(t *testing.T, keys int) {
 	server, first := start(t)
 	second := open(t, server.URL())
 	const each = 300
@@ -343,9 +354,12 @@ func TestConcurrentWriters(t *testing.T) {
 	for w := range 4 {
 		s := []*l2.Store{first, second}[w%2]
 		wg.Go(func() {
-			out := make([]l2.Outcome, 1)
+			ops, out := make([]l2.Op, keys), make([]l2.Outcome, keys)
 			for i := range each {
-				if err := s.Apply(ctx, []l2.Op{putOp(put("k", item.Version(1+i*4+w), "a"))}, out); err != nil {
+				for k := range ops {
+					ops[k] = putOp(put("k"+strings.Repeat("k", k), item.Version(1+i*4+w), "a"))
+				}
+				if err := s.Apply(ctx, ops, out); err != nil {
 					t.Error(err)
 				}
 			}
@@ -366,8 +380,35 @@ func TestConcurrentWriters(t *testing.T) {
 		}
 	})
 	wg.Wait()
-	if v := get(t, first, "k"); v == nil || v.Version() != each*4 {
-		t.Errorf("left is %v, want version %d", v, each*4)
+	for k := range keys {
+		if v := get(t, first, "k"+strings.Repeat("k", k)); v == nil || v.Version() != each*4 {
+			t.Errorf("left of key %d is %v, want version %d", k, v, each*4)
+		}
+	}
+}
+
+// Several puts of one key in a batch that replaces: the newest is left, whatever
+// their order.
+func TestReplacedTwice(t *testing.T) {
+	_, s := start(t)
+	var ops []l2.Op
+	for i := range 10 {
+		ops = append(ops, putOp(put(fmt.Sprint(i), 1, "a")))
+	}
+	apply(t, s, ops...)
+	apply(t, s, ops...) // it learns that these keys are there
+	for i := range ops {
+		ops[i] = putOp(put(fmt.Sprint(i), 3, "b"))
+	}
+	ops = append(ops, putOp(put("1", 2, "late")), putOp(put("2", 4, "last")), putOp(put("3", 3, "b")))
+	out := apply(t, s, ops...)
+	if out[10].Won || out[10].Same || !out[11].Won || !out[12].Same {
+		t.Errorf("second puts: %+v", out[10:])
+	}
+	for id, want := range map[string]item.Version{"0": 3, "1": 3, "2": 4, "3": 3} {
+		if v := get(t, s, id); v == nil || v.Version() != want {
+			t.Errorf("left of %s is %v, want version %d", id, v, want)
+		}
 	}
 }
 

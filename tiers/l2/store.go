@@ -26,6 +26,7 @@ type Store struct {
 
 	usedBytes, maxBytes atomic.Int64 // as last probed
 	newShare            atomic.Int64 // see mostlyNew
+	values              sync.Pool    // of *[]byte: values of a batch
 
 	evictMu sync.Mutex              // held for a whole call of Evict
 	evictAt map[string]*evictCursor // by address of the master

@@ -100,8 +100,10 @@ func (s *Store) applyPart(ctx context.Context, ops []Op, out []Outcome) error {
 	defer cancel()
 	calls := make([]call, len(ops))
 	now := s.opts.Clock()
+	values := s.borrow(ops)
+	defer s.giveBack(values) // no command is under way then
 	for i, op := range ops {
-		calls[i] = s.callOf(op, now)
+		calls[i] = s.callOf(op, now, values)
 	}
 	s.run(ctx2, calls)
 	s.metrics.applyTime.UpdateDuration(start)
@@ -115,20 +117,46 @@ func (s *Store) applyPart(ctx context.Context, ops []Op, out []Outcome) error {
 	return unavailable
 }
 
-// A call is one script with one key.
-type call struct {
-	script *script
-	key    string
-	arg    [3]any
-	args   int
-	put    bool
-	cmd    *redis.Cmd
-	tried  bool  // cmd is a SET NX
-	err    error // found before it was sent
+// maxKept bounds the buffers of values that are kept for the next batch.
+const maxKept = 1 << 20
+
+// borrow returns an empty buffer with room for the values of ops.
+func (s *Store) borrow(ops []Op) *[]byte {
+	size := 0
+	for _, op := range ops {
+		size += valueHeadLen + len(op.Record)
+	}
+	b, ok := s.values.Get().(*[]byte)
+	if !ok || cap(*b) < size {
+		fresh := make([]byte, 0, size)
+		b = &fresh
+	}
+	*b = (*b)[:0]
+	return b
 }
 
-// callOf returns the script call of op.
-func (s *Store) callOf(op Op, now int64) call {
+func (s *Store) giveBack(b *[]byte) {
+	if cap(*b) <= maxKept {
+		s.values.Put(b)
+	}
+}
+
+// A call is one script with one key, or what does the same.
+type call struct {
+	script   *script
+	key      string
+	arg      [3]any
+	args     int
+	put      bool
+	cmd      *redis.Cmd
+	tried    bool  // cmd is a SET
+	answerIf int   // the answer, if tried, if that went well
+	decided  bool  // answerIf is the answer, without a command
+	err      error // found before it was sent
+}
+
+// callOf returns the script call of op, with its value in the free part of values.
+func (s *Store) callOf(op Op, now int64, values *[]byte) call {
 	if op.Kind == OpDrop {
 		if err := op.Key.Check(); err != nil {
 			return call{err: fmt.Errorf("%w: %w", ErrRejected, err)}
@@ -146,8 +174,9 @@ func (s *Store) callOf(op Op, now int64) call {
 	if life <= 0 {
 		return s.dropCall(v.Key(), r, now)
 	}
-	value := appendValue(make([]byte, 0, valueHeadLen+len(v)), r, now+life, v)
-	return call{script: &s.scripts.put, key: s.dataKey(v.Key()), arg: [3]any{value, life}, args: 2, put: true}
+	start := len(*values)
+	*values = appendValue(*values, r, now+life, v)
+	return call{script: &s.scripts.put, key: s.dataKey(v.Key()), arg: [3]any{(*values)[start:], life}, args: 2, put: true}
 }
 
 // kindOf returns the kind of record that op must have. It checks the record's
@@ -196,6 +225,8 @@ func (s *Store) lifetime(v item.View, now int64) int64 {
 func (s *Store) run(ctx context.Context, calls []call) {
 	if s.guessNew(calls) {
 		s.send(ctx, calls, (*call).isPut, (*call).setNew)
+	} else {
+		s.putWatched(ctx, calls)
 	}
 	s.send(ctx, calls, (*call).undone, (*call).byName)
 	s.send(ctx, calls, (*call).unknown, (*call).bySource)
@@ -221,21 +252,24 @@ func (s *Store) send(ctx context.Context, calls []call, which func(*call) bool, 
 	}
 }
 
-// isPut reports whether SET NX may be tried.
+// isPut reports whether it may be done without the script.
 func (c *call) isPut() bool { return c.err == nil && c.put }
+
+// value is what a put stores.
+func (c *call) value() []byte { return c.arg[0].([]byte) }
 
 // setNew is the put of a key that is not there: without the script, which costs
 // the server some ten times a SET.
 func (c *call) setNew(ctx context.Context) {
 	c.cmd = redis.NewCmd(ctx, "set", c.key, c.arg[0], "px", c.arg[1], "nx")
-	c.tried = true
+	c.tried, c.answerIf = true, answerNew
 }
 
 // undone reports whether the script is to be run: it was not tried without, or
 // something is there, or memory is short, when the script still replaces what is
 // older.
 func (c *call) undone() bool {
-	if c.err != nil {
+	if c.err != nil || c.decided {
 		return false
 	}
 	return !c.tried || absent(c.cmd.Err()) || redis.HasErrorPrefix(c.cmd.Err(), "OOM")
@@ -258,8 +292,10 @@ func (c *call) answer() (int, error) {
 	switch {
 	case c.err != nil:
 		return 0, c.err
+	case c.decided:
+		return c.answerIf, nil
 	case c.tried:
-		return answerNew, c.cmd.Err()
+		return c.answerIf, c.cmd.Err()
 	}
 	return c.cmd.Int()
 }
