@@ -155,7 +155,7 @@ type replayReport struct {
 	Notes     []string         `json:"notes,omitempty"`
 }
 
-// Run shows decisions, and hit ratios if the module has an evict hook.
+// Run shows decisions, and hit ratios if the module has an evict or an admit hook.
 func (c *replayCommand) Run(p *process) error {
 	err := c.run(p)
 	if err != nil {
@@ -187,7 +187,7 @@ func (c *replayCommand) run(p *process) error {
 	if report.Decisions, err = hooktool.Decide(ctx, m, rec, nil); err != nil {
 		return err
 	}
-	if m.Has("evict") && len(rec.Trace.IDs) > 0 {
+	if m.Ranks() && len(rec.Trace.IDs) > 0 {
 		capacities, err := c.capacities(rec.Trace)
 		if err != nil {
 			return &exitError{exitUsage, err}
@@ -251,6 +251,9 @@ func writeReplay(w io.Writer, r *replayReport) {
 		if row.HookCalls > 0 {
 			fmt.Fprintf(w, "  %d calls, %d faults", row.HookCalls, row.HookFaults)
 		}
+		if row.HookRefused > 0 {
+			fmt.Fprintf(w, ", %d refused", row.HookRefused)
+		}
 		fmt.Fprintln(w)
 	}
 }
@@ -281,7 +284,7 @@ type benchCommand struct {
 
 // benchReplay speaks with a program that plays traces.
 type benchReplay struct {
-	Hook     string `type:"existingfile" placeholder:"FILE" help:"Module with an evict hook."`
+	Hook     string `type:"existingfile" placeholder:"FILE" help:"Module with an evict or an admit hook."`
 	Config   string `type:"existingfile" placeholder:"FILE" help:"Configuration of the module, TOML or JSON."`
 	Policy   string `default:"auto" enum:"auto,bytes,tan" help:"Built-in policy: auto, bytes or tan."`
 	Capacity string `arg:"" help:"Bytes; what an object costs is its size and nothing else."`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,6 +25,7 @@ type Row struct {
 	ByteHitRatio float64 `json:"byte_hit_ratio"`
 	HookCalls    uint64  `json:"hook_calls,omitempty"`
 	HookFaults   uint64  `json:"hook_faults,omitempty"`
+	HookRefused  uint64  `json:"hook_refused,omitempty"` // objects that admit did not let in
 	replay.Result
 }
 
@@ -61,8 +63,7 @@ func ReplayNotes(m *Module, rec *Recording) (notes []string) {
 	note(rec.Requests == nil && (m.Has("route") || m.Has("ttl")), "a trace has no requests for route and ttl: give an access log")
 	note(rec.Requests != nil && (m.Has("route") || m.Has("ttl")) && len(manifest.Headers)+len(manifest.ResponseHeaders) > 0,
 		"an access log has few header fields: user-agent and referer, and what a member \"headers\" of its lines adds")
-	note(m.Has("evict") && !rec.Trace.Timed, "the trace has no times: those of a steady rate are taken")
-	note(m.Has("admit"), "admit is not replayed: a replay makes room before it offers an object")
+	note(m.Ranks() && !rec.Trace.Timed, "the trace has no times: those of a steady rate are taken")
 	return notes
 }
 
@@ -70,18 +71,16 @@ func ReplayNotes(m *Module, rec *Recording) (notes []string) {
 // policy. A policy is HookPolicy, LRUPolicy or one of replay.Policies. Progress,
 // unless nil, is told which run is under way and its share, 0 to 1.
 func HitRatios(ctx context.Context, m *Module, t *replay.Trace, capacities []int64, policies []string, progress func(policy string, share float64)) (rows []Row, err error) {
-	var scorer *hookScorer
+	var hook *memoryHook
 	if m != nil {
-		h, err := m.open(ctx, nil, nil, "evict")
-		if err != nil {
+		if hook, err = m.openMemory(ctx); err != nil {
 			return nil, err
 		}
-		defer func() { err = errors.Join(err, h.Close()) }()
-		scorer = &hookScorer{host: h}
+		defer func() { err = errors.Join(err, hook.host.Close()) }()
 	}
 	for _, capacity := range capacities {
 		for _, policy := range policies {
-			row, err := hitRatio(ctx, scorer, t, capacity, policy, progress)
+			row, err := hitRatio(ctx, hook, t, capacity, policy, progress)
 			if err != nil {
 				return nil, err
 			}
@@ -91,20 +90,17 @@ func HitRatios(ctx context.Context, m *Module, t *replay.Trace, capacities []int
 	return rows, nil
 }
 
-func hitRatio(ctx context.Context, scorer *hookScorer, t *replay.Trace, capacity int64, policy string, progress func(string, float64)) (Row, error) {
+func hitRatio(ctx context.Context, hook *memoryHook, t *replay.Trace, capacity int64, policy string, progress func(string, float64)) (Row, error) {
 	row := Row{Policy: policy, Capacity: capacity, Share: float64(capacity) / float64(max(t.Footprint, 1))}
 	var cache replay.Cache = replay.NewLRU(capacity)
 	if policy != LRUPolicy {
-		name, hook := policy, l1.Scorer(nil)
-		if policy == HookPolicy && scorer != nil {
-			name, hook = replay.DefaultPolicy, scorer
+		name, asked := policy, (*memoryHook)(nil)
+		if policy == HookPolicy && hook != nil {
+			name, asked = replay.DefaultPolicy, hook
 		}
-		memory, err := replay.NewMemory(capacity, name, hook)
+		memory, err := asked.newMemory(capacity, name)
 		if err != nil {
 			return row, err
-		}
-		if hook != nil {
-			scorer.now = memory.Now
 		}
 		cache = memory
 	}
@@ -119,54 +115,102 @@ func hitRatio(ctx context.Context, scorer *hookScorer, t *replay.Trace, capacity
 	row.HitRatio, row.ByteHitRatio = row.Result.HitRatio(), row.Result.ByteHitRatio()
 	if memory, ok := cache.(*replay.Memory); ok {
 		row.HookCalls, row.HookFaults = memory.HookCalls()
+		row.HookRefused = memory.Refused()
 	}
 	return row, nil
 }
 
 // ServeReplay answers another program that plays a trace (replay.Serve) from the
-// memory tier with the given policy, and with the module's evict hook unless m is
-// nil.
+// memory tier with the given policy, and with the module's evict and admit hooks
+// unless m is nil.
 func ServeReplay(ctx context.Context, m *Module, capacity int64, policy string, serve func(replay.Cache) error) (err error) {
-	var hook l1.Scorer
-	var scorer *hookScorer
+	var hook *memoryHook
 	if m != nil {
-		h, err := m.open(ctx, nil, nil, "evict")
-		if err != nil {
+		if hook, err = m.openMemory(ctx); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, h.Close()) }()
-		scorer = &hookScorer{host: h}
-		hook = scorer
+		defer func() { err = errors.Join(err, hook.host.Close()) }()
 	}
-	memory, err := replay.NewMemory(capacity, policy, hook)
+	memory, err := hook.newMemory(capacity, policy)
 	if err != nil {
 		return err
-	}
-	if scorer != nil {
-		scorer.now = memory.Now
 	}
 	return serve(memory)
 }
 
-// A hookScorer lets the module rank what may leave, as the node does. It is used
-// by one goroutine.
-type hookScorer struct {
-	host  *hooks.Host
-	now   func() int64 // Unix ms
-	space []abi.Candidate
+// Ranks reports whether the module has a say in what memory keeps: an evict or an
+// admit hook.
+func (m *Module) Ranks() bool { return m.Has("evict") || m.Has("admit") }
+
+// A memoryHook lets a module rank what may leave memory and say what comes in, as
+// the node does. It is used by one goroutine.
+type memoryHook struct {
+	host         *hooks.Host
+	evict, admit bool         // the module has the hook
+	now          func() int64 // Unix ms
+	space        []abi.Candidate
 }
 
-var _ l1.Scorer = (*hookScorer)(nil)
+var (
+	_ l1.Scorer   = (*memoryHook)(nil)
+	_ l1.Admitter = (*memoryHook)(nil)
+)
+
+// openMemory loads the module for the hooks of the memory tier. The caller closes
+// the host.
+func (m *Module) openMemory(ctx context.Context) (*memoryHook, error) {
+	names, err := m.hookNames(ctx, "evict", "admit")
+	if err == nil && len(names) == 0 {
+		err = fmt.Errorf("%s has neither an evict nor an admit hook: memory has nothing to ask it", m.Path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	host, err := m.open(ctx, nil, nil, names...)
+	if err != nil {
+		return nil, err
+	}
+	return &memoryHook{host: host, evict: slices.Contains(names, "evict"), admit: slices.Contains(names, "admit")}, nil
+}
+
+// newMemory returns a memory tier that asks h, which may be nil.
+func (h *memoryHook) newMemory(capacity int64, policy string) (*replay.Memory, error) {
+	var asked replay.Hooks
+	if h != nil && h.evict {
+		asked.Evict = h
+	}
+	if h != nil && h.admit {
+		asked.Admit = h
+	}
+	memory, err := replay.NewMemory(capacity, policy, asked)
+	if err == nil && h != nil {
+		h.now = memory.Now
+	}
+	return memory, err
+}
 
 // Score implements l1.Scorer.
-func (s *hookScorer) Score(dst []int32, c []item.Candidate, pressure float64) []int32 {
-	s.space = s.space[:0]
-	for i := range c {
-		s.space = append(s.space, abi.Candidate{
-			ID: c[i].Hash, Size: c[i].Size, AgeSeconds: c[i].Age, IdleMillis: c[i].Idle, Hits: c[i].Hits,
-			LeftSeconds: c[i].Lifetime, Flags: uint16(c[i].Flags), TagClass: uint16(c[i].TagClass),
-		})
-	}
-	dst, _ = s.host.Score(dst, s.space, pressure, uint64(s.now()))
+func (h *memoryHook) Score(dst []int32, c []item.Candidate, pressure float64) []int32 {
+	dst, _ = h.host.Score(dst, h.candidates(c), pressure, uint64(h.now()))
 	return dst
+}
+
+// Admit implements l1.Admitter.
+func (h *memoryHook) Admit(newcomer item.Candidate, victims []item.Candidate, pressure float64) (admit, ok bool) {
+	return h.host.Admit(abiCandidate(&newcomer), h.candidates(victims), pressure, uint64(h.now()))
+}
+
+func (h *memoryHook) candidates(c []item.Candidate) []abi.Candidate {
+	h.space = h.space[:0]
+	for i := range c {
+		h.space = append(h.space, abiCandidate(&c[i]))
+	}
+	return h.space
+}
+
+func abiCandidate(c *item.Candidate) abi.Candidate {
+	return abi.Candidate{
+		ID: c.Hash, Size: c.Size, AgeSeconds: c.Age, IdleMillis: c.Idle, Hits: c.Hits,
+		LeftSeconds: c.Lifetime, Flags: uint16(c.Flags), TagClass: uint16(c.TagClass),
+	}
 }

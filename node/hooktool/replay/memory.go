@@ -20,7 +20,7 @@ type Cache interface {
 
 // Policies are the names of the built-in rankings, the default first. They are
 // those of the key eviction, as a node has them, but that nothing contests its
-// place: room is made before an object is offered.
+// place: room is made before an object is offered, unless a hook is to be asked.
 var policies = []struct {
 	name     string
 	ranking  l1.Scorer
@@ -62,7 +62,8 @@ type Memory struct {
 	cache    *l1.Cache
 	capacity int64
 	charged  int64    // sum of the sizes of what is kept; at most capacity after Access
-	sizes    []uint32 // by id, as of the last Access
+	sizes    []uint32 // by id, as it was last offered
+	asks     bool     // a hook is asked about what comes in
 	room     int64    // budget of the cache
 	now      int64    // Unix ms
 	record   []byte
@@ -72,10 +73,16 @@ type Memory struct {
 
 var _ Cache = (*Memory)(nil)
 
+// Hooks are who is asked, as a node asks its evict and admit hooks. Either may be
+// nil.
+type Hooks struct {
+	Evict l1.Scorer
+	Admit l1.Admitter
+}
+
 // NewMemory returns an empty memory tier for capacity bytes. Policy is one of
-// Policies, or "" for the default. Hook is nil, or asked as a node asks its evict
-// hooks.
-func NewMemory(capacity int64, policy string, hook l1.Scorer) (*Memory, error) {
+// Policies, or "" for the default.
+func NewMemory(capacity int64, policy string, hooks Hooks) (*Memory, error) {
 	if capacity < 1 {
 		return nil, fmt.Errorf("replay: capacity of %d bytes must be above 0", capacity)
 	}
@@ -89,8 +96,11 @@ func NewMemory(capacity int64, policy string, hook l1.Scorer) (*Memory, error) {
 	if o.Scorer == nil {
 		return nil, fmt.Errorf("%w %q: there are %q", ErrPolicy, policy, Policies())
 	}
-	if hook != nil {
-		o.Hook = &priced{m: m, ranking: hook}
+	if hooks.Evict != nil {
+		o.Hook = &priced{m: m, ranking: hooks.Evict}
+	}
+	if m.asks = hooks.Admit != nil; m.asks {
+		o.Admit = &pricedAdmission{priced: priced{m: m}, admit: hooks.Admit}
 	}
 	m.cache = l1.New(o)
 	// The smallest budget is in use from the start, so that every budget below
@@ -110,10 +120,43 @@ func (m *Memory) Access(id, size uint32, nowMilli int64) bool {
 		pin.Release()
 		return true
 	}
-	if int64(size) <= m.capacity/4 && m.makeRoom(int64(size)) {
-		m.put(hash, id, size)
+	if int64(size) <= m.capacity/4 {
+		m.offer(hash, id, size)
 	}
 	return false
+}
+
+// offer puts the object in. Where a hook is asked, a cache without room for one
+// more record has it asked; the rest of the room is made afterwards.
+func (m *Memory) offer(hash uint64, id, size uint32) {
+	m.grow(id)
+	full := m.charged+int64(size) > m.capacity
+	if !m.asks {
+		if m.makeRoom(int64(size)) {
+			m.put(hash, id, size)
+		}
+		return
+	}
+	if full {
+		m.cache.Resize(m.cache.UsedBytes())
+	}
+	m.put(hash, id, size)
+	if full {
+		m.cache.Resize(m.room)
+		m.makeRoom(0)
+	}
+}
+
+// grow makes room for the id among the sizes, and in the cache for what takes the
+// place of no other record.
+func (m *Memory) grow(id uint32) {
+	if m.cache.UsedBytes() > m.room/2 {
+		m.room *= 2
+		m.cache.Resize(m.room)
+	}
+	for uint64(id) >= uint64(len(m.sizes)) {
+		m.sizes = append(m.sizes, make([]uint32, max(1024, len(m.sizes)))...)
+	}
 }
 
 // makeRoom evicts until n bytes more are within the capacity.
@@ -130,17 +173,10 @@ func (m *Memory) makeRoom(n int64) bool {
 }
 
 func (m *Memory) put(hash uint64, id, size uint32) {
-	if m.cache.UsedBytes() > m.room/2 {
-		m.room *= 2
-		m.cache.Resize(m.room)
-	}
-	for uint64(id) >= uint64(len(m.sizes)) {
-		m.sizes = append(m.sizes, make([]uint32, max(1024, len(m.sizes)))...)
-	}
+	m.sizes[id] = size
 	it := item.Item{Kind: item.KindPut, Tiers: item.L1, Key: m.key, Version: item.VersionAt(m.now), Content: m.blank}
 	m.record = it.AppendTo(m.record[:0])
 	if m.cache.Put(hash, m.key, uint64(it.Version), m.record, l1.PutOptions{NowMilli: m.now}) {
-		m.sizes[id] = size
 		m.charged += int64(size)
 	}
 }
@@ -164,6 +200,9 @@ func (m *Memory) HookCalls() (calls, faults uint64) {
 	return s.HookCalls, s.HookFaults
 }
 
+// Refused returns how many objects the hook did not let in.
+func (m *Memory) Refused() uint64 { return m.cache.Stats().HookRefused }
+
 // priced hands candidates to a ranking with their recorded sizes.
 type priced struct {
 	m       *Memory
@@ -173,12 +212,29 @@ type priced struct {
 
 // Score implements l1.Scorer.
 func (p *priced) Score(dst []int32, c []item.Candidate, _ float64) []int32 {
+	return p.ranking.Score(dst, p.price(c), 0)
+}
+
+// price returns the candidates with their recorded sizes, until the next call.
+func (p *priced) price(c []item.Candidate) []item.Candidate {
 	p.space = append(p.space[:0], c...)
 	for i := range p.space {
 		size := p.m.sizes[gather(c[i].Hash)]
 		p.space[i].Size, p.space[i].LogSize = size, float32(math.Log2(float64(max(size, 1))))
 	}
-	return p.ranking.Score(dst, p.space, 0)
+	return p.space
+}
+
+// pricedAdmission is priced for an admit hook.
+type pricedAdmission struct {
+	priced
+	admit l1.Admitter
+}
+
+// Admit implements l1.Admitter.
+func (p *pricedAdmission) Admit(newcomer item.Candidate, victims []item.Candidate, _ float64) (admit, ok bool) {
+	priced := p.price(append([]item.Candidate{newcomer}, victims...))
+	return p.admit.Admit(priced[0], priced[1:], 0)
 }
 
 // The hash of an id is well mixed in all bits and can be undone, so that a

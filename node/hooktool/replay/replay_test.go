@@ -100,7 +100,7 @@ func TestMemoryKeepsTheCapacity(t *testing.T) {
 	tr := zipf()
 	capacity := tr.Footprint / 20
 	for _, policy := range replay.Policies() {
-		m, err := replay.NewMemory(capacity, policy, nil)
+		m, err := replay.NewMemory(capacity, policy, replay.Hooks{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,13 +120,13 @@ func TestMemoryKeepsTheCapacity(t *testing.T) {
 }
 
 func TestMemoryRefuses(t *testing.T) {
-	if _, err := replay.NewMemory(0, "", nil); err == nil {
+	if _, err := replay.NewMemory(0, "", replay.Hooks{}); err == nil {
 		t.Error("a capacity of 0 is taken")
 	}
-	if _, err := replay.NewMemory(1, "best", nil); !errors.Is(err, replay.ErrPolicy) {
+	if _, err := replay.NewMemory(1, "best", replay.Hooks{}); !errors.Is(err, replay.ErrPolicy) {
 		t.Errorf("policy best: %v", err)
 	}
-	m, err := replay.NewMemory(1000, "", nil)
+	m, err := replay.NewMemory(1000, "", replay.Hooks{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func TestHookRanks(t *testing.T) {
 	for _, size := range tr.Sizes {
 		hook.sizes[size] = true
 	}
-	m, err := replay.NewMemory(tr.Footprint/20, "", hook)
+	m, err := replay.NewMemory(tr.Footprint/20, "", replay.Hooks{Evict: hook})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,11 +176,51 @@ func TestHookRanks(t *testing.T) {
 	}
 }
 
+// onlySmall lets in what is small, at the price of others.
+type onlySmall struct{ asked, odd int }
+
+// Admit implements l1.Admitter.
+func (a *onlySmall) Admit(newcomer item.Candidate, victims []item.Candidate, _ float64) (admit, ok bool) {
+	a.asked++
+	if len(victims) == 0 || newcomer.Size < 1024 || newcomer.Size > 8192 || victims[0].Size > 8192 {
+		a.odd++
+	}
+	return newcomer.Size < 3000, true
+}
+
+// TestHookAdmits holds that a hook decides what comes in once the cache is full, by
+// recorded sizes, and that the capacity is kept.
+func TestHookAdmits(t *testing.T) {
+	tr := zipf()
+	hook := &onlySmall{}
+	capacity := tr.Footprint / 20
+	m, err := replay.NewMemory(capacity, "", replay.Hooks{Admit: hook})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, id := range tr.IDs {
+		asked, refused := hook.asked, m.Refused()
+		hit := m.Access(id, tr.Sizes[id], tr.Millis[i])
+		if m.Bytes() > capacity {
+			t.Fatalf("request %d: %d bytes of %d", i, m.Bytes(), capacity)
+		}
+		if now := hook.asked > asked; now && (hit || (m.Refused() > refused) != (tr.Sizes[id] >= 3000)) {
+			t.Fatalf("request %d of %d bytes: hit %v, refused %v", i, tr.Sizes[id], hit, m.Refused() > refused)
+		}
+	}
+	if hook.asked < 1000 || hook.odd > 0 {
+		t.Errorf("asked %d times, %d times oddly", hook.asked, hook.odd)
+	}
+	if average := m.Bytes() / m.Len(); average > 3500 {
+		t.Errorf("those kept have %d bytes on average, what came in late at most 3000", average)
+	}
+}
+
 // TestBytesStandsAScan holds that the policy bytes has the queues of a node: what
 // was asked for twice outlives any number of objects that come once.
 func TestBytesStandsAScan(t *testing.T) {
 	const kept, scanned, size = 1600, 5_000, 1000
-	m, err := replay.NewMemory(2000*size, "bytes", nil)
+	m, err := replay.NewMemory(2000*size, "bytes", replay.Hooks{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +247,7 @@ func TestBytesStandsAScan(t *testing.T) {
 func TestAutoBeatsLRU(t *testing.T) {
 	tr := zipf()
 	capacity := tr.Footprint / 20
-	m, err := replay.NewMemory(capacity, replay.DefaultPolicy, nil)
+	m, err := replay.NewMemory(capacity, replay.DefaultPolicy, replay.Hooks{})
 	if err != nil {
 		t.Fatal(err)
 	}
