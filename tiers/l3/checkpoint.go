@@ -3,9 +3,11 @@ package l3
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // The write-ahead log is emptied by one goroutine with a connection of its own,
@@ -21,9 +23,15 @@ const (
 	frameSize = pageSize + 24 // a page and its header in the log
 )
 
+// After idleAfter without a commit the page caches are given up: what was written
+// by then is seldom what is written next, and a page takes twice its size, as the
+// allocator beneath SQLite knows powers of two only.
+const idleAfter = 5 * time.Second
+
 type checkpointer struct {
 	store  *Store
 	kick   chan struct{} // one pending wish is enough
+	idle   *time.Timer   // set by each commit
 	cancel context.CancelFunc
 	done   chan struct{}
 
@@ -39,7 +47,7 @@ type checkpointer struct {
 func startCheckpointer(s *Store) *checkpointer {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &checkpointer{
-		store: s, kick: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{}),
+		store: s, kick: make(chan struct{}, 1), idle: time.NewTimer(idleAfter), cancel: cancel, done: make(chan struct{}),
 		ses: &session{dialect: s.dialect, role: roleCheckpointer},
 	}
 	go c.run(ctx)
@@ -55,10 +63,15 @@ func (c *checkpointer) stop() error {
 
 func (c *checkpointer) run(ctx context.Context) {
 	defer close(c.done)
+	defer c.idle.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-c.idle.C:
+			if err := c.shrink(); err != nil {
+				c.store.opts.Logger.Warn("page caches are not given up", "error", err)
+			}
 		case <-c.kick:
 			c.store.metrics.checkpoint(passive)
 			if _, err := c.checkpoint(stmtWALPassive); err != nil {
@@ -71,6 +84,7 @@ func (c *checkpointer) run(ctx context.Context) {
 
 // committed looks at the log after a commit, on the writer's session.
 func (c *checkpointer) committed(ses *session) {
+	c.idle.Reset(idleAfter)
 	state, err := walState(ses, stmtWALState)
 	if err != nil {
 		c.store.metrics.count(err)
@@ -109,6 +123,14 @@ func (c *checkpointer) checkpoint(st statement) (wal, error) {
 		return wal{}, err
 	}
 	return walState(c.ses, st)
+}
+
+// shrink gives up the page caches of all connections that nobody uses.
+func (c *checkpointer) shrink() error {
+	c.mu.Lock()
+	err := c.ses.shrink()
+	c.mu.Unlock()
+	return errors.Join(err, c.store.writers.shrink(), c.store.readers.shrink())
 }
 
 // restart moves all of the log to the file, so that the next write begins at

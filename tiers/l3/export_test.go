@@ -3,6 +3,8 @@ package l3
 import (
 	"context"
 	"strconv"
+
+	"modernc.org/sqlite"
 )
 
 // SetMaxPages limits the file to so many pages beyond what it has, as a full
@@ -45,4 +47,18 @@ func Exec(s *Store, text string) error {
 	}
 	defer s.writers.release(ses)
 	return execAll(ses.conn, text)
+}
+
+// IdleAfter is how long after a commit caches of pages are given up.
+const IdleAfter = idleAfter
+
+// CachedBytes is what the writer's connection has cached.
+func CachedBytes(s *Store) (int, error) {
+	ses, err := s.writers.acquire(context.Background())
+	if err != nil {
+		return 0, err
+	}
+	defer s.writers.release(ses)
+	cached, _, err := ses.conn.(sqlite.DBStatus).Status(sqlite.DBStatusCacheUsed, false)
+	return cached, err
 }

@@ -86,6 +86,26 @@ func (p *pool) give(s *session) {
 	p.free <- struct{}{} // never full
 }
 
+// shrink gives up what connections that nobody uses have cached. It waits for none,
+// and who asks for one meanwhile waits for it.
+func (p *pool) shrink() error {
+	var errs []error
+	var taken []*session
+	for range p.sessions {
+		select {
+		case <-p.free:
+			s := p.take()
+			taken = append(taken, s)
+			errs = append(errs, s.shrink())
+		default:
+		}
+	}
+	for i := range taken { // the last first, as they were
+		p.give(taken[len(taken)-1-i])
+	}
+	return errors.Join(errs...)
+}
+
 // drain waits until no session is in use and closes them all. closed must be
 // closed before.
 func (p *pool) drain() error {

@@ -131,6 +131,14 @@ func alive(ctx context.Context, conn driver.Conn) bool {
 	return !ok || r.ResetSession(ctx) == nil
 }
 
+// shrink gives up the pages that a connection to SQLite has cached.
+func (s *session) shrink() error {
+	if s.conn == nil {
+		return nil
+	}
+	return execAll(s.conn, "PRAGMA shrink_memory")
+}
+
 // close ends the connection. A server forgets its statements with it.
 func (s *session) close() error {
 	var errs []error

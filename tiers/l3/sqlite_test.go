@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/edgenode/edgenode/tiers/item"
@@ -227,6 +229,34 @@ func TestLogIsBounded(t *testing.T) {
 	if info, err := os.Stat(o.Path + "-wal"); err != nil || info.Size() != 0 {
 		t.Errorf("the log's file has %d bytes, %v", info.Size(), err)
 	}
+}
+
+// When nothing has been committed for a while, the caches of pages are given up.
+func TestIdleCaches(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "l3.db")
+	synctest.Test(t, func(t *testing.T) {
+		s := openSQLite(t, path)
+		for n := range 20 {
+			var batch []item.View
+			for i := range 50 {
+				batch = append(batch, put(fmt.Sprintf("%d/%d", n, i), item.Version(n+1), strings.Repeat("x", 3000)))
+			}
+			apply(t, s, batch...)
+		}
+		full, err := l3.CachedBytes(s)
+		if err != nil || full < 3_000_000 {
+			t.Errorf("%d bytes are cached after writes, %v", full, err)
+		}
+		time.Sleep(l3.IdleAfter + time.Second)
+		synctest.Wait()
+		if left, err := l3.CachedBytes(s); err != nil || left > 100_000 {
+			t.Errorf("%d bytes are cached after a while, %v", left, err)
+		}
+		apply(t, s, put("a", 1, "x")) // as well as before
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // A reader of another process that keeps its snapshot stops checkpoints; then
