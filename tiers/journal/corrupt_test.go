@@ -203,3 +203,25 @@ func mutatedCheck(j *journal.Journal, m *model, mut mutation, clean bool) (*mode
 	}
 	return found, nil
 }
+
+// TestLastNotZero: the last byte of garbage is found wherever it lies in its block.
+func TestLastNotZero(t *testing.T) {
+	const block = 4 << 10
+	for _, n := range []int{0, 1, 2, block - 1, block, block + 1, 3 * block, 3*block + 7} {
+		b := make([]byte, n)
+		if got := journal.LastNotZero(b); got != -1 {
+			t.Errorf("%d zeros: %d", n, got)
+		}
+		for i := range b {
+			b[i] = 1
+			if got := journal.LastNotZero(b); got != i {
+				t.Fatalf("%d of %d: %d", i, n, got)
+			}
+			b[i/2] = 1 // one before it is not the last
+			if got := journal.LastNotZero(b); got != i {
+				t.Fatalf("%d of %d, and one before: %d", i, n, got)
+			}
+			b[i], b[i/2] = 0, 0
+		}
+	}
+}

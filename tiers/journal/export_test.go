@@ -5,6 +5,9 @@ import (
 	"hash/crc32"
 )
 
+// LastNotZero is what looks for the end of garbage.
+func LastNotZero(b []byte) int { return lastNotZero(b) }
+
 // SetFormat gives both headers of a segment another format and version.
 func SetFormat(segment []byte, format uint32, version string) {
 	h, _ := parseSegmentHeader(segment)

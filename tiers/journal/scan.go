@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -171,6 +172,10 @@ func (sc *scan) search(off, limit int64, groups bool) (int64, error) {
 		if n == 0 {
 			break
 		}
+		if isZero(b[:n]) {
+			off += int64(n)
+			continue
+		}
 		for i := 0; i < n; i += align {
 			switch m := binary.LittleEndian.Uint32(b[i:]); {
 			case m == 0:
@@ -207,16 +212,31 @@ func (sc *scan) findGarbage(off int64) error {
 		if len(b) == 0 {
 			return nil
 		}
-		for i := len(b) - 1; i >= 0; i-- {
-			if b[i] != 0 {
-				sc.garbage = (off + int64(i) + align) &^ (align - 1)
-				break
-			}
+		if i := lastNotZero(b); i >= 0 {
+			sc.garbage = (off + int64(i) + align) &^ (align - 1)
 		}
 		off += int64(len(b))
 	}
 	return nil
 }
+
+// lastNotZero returns the index of the last byte that is not zero, or -1. Blocks
+// of zeros, which most of a young segment is, cost a comparison of memory.
+func lastNotZero(b []byte) int {
+	for len(b) >= blockBytes && isZero(b[len(b)-blockBytes:]) {
+		b = b[:len(b)-blockBytes]
+	}
+	for i := len(b) - 1; i >= 0; i-- {
+		if b[i] != 0 {
+			return i
+		}
+	}
+	return -1
+}
+
+// isZero reports whether b, of a byte at least, has only zeros: it is zero where it
+// begins, and each byte is as the one before.
+func isZero(b []byte) bool { return b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1]) }
 
 // cutAt ends the log at d: no record from there on is one.
 func (sc *scan) cutAt(d torn) error {
