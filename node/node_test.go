@@ -430,7 +430,7 @@ func TestCannotStart(t *testing.T) {
 		if got := r.end(); got != code {
 			t.Errorf("%s: exit code %d, want %d:\n%s", name, got, code, r.log)
 		}
-		if took := time.Since(begin); took > 5*time.Second { // 1 s on an idle machine
+		if took := time.Since(begin); took > time.Minute { // 1 s on an idle machine
 			t.Errorf("%s: it took %v", name, took)
 		}
 		if log := r.log.String(); !hasAll(log, says) {

@@ -52,7 +52,7 @@ func TestD12_NotFollowed(t *testing.T) {
 		t.Errorf("followed, and %q", e.Health(t.Context()).Reasons)
 	}
 	blind.blind.Store(true)
-	if took := until(t, 10*time.Second, "health says so", named); took > 2*time.Second && !raceEnabled {
+	if took := until(t, 10*time.Second, "health says so", named); took > inTime(2*time.Second) {
 		t.Errorf("named after %v, want 2 s", took)
 	}
 	if e.DefinitelyMissing(key(t, "other")) {

@@ -246,7 +246,7 @@ func (r *linearRun) end(rng *rand.Rand, cancel context.CancelFunc) {
 	}
 	switch rng.IntN(3) {
 	case 0:
-		ctx, stop := context.WithTimeout(context.Background(), 2*time.Second)
+		ctx, stop := context.WithTimeout(context.Background(), patience)
 		defer stop()
 		if err := r.e.Close(ctx); err != nil {
 			r.Errorf("seed %d: close: %v", r.seed, err)
@@ -355,7 +355,7 @@ func (r *linearRun) final() {
 	if r.sql != nil {
 		r.sql.Heal()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for r.e.Flush(ctx) != nil && ctx.Err() == nil {
 		r.Log("flush again")

@@ -124,7 +124,7 @@ func testA13StartWithEverythingDown(t *testing.T) {
 	away.SetDown(true)
 	e = open(t, dir, withRedis(server, func(o *tiers.Options) { o.WrapStore = away.Wrap }))
 	want(t, e, "new", "in the journal")
-	if took := time.Since(begin); took > 2*time.Second {
+	if took := time.Since(begin); took > inTime(2*time.Second) {
 		t.Errorf("served after %v, want 2 s", took)
 	}
 	putIn(t, e, "newer", "taken", item.AllTiers, 0)
@@ -467,15 +467,17 @@ func TestD12_LossIsNamedAndStaysNamed(t *testing.T) {
 func TestA13_HungRedisHoldsNothingUp(t *testing.T) {
 	server := redistest.Start(t, redistest.Options{})
 	var log bytes.Buffer
-	e := openRedis(t, t.TempDir(), server, func(o *tiers.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	e := openRedis(t, t.TempDir(), server, func(o *tiers.Options) {
+		o.RedisTimeout, o.Logger = time.Second, slog.New(slog.NewTextHandler(&log, nil))
+	})
 	server.Stop()
 	start := time.Now()
-	for i := range 20 {
+	for i := range 80 {
 		put(t, e, fmt.Sprint(i), "v")
 		flush(t, e)
 	}
-	if took := time.Since(start); took > 3*time.Second {
-		t.Errorf("20 flushes took %v with a hung Redis, want little more than redis_timeout of 300 ms", took)
+	if took := time.Since(start); took > patience {
+		t.Errorf("80 flushes took %v with a hung Redis, want little more than redis_timeout of 1 s", took)
 	}
 	server.Cont()
 	awaitTrust(t, e)

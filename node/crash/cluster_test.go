@@ -98,6 +98,16 @@ func (p *process) awaitVersion(id string, least uint64, begin time.Time) (time.D
 	}
 }
 
+// awaitGone asks a node for a path until it shows nothing.
+func (p *process) awaitGone(path string) {
+	p.tb.Helper()
+	for begin := time.Now(); p.must("GET", path, "", []int{200, 404}).status != 404; {
+		if time.Since(begin) > patience {
+			p.tb.Fatalf("%s is still there", path)
+		}
+	}
+}
+
 // A relay carries connections to a server and can cut them all.
 type relay struct {
 	l  net.Listener

@@ -240,7 +240,7 @@ func (c *clientele) watch(n int, bound time.Duration) {
 }
 
 // nodeSlack is how much later than promised a node of a busy machine may be.
-const nodeSlack = 2 * time.Second
+var nodeSlack = inTime(2 * time.Second)
 
 // awaitAcks returns when n more writes are acknowledged.
 func (c *clientele) awaitAcks(n int) {
@@ -334,10 +334,10 @@ func TestB7_ThreeNodes(t *testing.T) {
 	ended()
 	c.final()
 	t.Logf("%d calls, %d acknowledged, %d of unknown fate; %d of %d reads later than the bound", len(c.history), c.acked, c.unknown, c.late, c.reads)
-	if c.late*20 > c.reads {
+	if soak && c.late*20 > c.reads {
 		t.Errorf("%d of %d reads are older than what was acknowledged elsewhere before the bound", c.late, c.reads)
 	}
-	if result := porcupine.CheckOperationsTimeout(casRegister, c.history, time.Minute); result != porcupine.Ok {
+	if result := porcupine.CheckOperationsTimeout(casRegister, c.history, 10*time.Minute); result != porcupine.Ok {
 		t.Errorf("the history of %d calls is %s", len(c.history), result)
 	}
 	c.wantTruth()

@@ -17,7 +17,16 @@ import (
 )
 
 // patience bounds every wait for a process; a busy machine needs it now and then.
-const patience = 30 * time.Second
+const patience = time.Minute
+
+// inTime is the limit of what is promised within a time: the promise in a soak, and
+// elsewhere what only a hang exceeds.
+func inTime(promised time.Duration) time.Duration {
+	if soak {
+		return promised
+	}
+	return max(promised, patience)
+}
 
 // A process is an edgenode that serves on ports of its own.
 type process struct {

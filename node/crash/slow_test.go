@@ -139,7 +139,7 @@ func TestD4_SlowSQL(t *testing.T) {
 	before := median(t, 201, hit)
 
 	proxy.delay.Store(int64(30 * time.Second))
-	if took := p.awaitHealth(degraded); took > 4*time.Second {
+	if took := p.awaitHealth(degraded); took > inTime(4*time.Second) {
 		t.Errorf("health named SQL after %v", took)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -169,15 +169,23 @@ func TestD4_SlowSQL(t *testing.T) {
 	}
 	// The writers take their share of the machine: what is to be seen is a wait
 	// for SQL, which would be of seconds.
-	if during > 2*before+20*time.Millisecond {
+	if during > inTime(2*before+20*time.Millisecond) {
 		t.Errorf("a hit took %v, before %v", during, before)
 	}
-	if answered > 100*time.Millisecond {
+	if answered > inTime(100*time.Millisecond) {
 		t.Errorf("health took %v", answered)
 	}
 	t.Logf("hit %v, before %v; health %v; %d writes", during, before, answered, acknowledged.Load())
 
-	proxy.delay.Store(0) // what is under way is given up after sql_batch_timeout
-	p.awaitHealth(func(h *health) bool { return h.Journal.Pending == 0 && h.L3.OK })
+	proxy.delay.Store(0)                           // what is under way is given up after sql_batch_timeout
+	for left := int64(slowWrites + 1); left > 0; { // however slow the machine is, some are written again and again
+		p.awaitHealth(func(h *health) bool {
+			fewer := int64(h.Journal.Pending) < left && (h.Journal.Pending > 0 || h.L3.OK)
+			if fewer {
+				left = int64(h.Journal.Pending)
+			}
+			return fewer
+		})
+	}
 	p.stop()
 }

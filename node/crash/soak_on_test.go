@@ -2,6 +2,10 @@
 
 package crash_test
 
+// soak says that nothing else is done on the machine: what is promised in seconds
+// is kept in seconds.
+const soak = true
+
 // killCycles is how often TestA1_KillNine kills the node.
 const killCycles = 1000
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -62,11 +63,20 @@ func (w *writer) content() string {
 	return fmt.Sprintf("%s %d %x ", w.name, w.n, w.rng.Uint64()) + strings.Repeat("x", size)
 }
 
+// atL3 asks for an acknowledgement by L3.
+var atL3 = []string{"Edge-Durability", "l3"}
+
+// unknownFate reports whether the node says that it does not know what will remain
+// of a write, which is right only of one that asks for L3, and L3 takes long.
+func unknownFate(a *answer, header []string) bool {
+	return slices.Equal(header, atL3) && strings.Contains(a.body, "problem:unknown-fate")
+}
+
 // durability draws a level that survives a kill.
 func (w *writer) durability() []string {
 	switch w.rng.IntN(20) {
 	case 0:
-		return []string{"Edge-Durability", "l3"}
+		return atL3
 	case 1, 2, 3, 4:
 		return []string{"Edge-Durability", "journal"}
 	}
@@ -82,8 +92,12 @@ func (w *writer) send(ctx context.Context, id string, r record, method, path, bo
 	if err != nil {
 		return true, nil
 	}
-	if w.outage && (a.status == 503 || strings.Contains(a.body, "problem:unknown-fate")) {
+	if w.outage && a.status == 503 {
 		return false, nil // it stays among what was asked
+	}
+	if unknownFate(a, header) || w.outage && unknownFate(a, atL3) {
+		w.shared = true // what it is from now on is not known here
+		return false, nil
 	}
 	if a.status >= 400 {
 		for _, s := range refusals {
@@ -153,7 +167,8 @@ func (w *writer) batch(ctx context.Context) (bool, error) {
 			return false, err
 		}
 	}
-	a, err := w.p.ask(ctx, "POST", "/v1/items:put", body.String(), w.durability()...)
+	level := w.durability()
+	a, err := w.p.ask(ctx, "POST", "/v1/items:put", body.String(), level...)
 	if a == nil {
 		return true, nil
 	}
@@ -173,6 +188,9 @@ func (w *writer) batch(ctx context.Context) (bool, error) {
 		}
 		if whole = out.End; whole {
 			break
+		}
+		if out.Status == 500 && slices.Equal(level, atL3) {
+			continue // of unknown fate: it stays among what was asked
 		}
 		r, known := asked[out.ID]
 		if r.version, _ = strconv.ParseUint(out.Version, 10, 64); !known || out.Status >= 300 || r.version == 0 {
@@ -194,11 +212,15 @@ func (w *writer) removeBatch(ctx context.Context) (bool, error) {
 	for _, id := range ids {
 		w.l.ask(id, record{gone: true})
 	}
-	a, err := w.p.ask(ctx, "DELETE", "/v1/items?prefix="+prefix, "", w.durability()...)
+	level := w.durability()
+	a, err := w.p.ask(ctx, "DELETE", "/v1/items?prefix="+prefix, "", level...)
 	if err != nil {
 		return true, nil
 	}
 	var out struct{ Version string }
+	if unknownFate(a, level) {
+		return false, nil // it holds, and stays among what was asked
+	}
 	if err := json.Unmarshal([]byte(a.body), &out); err != nil || a.status != 200 {
 		return false, fmt.Errorf("bulk delete of %s: %d %v: %s", prefix, a.status, err, a.body)
 	}

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds every wait of a test; no test waits that long.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // start serves h on a free loopback port until the test ends.
 func start(t testing.TB, o front.Options, h front.Handler) *front.Server {

@@ -149,7 +149,7 @@ func TestSlowRefillHoldsNobodyUp(t *testing.T) {
 	go func() { out <- w.serve(slow) }()
 	<-held
 	other := w.request("GET", "/a")
-	ctx, stop := context.WithTimeout(context.Background(), 10*time.Second) // of failures alone
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute) // of failures alone
 	defer stop()
 	other.ctx = ctx
 	w.expect(w.serve(other), 200, body, "hit")

@@ -100,7 +100,7 @@ const switching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nCon
 func read(t *testing.T, c net.Conn, n int) string {
 	t.Helper()
 	b := make([]byte, n)
-	c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	c.SetReadDeadline(time.Now().Add(time.Minute))
 	got, err := io.ReadFull(c, b)
 	if err != nil {
 		t.Fatalf("read %q, then %v", b[:got], err)

@@ -28,7 +28,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(mariadbtest.Main(m)) }
 
 // patience is how long a test waits for what must come.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 func openEngine(t *testing.T, dir string, change func(*tiers.Options)) *tiers.Engine {
 	t.Helper()

@@ -18,7 +18,7 @@ import (
 // reconnection may take.
 func eventually(t *testing.T, f func() error) {
 	t.Helper()
-	limit := time.NewTimer(15 * time.Second)
+	limit := time.NewTimer(time.Minute)
 	defer limit.Stop()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -35,20 +35,25 @@ func eventually(t *testing.T, f func() error) {
 	}
 }
 
-func quick(o *l2.Options) { o.Timeout = 300 * time.Millisecond }
+// quick is for tests in which a server hangs: a busy machine is quicker than that.
+func quick(o *l2.Options) { o.Timeout = 2 * time.Second }
 
-// everyCallFails checks that each call fails as an outage, in bounded time.
+// everyCallFails checks that each call fails as an outage, in bounded time. They are
+// made at once, since each may take the limit.
 func everyCallFails(t *testing.T, s *l2.Store) {
 	t.Helper()
+	var calls sync.WaitGroup
+	defer calls.Wait()
 	f := func(name string, call func() error) {
-		t.Helper()
-		start := time.Now()
-		if err := call(); !errors.Is(err, l2.ErrUnavailable) {
-			t.Errorf("%s: got %v, want ErrUnavailable", name, err)
-		}
-		if took := time.Since(start); took > 3*time.Second {
-			t.Errorf("%s took %v with a time limit of 300ms", name, took)
-		}
+		calls.Go(func() {
+			start := time.Now()
+			if err := call(); !errors.Is(err, l2.ErrUnavailable) {
+				t.Errorf("%s: got %v, want ErrUnavailable", name, err)
+			}
+			if took := time.Since(start); took > time.Minute {
+				t.Errorf("%s took %v with a time limit of 2 s", name, took)
+			}
+		})
 	}
 	f("get", func() error { _, _, err := s.Get(ctx, key("k"), nil); return err })
 	f("get many", func() error {

@@ -35,7 +35,7 @@ var seedFlag = flag.Uint64("seed", 0, "seed of TestNoLeak; 0 is the default one,
 const clients = 24
 
 // patience bounds every wait for the network; no run waits that long.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // greedy is a policy that tries to have everything shared for long, and to hide
 // what forbids it.
