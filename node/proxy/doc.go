@@ -60,7 +60,10 @@
 // 16 answer to a POST, 32 in parts. The version of the item is the fetch's stamp, its expiry
 // is freshness + the largest stale window + keep.
 //
-// Where answers have Vary, the base key holds an index with empty content:
+// Where answers have Vary, the first variant lies under the base key. Its kind is 7,
+// and behind the note stands its hash. When a second variant comes, or if the first is
+// in parts, larger than a chunk or selected by its language, each lies under its own
+// key as kind 1, and the base key holds an index with empty content:
 //
 //	0 u8  format = 1          16     specs: u16 length, sorted lower-case names
 //	1 u8  kind = 3                   joined by commas

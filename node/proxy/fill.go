@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/edgenode/edgenode/tiers"
@@ -254,20 +253,21 @@ func (fl *flight) storeAs(m meta, f *freshness, content []byte) bool {
 		Response: m, Tiers: fl.r.writeTiers, TTL: min(time.Duration(ttl)*time.Millisecond, p.o.MaxLifetime),
 		L1TTL: fl.l1TTL, L2TTL: fl.l2TTL, Durability: item.DurabilityMemory, Version: fl.stamp,
 	}
-	variant := fl.spec != "" || fl.old.indexed
-	if variant {
-		w.Key = variantKey(nil, fl.r.key, fl.hash[:])
-	}
 	// The request of a client must not end what serves the next one.
 	ctx := context.WithoutCancel(fl.ctx)
-	if _, err := p.o.Engine.Submit(ctx, &w); err != nil {
+	if fl.spec != "" || fl.old.indexed {
+		return fl.storeVariant(ctx, &w, m)
+	}
+	return fl.submit(ctx, &w)
+}
+
+// submit stores w and reports whether it is there.
+func (fl *flight) submit(ctx context.Context, w *tiers.Write) bool {
+	if _, err := fl.p.o.Engine.Submit(ctx, w); err != nil {
 		fl.notStored(err)
 		return false
 	}
-	p.m.stored.Inc()
-	if variant {
-		fl.list(ctx, w.TTL)
-	}
+	fl.p.m.stored.Inc()
 	return true
 }
 
@@ -280,42 +280,4 @@ func (fl *flight) notStored(err error) {
 	if !errors.Is(err, tiers.ErrSuperseded) && !errors.Is(err, tiers.ErrPressure) {
 		fl.p.o.Log.Warn("answer not stored", "site", fl.r.site.Name, "error", err)
 	}
-}
-
-// list puts the variant into the index under the base key.
-func (fl *flight) list(ctx context.Context, ttl time.Duration) {
-	p := fl.p
-	lock := &p.indexLocks[p.hashOf(string(fl.r.key))%uint64(len(p.indexLocks))]
-	lock.Lock()
-	defer lock.Unlock()
-	now := p.o.Now()
-	x := p.indexOf(ctx, fl.r.key, fl.r.writeTiers)
-	x.add(strings.Clone(fl.spec), entry{hash: fl.hash, lang: fl.lang, stored: now, expires: now + ttl.Milliseconds()}, fl.r.site.VariantsMax, now, p.recent.used)
-	w := tiers.Write{
-		Key: fl.r.key, Tags: indexTags(fl.r.tags), Response: appendIndex(nil, x), Tiers: fl.r.writeTiers, MIME: "application/octet-stream",
-		TTL: time.Duration(x.expires-now) * time.Millisecond, Durability: item.DurabilityMemory, Version: p.o.Engine.Stamp(),
-	}
-	if _, err := p.o.Engine.Submit(ctx, &w); err != nil {
-		fl.notStored(err)
-	}
-}
-
-// indexTags keeps the implicit tags of the request: an index is not gone because
-// one of its variants is.
-func indexTags(tags []string) []string {
-	return slices.DeleteFunc(slices.Clone(tags), func(t string) bool { return t[0] != 1 })
-}
-
-// indexOf returns the index under a base key in those tiers, empty if there is
-// none.
-func (p *Proxy) indexOf(ctx context.Context, key item.Key, where item.Tiers) *index {
-	hit, ok, err := p.o.Engine.Get(ctx, key, tiers.ReadOptions{Tiers: where})
-	if err != nil || !ok {
-		return &index{}
-	}
-	defer hit.Release()
-	if v, ok := parseIndex(hit.View.Response()); ok {
-		return v.decode()
-	}
-	return &index{}
 }

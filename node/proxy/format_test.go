@@ -46,6 +46,26 @@ func TestGoldenAnswer(t *testing.T) {
 	}
 }
 
+func TestGoldenSole(t *testing.T) {
+	hash := [hashLen]byte{1, 2, 3, 15: 9}
+	listed := meta(appendMeta(nil, 200, &freshness{lifetime: 60_000}, []byte("A: b\r\n"), 0, 0, "foo", ";key=x"))
+	b := listed.asSole(&hash)
+	golden(t, "sole", b)
+	m, ok := parseMeta(b)
+	if !ok || !m.sole() || string(m.soleHash()) != string(hash[:]) || m.vary() != "foo" || string(m.note()) != ";key=x" || string(m.asListed()) != string(listed) {
+		t.Errorf("read back: %v %q %q %q %x", ok, m.vary(), m.note(), m.soleHash(), m.asListed())
+	}
+	for i := range b {
+		if _, ok := parseMeta(b[:i]); ok {
+			t.Errorf("%d of %d bytes are taken for an answer", i, len(b))
+		}
+	}
+	b[1] = kindAnswer
+	if _, ok := parseMeta(b); ok {
+		t.Error("a hash behind an answer of another kind is overlooked")
+	}
+}
+
 func TestGoldenIndex(t *testing.T) {
 	x := &index{expires: 1_700_000_009_000, specs: []string{"accept-encoding", "a,b"}, entries: []entry{
 		{hash: [hashLen]byte{1, 2, 3}, lang: [hashLen]byte{7}, spec: 1, stored: 1_700_000_000_000, expires: 1_700_000_009_000},

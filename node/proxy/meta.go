@@ -16,6 +16,7 @@ const (
 	kindAnswer  = 1
 	kindIndex   = 3 // 2 was one without languages
 	kindRetired = 4
+	kindSole    = 7 // an answer that varies, alone of its URL; 5 and 6 are of segments
 )
 
 // metaFlags are the flags of a stored answer.
@@ -87,11 +88,14 @@ func appendMeta(dst []byte, status int, f *freshness, block []byte, etagAt, etag
 
 // parseMeta checks that b is a stored answer of a known form.
 func parseMeta(b []byte) (meta, bool) {
-	if len(b) < metaHead || b[0] != Format || b[1] != kindAnswer {
+	if len(b) < metaHead || b[0] != Format || b[1] != kindAnswer && b[1] != kindSole {
 		return nil, false
 	}
 	block, at, n := uint64(le.Uint32(b[64:])), uint64(le.Uint32(b[68:])), uint64(le.Uint32(b[72:]))
 	want := metaHead + block + uint64(le.Uint32(b[76:])) + uint64(le.Uint32(b[80:]))
+	if b[1] == kindSole {
+		want += hashLen
+	}
 	if uint64(len(b)) != want || at+n > block || le.Uint32(b[84:]) != 0 {
 		return nil, false
 	}
@@ -105,7 +109,27 @@ func (m meta) blockEnd() int     { return metaHead + int(le.Uint32(m[64:])) }
 func (m meta) varyEnd() int      { return m.blockEnd() + int(le.Uint32(m[76:])) }
 func (m meta) block() []byte     { return m[metaHead:m.blockEnd()] }
 func (m meta) vary() string      { return text(m[m.blockEnd():m.varyEnd()]) }
-func (m meta) note() []byte      { return m[m.varyEnd():] }
+func (m meta) noteEnd() int      { return m.varyEnd() + int(le.Uint32(m[80:])) }
+func (m meta) note() []byte      { return m[m.varyEnd():m.noteEnd()] }
+
+// sole reports whether m is under the base key though it varies: then soleHash is
+// that of its variant.
+func (m meta) sole() bool       { return m[1] == kindSole }
+func (m meta) soleHash() []byte { return m[m.noteEnd():] }
+
+// asSole returns m, which is not sole, as the sole variant of its URL; asListed is
+// the inverse.
+func (m meta) asSole(hash *[hashLen]byte) meta {
+	out := append(append(make(meta, 0, len(m)+hashLen), m...), hash[:]...)
+	out[1] = kindSole
+	return out
+}
+
+func (m meta) asListed() meta {
+	out := append(meta(nil), m[:m.noteEnd()]...)
+	out[1] = kindAnswer
+	return out
+}
 
 func (m meta) etag() []byte {
 	at := metaHead + int(le.Uint32(m[68:]))

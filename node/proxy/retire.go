@@ -62,11 +62,23 @@ func (fl *flight) retire(status int, reason string) {
 	if left <= 0 {
 		return
 	}
+	ctx := context.WithoutCancel(fl.ctx)
+	key := append(item.Key(nil), v.Key()...)
+	if fl.old.meta.sole() {
+		lock := p.indexLock(key)
+		lock.Lock()
+		defer lock.Unlock()
+		b := p.baseOf(ctx, key, fl.r.writeTiers)
+		b.hit.Release()
+		if b.indexed { // it was moved meanwhile
+			key = variantKey(key, nil, fl.old.meta.soleHash())
+		}
+	}
 	w := tiers.Write{
-		Key: append(item.Key(nil), v.Key()...), Tags: tagsOf(v), Response: retiredRecord, MIME: "application/octet-stream",
+		Key: key, Tags: tagsOf(v), Response: retiredRecord, MIME: "application/octet-stream",
 		Tiers: v.Tiers() | fl.r.writeTiers, TTL: left, Durability: item.DurabilityMemory, Version: fl.stamp,
 	}
-	_, err := p.o.Engine.Submit(context.WithoutCancel(fl.ctx), &w)
+	_, err := p.o.Engine.Submit(ctx, &w)
 	if err != nil && !errors.Is(err, tiers.ErrSuperseded) && !errors.Is(err, tiers.ErrPurged) {
 		p.o.Log.Warn("what the origin took back is still stored", "site", fl.r.site.Name, "error", err)
 	}

@@ -12,7 +12,7 @@ type seeker struct {
 	key     []byte // of the base object
 	variant []byte // of the variant, if there is one
 	scratch []byte
-	class   []byte // hashes of the request for every spec of the index
+	class   []byte // hashes of the request for every spec of the index, or for that of the sole variant
 }
 
 // found is what is stored. If ok, hit is to be released.
@@ -48,6 +48,10 @@ func (p *Proxy) seek(ctx context.Context, s *seeker, from fieldSource, o tiers.R
 		return found{reason: fwdURIMiss, failed: err != nil}
 	}
 	if f.meta, f.ok = parseMeta(f.hit.View.Response()); f.ok {
+		if f.meta.sole() && !s.suits(f.meta, from) {
+			f.hit.Release()
+			return found{reason: fwdVary}
+		}
 		return f
 	}
 	x, ok := parseIndex(f.hit.View.Response())
@@ -77,6 +81,14 @@ func (p *Proxy) seek(ctx context.Context, s *seeker, from fieldSource, o tiers.R
 
 // maxQuietVariants is up to how many variants of a key their uses are not noted.
 const maxQuietVariants = 8
+
+// suits reports whether the request selects the sole variant of its URL.
+func (s *seeker) suits(m meta, from fieldSource) bool {
+	var want [hashLen]byte
+	want, s.scratch = from.variant(m.vary(), s.scratch[:0])
+	s.class = append(s.class, want[:]...)
+	return string(want[:]) == string(m.soleHash())
+}
 
 // choose puts the key of the variant that the request selects into s.variant.
 func (p *Proxy) choose(s *seeker, x indexView, from fieldSource) bool {
