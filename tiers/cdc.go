@@ -47,6 +47,7 @@ type cdcWriter struct {
 	generation uint64 // of the server that at and last are of
 	synced     bool   // at and last are those of the stream
 	looked     bool   // since the lease was renewed
+	ahead      bool   // the stream was ahead of L3 once
 	at         uint64 // changes up to here are in it, or not for it
 	last       uint64 // number of its last entry
 
@@ -156,7 +157,13 @@ func (w *cdcWriter) sync() error {
 			return err
 		}
 	}
-	if now := w.e.LastChange(); found && seq > now {
+	if now := w.e.LastChange(); found && seq > now && !w.ahead {
+		// Readers have had changes that SQL has not. Once: nodes of two databases
+		// that share a stream by mistake would go on for ever.
+		w.ahead = true
+		w.e.forgotten(seq)
+		return fmt.Errorf("tiers: the stream has entries up to %d, and SQL changes up to %d", seq, now)
+	} else if found && seq > now {
 		w.e.logger.Warn("the stream is ahead of SQL, which was restored or is another one: it begins anew", "entry", seq, "change", now)
 		if err := w.store.StreamDrop(w.e.ctx); err != nil {
 			return err

@@ -45,10 +45,11 @@ type Engine struct {
 	loaded  atomic.Bool // what L3 knows has been taken over
 
 	node       registration
-	followed   atomic.Uint64 // the last change of a shared L3 that was seen
+	followed   atomic.Uint64 // the last change of L3 that the follower, or watch, has seen
 	followedAt atomic.Int64  // Unix ms: of all changes before; 0: not known yet
 	// followedLast is that change, once the follower, whose it is, has read it.
 	followedLast lastChange
+	history      history       // what was told of the changes
 	mine         ownWrites     // what this node wrote to a shared L3
 	feed         feedWatch     // for those who wait for a change
 	tree         *treeKeeper   // nil if L3 keeps no tree
@@ -111,8 +112,8 @@ type Engine struct {
 //
 // It starts the goroutines that Close ends: flusher, sweeper, and keeper (clock
 // file, probe of L3, registration among its nodes); the one that restores L1, if there
-// is a snapshot of it; with a shared L3 the one that
-// follows its changes; the filter's keeper, unless it is off; with L2 also its
+// is a snapshot of it; the one that
+// follows the changes of a shared L3, or watches over those of its own; the filter's keeper, unless it is off; with L2 also its
 // keeper, the one that knows whether L2 may be trusted, the one that writes copies,
 // the one that keeps a copy of the tree of hashes, and the one that writes the stream
 // of changes; with both two that tell and hear
@@ -149,6 +150,8 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	}
 	if o.L3Shared {
 		e.tasks.Go(e.runFollower)
+	} else {
+		e.tasks.Go(e.runWatch)
 	}
 	if e.tree != nil && o.MerkleCalc {
 		e.tasks.Go(e.runTree)

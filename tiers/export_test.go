@@ -133,3 +133,6 @@ func (o *Options) SetShadowEvery(d time.Duration) { o.shadowEvery = d }
 func (e *Engine) CopyTree(ctx context.Context) (merkle.CopyStats, error) {
 	return e.copyTree(ctx, false)
 }
+
+// FollowNow has the follower look at once.
+func (e *Engine) FollowNow() { signal(e.followNow) }

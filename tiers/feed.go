@@ -151,7 +151,7 @@ func (f *feeding) part(limit int, fn func(ev *Event) error) (n int, err error) {
 	f.events, f.keys, f.of = f.events[:0], f.keys[:0], f.of[:0]
 	limited, cancel := context.WithTimeout(f.ctx, f.e.l3TimeoutNow())
 	defer cancel()
-	err = f.e.l3.Changes(limited, seq, limit, func(c l3.Change) error {
+	err = f.e.changesToTell(limited, seq, limit, func(c l3.Change) error {
 		n++
 		seq = c.Seq
 		f.note(c)

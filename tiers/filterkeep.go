@@ -166,7 +166,7 @@ func (e *Engine) filterBehind() bool {
 func (e *Engine) warmFilter(ctx context.Context) error {
 	t := e.filter
 	why := t.Stats().WarmWanted
-	if why == "" || e.clock.UnixMilli() < t.warmAt {
+	if why == "" || e.clock.UnixMilli() < t.warmAt || e.history.lostUpTo() > 0 { // it would begin at a number that goes
 		return nil
 	}
 	start := time.Now()
@@ -305,7 +305,7 @@ func (s filterSource) LastSeq(ctx context.Context) (seq uint64, err error) {
 func (s filterSource) Changes(ctx context.Context, after uint64, limit int, fn func(filter.Change) error) error {
 	var refused error // by fn
 	err := s.ask(ctx, func(ctx context.Context) error {
-		err := s.e.l3.Changes(ctx, after, limit, func(c l3.Change) error {
+		err := s.e.changesToTell(ctx, after, limit, func(c l3.Change) error {
 			refused = fn(filterChange(&c))
 			return refused
 		})

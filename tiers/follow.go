@@ -53,15 +53,21 @@ func (e *Engine) followAge() (age time.Duration, late bool) {
 
 // follow applies all changes since the last call.
 func (e *Engine) follow(ctx context.Context) error {
-	for {
+	for more := true; more; {
 		n, err := e.followPage(ctx)
 		if errors.Is(err, l3.ErrChangesGone) {
 			return e.followAnew(ctx, err)
 		}
-		if err != nil || n < walkPage {
+		if err != nil {
 			return err
 		}
+		more = n == walkPage
 	}
+	err := e.compareTold(ctx)
+	if err != nil && !errors.Is(err, l3.ErrChangesGone) {
+		e.l3Failed(err)
+	}
+	return err
 }
 
 func (e *Engine) followPage(ctx context.Context) (n int, err error) {
@@ -107,18 +113,23 @@ func (e *Engine) followPage(ctx context.Context) (n int, err error) {
 // followAnew begins at the last change: those in between are gone, as cause says.
 // So L1 lets go of every item that lives in L3, and all rules are read again.
 func (e *Engine) followAnew(ctx context.Context, cause error) error {
-	limited, cancel := context.WithTimeout(ctx, e.l3TimeoutNow())
-	defer cancel()
-	if err := e.l3.Ping(limited); err != nil {
-		return err
-	}
-	seq := e.l3.LastSeq()
-	rules, err := e.l3.Rules(limited)
+	seq, err := e.endOfL3(ctx)
 	if err != nil {
 		return err
 	}
-	if e.followed.Load() > seq || errors.Is(cause, errRewritten) {
-		e.rewritten(e.followed.Load())
+	if seen := max(e.followed.Load(), e.history.lostUpTo()); seen > seq || errors.Is(cause, errRewritten) {
+		if err := e.rewritten(ctx, seen); err != nil {
+			return err
+		}
+		if seq, err = e.endOfL3(ctx); err != nil {
+			return err
+		}
+	}
+	limited, cancel := context.WithTimeout(ctx, e.l3TimeoutNow())
+	defer cancel()
+	rules, err := e.l3.Rules(limited)
+	if err != nil {
+		return err
 	}
 	for i := range rules {
 		e.meetRule(&rules[i].Rule, false)

@@ -36,6 +36,7 @@ type engineMetrics struct {
 	swept        *metrics.Counter
 	expired      *metrics.Counter
 	trimmed      *metrics.Counter
+	changesLost  *metrics.Counter
 
 	l1Restored, l1CorruptBlocks *metrics.Counter
 
@@ -95,6 +96,7 @@ func newEngineMetrics(set *metrics.Set, e *Engine) *engineMetrics {
 	m.swept = counter("edgenode_swept_rows_total")
 	m.expired = counter("edgenode_expired_rows_total")
 	m.trimmed = counter("edgenode_trimmed_changes_total")
+	m.changesLost = counter("edgenode_changes_lost_total")
 	m.l1Restored = counter("edgenode_l1_restored_total")
 	m.l1CorruptBlocks = counter("edgenode_l1_snapshot_corrupt_total")
 

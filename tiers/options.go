@@ -231,6 +231,7 @@ type Store interface {
 
 	Changes(ctx context.Context, after uint64, limit int, fn func(c l3.Change) error) error
 	TrimChanges(ctx context.Context, upTo uint64, limit int) (n int, err error)
+	AbandonChanges(ctx context.Context, seen uint64) (abandoned bool, err error)
 	RegisterNode(ctx context.Context, n l3.NodeInfo) error
 	Nodes(ctx context.Context) ([]l3.NodeInfo, error)
 	RemoveNode(ctx context.Context, id string) (existed bool, err error)

@@ -2,6 +2,8 @@ package tiers_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -121,4 +123,74 @@ func TestG5_ForgottenChanges(t *testing.T) {
 	f("fewer", nil, false)
 	f("redis", redistest.Start(t, redistest.Options{}), true)
 	f("redis, fewer", redistest.Start(t, redistest.Options{}), false)
+}
+
+// TestG5_ToldAndForgotten: readers of the feed were told of changes that L3 lost
+// before the node's follower had read them: the sequence begins anew above them,
+// whether a reader goes on, or nobody does, or another reader came in between.
+func TestG5_ToldAndForgotten(t *testing.T) {
+	f := func(name string, later int, then func(t *testing.T, a *tiers.Engine, ghost uint64)) {
+		if t.Failed() {
+			return // the rest would only wait
+		}
+		t.Run(name, func(t *testing.T) {
+			db, store := filepath.Join(t.TempDir(), "l3.db"), &forgetful{}
+			share := func(o *tiers.Options) {
+				onFile(db, &tiertest.Store{})(o)
+				o.L3Shared, o.FollowInterval = true, time.Hour
+			}
+			b := open(t, t.TempDir(), share)
+			put(t, b, "k", "v1")
+			flush(t, b)
+			a := open(t, t.TempDir(), func(o *tiers.Options) { share(o); o.WrapStore, o.FilterOff = store.wrap, true })
+			last := b.LastChange()
+			until(t, 30*time.Second, "it knows the end", func() bool { return a.Followed() == last })
+			ghosts := []l3.Change{
+				{Seq: last + 1, Op: l3.ChangePut, Version: b.Stamp(), Key: key(t, "ghost1")},
+				{Seq: last + 2, Op: l3.ChangePut, Version: b.Stamp(), Key: key(t, "ghost2")},
+			}
+			store.ghosts.Store(&ghosts)
+			seen, err := readFeed(t, a, last)
+			if err != nil || seen != last+2 {
+				t.Fatalf("read up to %d, %v", seen, err)
+			}
+			store.ghosts.Store(nil)
+			for i := range later {
+				put(t, b, "later", fmt.Sprint(i))
+				flush(t, b)
+			}
+			then(t, a, seen)
+			until(t, 30*time.Second, "the sequence begins anew", func() bool {
+				_, err := readFeed(t, b, seen)
+				return errors.Is(err, tiers.ErrChangesGone) && a.Followed() > max(seen, last+uint64(later))
+			})
+			if _, err := readFeed(t, a, a.LastChange()); err != nil {
+				t.Errorf("who begins now: %v", err)
+			}
+		})
+	}
+	nobody := func(_ *testing.T, a *tiers.Engine, _ uint64) { a.FollowNow() }
+	goesOn := func(t *testing.T, a *tiers.Engine, ghost uint64) {
+		if _, err := readFeed(t, a, ghost); !errors.Is(err, tiers.ErrChangesGone) {
+			t.Errorf("who goes on is told %v", err)
+		}
+	}
+	another := func(from uint64) func(t *testing.T, a *tiers.Engine, ghost uint64) {
+		return func(t *testing.T, a *tiers.Engine, ghost uint64) {
+			_, _ = readFeed(t, a, ghost-from) // it may be told, or not
+			a.FollowNow()
+		}
+	}
+	for later := 1; later < 4; later++ {
+		f(fmt.Sprint("nobody, ", later), later, nobody)
+		f(fmt.Sprint("from the begin, ", later), later, another(2))
+		f(fmt.Sprint("from the middle, ", later), later, another(1))
+	}
+	f("nobody, shorter", 0, nobody)
+	f("goes on, as long", 2, goesOn)
+	f("goes on, longer", 3, goesOn)
+}
+
+func readFeed(t *testing.T, e *tiers.Engine, after uint64) (uint64, error) {
+	return e.Feed(t.Context(), tiers.FeedQuery{After: after, Limit: 10}, func(*tiers.Event) error { return nil })
 }

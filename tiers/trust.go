@@ -67,7 +67,7 @@ func (e *Engine) tendL2(ctx context.Context) error {
 
 func (e *Engine) tendTrust(ctx context.Context) error {
 	t := e.l2
-	if !e.l3Up() || !e.loaded.Load() {
+	if !e.l3Up() || !e.loaded.Load() || e.history.lostUpTo() > 0 {
 		return nil
 	}
 	if _, ok := t.trusted(); !ok {
@@ -335,7 +335,10 @@ func (e *Engine) walkLocked(ctx context.Context, seq *uint64, again bool) (int, 
 		return nil
 	})
 	if err != nil {
-		if !errors.Is(err, l3.ErrChangesGone) {
+		switch {
+		case errors.Is(err, errRewritten):
+			e.forgotten(*seq)
+		case !errors.Is(err, l3.ErrChangesGone):
 			e.l3Failed(err)
 		}
 		return 0, fmt.Errorf("tiers: changes for L2: %w", err)

@@ -20,6 +20,7 @@ import (
 type cluster struct {
 	testing.TB
 	sql      *mariadbtest.Server
+	database string
 	redis    *redistest.Server // nil: none
 	settings []string          // of all nodes
 	own      [][]string        // of each node, after these
@@ -30,7 +31,8 @@ type cluster struct {
 // newCluster makes n nodes on an empty database; startAll starts them.
 func newCluster(t testing.TB, n int, sql *mariadbtest.Server, redis *redistest.Server, settings ...string) *cluster {
 	t.Helper()
-	c := &cluster{TB: t, sql: sql, redis: redis, settings: append(onServer(t, sql.Addr(), sql.Database(t)), settings...)}
+	c := &cluster{TB: t, sql: sql, redis: redis, database: sql.Database(t)}
+	c.settings = append(onServer(t, sql.Addr(), c.database), settings...)
 	if redis != nil {
 		c.settings = append(c.settings, "EDGENODE_REDIS_URL="+redis.URL())
 	}

@@ -127,3 +127,51 @@ func (s *Store) TrimChanges(ctx context.Context, upTo uint64, limit int) (n int,
 	}
 	return n, nil
 }
+
+// abandonPage is how many changes one transaction of AbandonChanges removes.
+const abandonPage = 2000
+
+// AbandonChanges gives up all changes up to now, and their numbers: it is for
+// sequences of which some had been read, up to the number seen, that are lost. The
+// sequence goes on above both seen and the present end, so that whoever goes on from
+// any number before finds ErrChangesGone. Rows, tombstones and rules stay. It does
+// nothing if seen is behind what is kept: then somebody has done so, and
+// abandoned is false. A call that failed may have removed some changes; the next one
+// goes on. Cost: a transaction for each 2,000 changes, and one for all behind seen.
+func (s *Store) AbandonChanges(ctx context.Context, seen uint64) (abandoned bool, err error) {
+	if seen >= uint64(maxStored) {
+		return false, s.wrap("abandon the changes", fmt.Errorf("%w: number %d", ErrRejected, seen))
+	}
+	for more := true; more && err == nil; {
+		_, err = s.write(ctx, func(w *work) error {
+			abandoned, more = false, false
+			m, err := w.lock()
+			if err != nil || m.trimmedSeq > seen {
+				return err
+			}
+			if to := m.trimmedSeq + abandonPage; to < min(seen, m.lastSeq) {
+				more = true
+				return w.trimTo(to)
+			}
+			abandoned = true
+			m.lastSeq = max(m.lastSeq, seen) + 1
+			if _, err := w.ses.exec(stmtSetMeta, int64(m.lastSeq), int64(m.maxVersion), m.rulesEpoch); err != nil {
+				return err
+			}
+			return w.trimTo(m.lastSeq)
+		})
+	}
+	if err != nil {
+		return false, s.wrap("abandon the changes", err)
+	}
+	return abandoned, nil
+}
+
+// trimTo removes the changes up to a number; the counters are locked.
+func (w *work) trimTo(to uint64) error {
+	if _, err := w.ses.exec(stmtTrimChanges, int64(to)); err != nil {
+		return err
+	}
+	_, err := w.ses.exec(stmtSetTrimmed, int64(to))
+	return err
+}

@@ -294,6 +294,54 @@ func changeSequence(t *testing.T, s *l3.Store) {
 	}
 }
 
+// abandonChanges: the sequence goes on above what was seen, in one step and in many,
+// and everybody who had read of it is told.
+func abandonChanges(t *testing.T, s *l3.Store) {
+	const many = 5000 // more than one page
+	var records []item.View
+	for i := range many {
+		records = append(records, put(fmt.Sprint("k", i), item.Version(i+1), "x"))
+	}
+	apply(t, s, records...)
+	gone := func(after uint64, want error) {
+		t.Helper()
+		if err := s.Changes(context.Background(), after, 1, func(l3.Change) error { return nil }); !errors.Is(err, want) {
+			t.Errorf("after %d: got %v, want %v", after, err, want)
+		}
+	}
+	f := func(seen uint64, want bool, end uint64) {
+		t.Helper()
+		if abandoned, err := s.AbandonChanges(context.Background(), seen); abandoned != want || err != nil {
+			t.Errorf("abandon up to %d: %v, %v, want %v", seen, abandoned, err, want)
+		}
+		if s.LastSeq() != end {
+			t.Errorf("the sequence ends at %d, want %d", s.LastSeq(), end)
+		}
+		gone(end-1, l3.ErrChangesGone)
+		gone(end, nil)
+		gone(end+1, l3.ErrChangesGone)
+	}
+	f(many+7, true, many+8) // the store has fewer than were seen
+	f(many, false, many+8)  // that was done already
+	gone(0, l3.ErrChangesGone)
+	if live(t, s, "k1") == "" {
+		t.Error("a row is gone")
+	}
+	apply(t, s, put("next", 2*many, "x"))
+	if got, want := changes(t, s, many+8), []string{fmt.Sprintf("1 next %d", 2*many)}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	f(many+8, true, many+10) // it has more
+	if _, err := s.AbandonChanges(context.Background(), 1<<63); !errors.Is(err, l3.ErrRejected) {
+		t.Errorf("a number that cannot be stored: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := s.AbandonChanges(ctx, many+20); err == nil {
+		t.Error("no error though the call was given up")
+	}
+}
+
 func getMany(t *testing.T, s *l3.Store) {
 	const items = 1200
 	var records []item.View

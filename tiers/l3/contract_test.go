@@ -44,6 +44,7 @@ func contract(t *testing.T, open opener) {
 	f("purge tombstones", purgeTombstones)
 	f("change sequence", changeSequence)
 	f("get many", getMany)
+	f("abandon changes", abandonChanges)
 	f("nodes", nodes)
 	f("leases", leases)
 	f("merkle", merkleRows)

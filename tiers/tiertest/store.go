@@ -224,6 +224,14 @@ func (s *Store) TrimChanges(ctx context.Context, upTo uint64, limit int) (int, e
 	return s.Store.TrimChanges(ctx, upTo, limit)
 }
 
+// AbandonChanges is Store.AbandonChanges.
+func (s *Store) AbandonChanges(ctx context.Context, seen uint64) (bool, error) {
+	if err := s.fail(); err != nil {
+		return false, err
+	}
+	return s.Store.AbandonChanges(ctx, seen)
+}
+
 // RegisterNode is Store.RegisterNode.
 func (s *Store) RegisterNode(ctx context.Context, n l3.NodeInfo) error {
 	if err := s.fail(); err != nil {

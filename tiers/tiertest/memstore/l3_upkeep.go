@@ -219,3 +219,33 @@ func (s *L3) TrimChanges(ctx context.Context, upTo uint64, limit int) (n int, er
 	s.mu.Unlock()
 	return n, s.leave(ctx, "TrimChanges", fault)
 }
+
+// AbandonChanges is Store.AbandonChanges.
+func (s *L3) AbandonChanges(ctx context.Context, seen uint64) (abandoned bool, err error) {
+	fault, err := s.enter(ctx, "AbandonChanges")
+	if err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	if abandoned = s.state.trimmed <= seen; abandoned {
+		s.state.lastSeq = max(s.state.lastSeq, seen) + 1
+		s.state.changes, s.state.trimmed = nil, s.state.lastSeq
+	}
+	s.mu.Unlock()
+	return abandoned, s.leave(ctx, "AbandonChanges", fault)
+}
+
+// SetBack makes the store what it is now, when the function that it returns is
+// called: as a server that was restored from a backup, below engines that run.
+func (s *L3) SetBack() (back func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.state
+	was.rows, was.leases = maps.Clone(was.rows), maps.Clone(was.leases)
+	was.rules, was.changes, was.nodes = slices.Clone(was.rules), slices.Clone(was.changes), slices.Clone(was.nodes)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.state = was
+	}
+}
