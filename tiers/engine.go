@@ -58,6 +58,7 @@ type Engine struct {
 	wrote, followNow chan struct{}
 	// What forget knows: changes up to trimmed are gone, so many stay.
 	trimmed, keptChanges uint64
+	treeLeft             seldom // told that changes go which the tree lacks
 
 	pending  pendingTable
 	dirty    *dirtyQueue

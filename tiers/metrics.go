@@ -37,6 +37,7 @@ type engineMetrics struct {
 	expired      *metrics.Counter
 	trimmed      *metrics.Counter
 	changesLost  *metrics.Counter
+	unhashed     *metrics.Counter
 
 	l1Restored, l1CorruptBlocks *metrics.Counter
 
@@ -97,6 +98,7 @@ func newEngineMetrics(set *metrics.Set, e *Engine) *engineMetrics {
 	m.expired = counter("edgenode_expired_rows_total")
 	m.trimmed = counter("edgenode_trimmed_changes_total")
 	m.changesLost = counter("edgenode_changes_lost_total")
+	m.unhashed = counter("edgenode_merkle_trimmed_changes_total")
 	m.l1Restored = counter("edgenode_l1_restored_total")
 	m.l1CorruptBlocks = counter("edgenode_l1_snapshot_corrupt_total")
 

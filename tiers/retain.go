@@ -8,6 +8,7 @@ import (
 
 	"github.com/edgenode/edgenode/tiers/item"
 	"github.com/edgenode/edgenode/tiers/l3"
+	"github.com/edgenode/edgenode/tiers/merkle"
 )
 
 // What L3 keeps for those who come late leaves after tombstone_retention, once
@@ -18,6 +19,9 @@ const (
 	keptChanges  = 10_000 // changes that stay, however old
 	trimPage     = 2000   // changes in one transaction
 	forgetBudget = 300 * time.Millisecond
+	// treeGrace is for how many retentions changes stay that the tree of hashes
+	// lacks: one that nobody calculates must not keep them for ever.
+	treeGrace = 2
 )
 
 // forget drops old rules from memory, and from L3 the changes, tombstones and
@@ -38,7 +42,7 @@ func (e *Engine) forget() (more bool) {
 	}
 	ctx, cancel := context.WithTimeout(e.ctx, max(e.l3TimeoutNow(), 2*forgetBudget))
 	defer cancel()
-	f := forgetting{e: e, ctx: ctx, end: time.Now().Add(forgetBudget), cutoff: now - retention.Milliseconds()}
+	f := forgetting{e: e, ctx: ctx, end: time.Now().Add(forgetBudget), cutoff: now - retention.Milliseconds(), treeCutoff: now - treeGrace*retention.Milliseconds()}
 	if err := f.run(min(ago(retention), oldest), ago(lifetime)); err != nil && e.ctx.Err() == nil {
 		e.logger.Warn("old changes, tombstones and rules stay in L3 until this is possible", "err", err)
 		return false
@@ -48,12 +52,14 @@ func (e *Engine) forget() (more bool) {
 
 // forgetting is one call of forget.
 type forgetting struct {
-	e       *Engine
-	ctx     context.Context
-	end     time.Time
-	cutoff  int64  // Unix ms: what was stored later stays
-	applied uint64 // by every known node
-	more    bool
+	e      *Engine
+	ctx    context.Context
+	end    time.Time
+	cutoff int64 // Unix ms: what was stored later stays
+	// treeCutoff is that of changes that the tree of hashes lacks.
+	treeCutoff int64
+	applied    uint64 // by every known node
+	more       bool
 }
 
 func (f *forgetting) run(before, lifetime item.Version) error {
@@ -129,7 +135,8 @@ func (f *forgetting) changedAt(seq uint64) (at int64, err error) {
 }
 
 // trim removes changes. The mark of L2 is never older than the retention unless
-// Redis was away for longer; then its copies are compared with their rows.
+// Redis was away for longer; then its copies are compared with their rows. The tree
+// of hashes is waited for: one that lacks changes is built anew, which reads all rows.
 func (f *forgetting) trim() error {
 	e := f.e
 	from, to := e.trimmed, f.applied
@@ -138,17 +145,12 @@ func (f *forgetting) trim() error {
 	} else if to = min(to, last-uint64(e.keptChanges)); to <= from {
 		return nil
 	}
-	var err error
-	old := sort.Search(int(to-from), func(i int) bool {
-		if err != nil {
-			return true
-		}
-		var at int64
-		at, err = f.changedAt(from + 1 + uint64(i))
-		return err != nil || at >= f.cutoff
-	})
-	upTo := from + uint64(old)
-	if err != nil || old == 0 {
+	upTo, err := f.olderThan(f.cutoff, from, to)
+	if err != nil || upTo == from {
+		return err
+	}
+	upTo, unhashed, err := f.awaitTree(from, upTo)
+	if err != nil || upTo == from {
 		return err
 	}
 	left := true
@@ -161,6 +163,45 @@ func (f *forgetting) trim() error {
 	})
 	if err == nil && !left {
 		e.trimmed = upTo
+		e.metrics.unhashed.Add(int(unhashed))
 	}
 	return err
+}
+
+// olderThan returns the last of the changes from+1 to to that was made before a
+// time, from if none was.
+func (f *forgetting) olderThan(cutoff int64, from, to uint64) (last uint64, err error) {
+	n := sort.Search(int(to-from), func(i int) bool {
+		if err != nil {
+			return true
+		}
+		var at int64
+		at, err = f.changedAt(from + 1 + uint64(i))
+		return err != nil || at >= cutoff
+	})
+	return from + uint64(n), err
+}
+
+// awaitTree returns how much of the changes from+1 to upTo may go, and how many of
+// them the tree of hashes lacks, though they have waited for it.
+func (f *forgetting) awaitTree(from, upTo uint64) (to, unhashed uint64, err error) {
+	if f.e.tree == nil {
+		return upTo, 0, nil
+	}
+	p, err := f.e.tree.tree.Progress(f.ctx)
+	if errors.Is(err, merkle.ErrCorrupt) || err == nil && (!p.Exists || p.Seq >= upTo) {
+		return upTo, 0, nil // a damaged one is built anew anyway
+	}
+	if err != nil {
+		return from, 0, err
+	}
+	at := max(p.Seq, from)
+	if to, err = f.olderThan(f.treeCutoff, at, upTo); err != nil || to == at {
+		return at, 0, err
+	}
+	if kept, ok := f.e.treeLeft.now(f.e.clock.UnixMilli()); ok {
+		f.e.logger.Warn("changes go that the merkle tree lacks: it stands still for more than twice tombstone_retention, and will be built anew from all rows when a node calculates it",
+			"tree", p.Seq, "trimmed", to, "since_last_line", kept)
+	}
+	return to, to - at, nil
 }
