@@ -99,6 +99,37 @@ func TestDuel(t *testing.T) {
 	audit(t, c)
 }
 
+// What counts bytes begins with queues, lets newcomers contest in a loop longer than
+// the cache, where nothing else has hits, and no more when interest moves.
+func TestByteDuel(t *testing.T) {
+	c := newCache(t, l1.Options{MaxBytes: 1 << 20, Scorer: eviction.Auto{Bytes: 1}, Queues: true})
+	if !c.HasQueues() || c.Contests() {
+		t.Errorf("at first: queues %v, contest %v", c.HasQueues(), c.Contests())
+	}
+	const long = 3000
+	hits := 0
+	for n := range 8 * long {
+		if request(c, n%long, 700) && n >= 7*long {
+			hits++
+		}
+	}
+	if !c.Contests() || hits < long/20 {
+		t.Errorf("in a loop newcomers contest: %v; %d of %d in the last round were hits", c.Contests(), hits, long)
+	}
+	audit(t, c)
+	for set := range 14 {
+		for range 4 {
+			for i := range 500 {
+				request(c, 100_000+set*500+i, 700)
+			}
+		}
+	}
+	if c.Contests() {
+		t.Error("newcomers must contest although interest moves")
+	}
+	audit(t, c)
+}
+
 // What loses a contest is remembered, and what must not be dropped has none.
 func TestContestIsForCopiesOnly(t *testing.T) {
 	c := newCache(t, l1.Options{MaxBytes: 1 << 20, Scorer: eviction.Auto{}, Contest: true})
@@ -171,6 +202,25 @@ func TestQueuesDoNotGrow(t *testing.T) {
 	}
 	if s := c.Stats(); s.Evicted != 0 || c.Len() != 50 {
 		t.Errorf("%d left, %d are there", s.Evicted, c.Len())
+	}
+	audit(t, c)
+}
+
+// Names in queues of what others have chosen to leave go.
+func TestQueuesDoNotGrowBesideAHook(t *testing.T) {
+	last := scorerFunc(func(dst []int32, cs []item.Candidate) []int32 {
+		for i := range cs {
+			dst = append(dst, -int32(cs[i].Idle))
+		}
+		return dst
+	})
+	c := newCache(t, l1.Options{MaxBytes: 1 << 20, Scorer: eviction.Auto{Bytes: 1}, Queues: true, Hook: last})
+	for i := range 12_000 / slow * 2 {
+		request(c, i%3000, 700) // what comes back is of the main queue
+		request(c, 1_000_000+i, 700)
+	}
+	if names, most := c.Names(), 4*c.Len()+2048; names > most {
+		t.Errorf("%d names of %d entries, want %d at most", names, c.Len(), most)
 	}
 	audit(t, c)
 }

@@ -107,7 +107,7 @@ func (c *Cache) vacate(b *batch, cl *class, tries int) bool {
 		return true
 	}
 	wide := widely
-	if c.queues != nil && c.hooks.Load().evict == nil {
+	if c.way().queues() && c.hooks.Load().evict == nil {
 		wide = queuedWidely
 	}
 	if tries < wide && c.evict(b, nil) {

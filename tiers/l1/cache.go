@@ -50,9 +50,11 @@ type Options struct {
 	// a Hook, nor on what Admit has answered.
 	Contest bool
 
-	// Queues makes entries leave in the order of S3-FIFO, which is good for hits
-	// of bytes; Scorer then ranks only within a class of sizes. A Hook comes
-	// before it. It excludes Contest.
+	// Queues is for hits of bytes. It lets entries leave in the order of S3-FIFO,
+	// for which Scorer ranks only within a class of sizes, unless the cache finds
+	// out, by three shadows as with Contest, that Scorer ranks better, with
+	// frequencies that decay slowly, and whether with a contest. A Hook comes before
+	// it. It excludes Contest.
 	Queues bool
 
 	// TimeIdle measures idleness in time (16 ms) and not in accesses to the
@@ -90,8 +92,10 @@ type Cache struct {
 	hooks    atomic.Pointer[hooks] // never nil
 	events   Events
 	timeIdle bool    // the ranking reads Candidate.Idle
-	duel     *duel   // nil without Options.Contest
+	duel     *duel   // nil without Options.Contest and Options.Queues
 	queues   *queues // nil without Options.Queues
+
+	halfLives float64 // half-life of frequencies ÷ idle age at which entries leave
 
 	tickShift  uint
 	startMilli int64
@@ -136,7 +140,7 @@ func New(o Options) *Cache {
 	shardCount := shardsFor(o.MaxBytes)
 	c := &Cache{
 		shards: make([]shard, shardCount), shift: uint(64 - bits.Len(uint(shardCount-1))),
-		scorer: o.Scorer, events: o.Events, timeIdle: o.TimeIdle,
+		scorer: o.Scorer, events: o.Events, timeIdle: o.TimeIdle, halfLives: objectHalfLives,
 		tickShift: tickShift(o.MaxBytes), startMilli: o.Now(), nowMilli: o.Now,
 	}
 	c.limit.Store(o.MaxBytes)
@@ -145,7 +149,9 @@ func New(o Options) *Cache {
 	c.share.Store(noShare)
 	switch {
 	case o.Queues:
-		c.queues = &queues{}
+		c.queues, c.halfLives = &queues{}, byteHalfLives
+		c.duel = newByteDuel(o.MaxBytes, o.Seed)
+		c.share.Store(c.duel.share)
 	case o.Contest:
 		c.duel = newDuel(o.MaxBytes, o.Seed)
 		c.share.Store(c.duel.share)

@@ -109,7 +109,7 @@ func (c *Cache) turnClock(time bool) {
 	if age := math.Float64frombits(c.age.Load()); age > 0 {
 		age = max(1, age*r.factor)
 		c.age.Store(math.Float64bits(age))
-		c.pace.Store(newPace(2 * age).word())
+		c.pace.Store(newPace(c.halfLives * age).word())
 	}
 	c.rescale(r)
 }

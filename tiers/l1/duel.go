@@ -6,32 +6,41 @@ import (
 	"unsafe"
 )
 
-// duel decides whether newcomers must beat what would leave for them. Doing so
-// helps against scans and harms when interest moves, and which of the two it is
-// shows only in play: so two shadow caches play both ways on a share of the
-// keys, and the way with more hits of late is that of the cache.
+// way is how it is decided what leaves and what comes in.
+type way struct {
+	small   int64 // of queues (see there), the small one's part of the bytes is 1/small; 0 is the lowest of a sample
+	contest bool  // newcomers must beat what would leave for them
+}
+
+func (w way) queues() bool { return w.small > 0 }
+
+// duel decides which way is the cache's. Which is the best shows only in play: so
+// for each there is a shadow cache that plays it on a share of the keys, and the
+// way with the most hits of late is that of the cache.
 //
-// The share starts at an eighth of the keys and is halved whenever a shadow is
-// full of items, so that its size in bytes stays the budget's times the share.
-// An access to a key of the share costs up to two look-ups, and two samples if
-// it is a miss; accesses to other keys cost a comparison. While one access is
-// counted, others that come are not.
+// The share is halved whenever a shadow is full of items, so that its size in
+// bytes stays the budget's times the share. An access to a key of the share costs
+// a look-up for each way, and as many samples if it is a miss; accesses to other
+// keys cost a comparison. While one access is counted, others that come are not.
 type duel struct {
-	contest atomic.Bool // the verdict
-	taken   int64       // bytes, as long as it lives
+	verdict atomic.Uint32 // the position of the way in ways
+	taken   int64         // bytes, as long as it lives
+
+	ways    []way
+	inBytes bool    // a hit counts as many as it has bytes
+	kept    float64 // of the hits so far, that count on after a round
+	margin  float64 // by which another way must be better, a factor from 1 up
 
 	// mu guards the fields below. It is a leaf lock.
 	mu      sync.Mutex
-	open    *shadow // takes every newcomer
-	choosy  *shadow // lets newcomers contest
-	share   uint64  // mask; see shared
+	shadows []*shadow // of ways, in order
+	share   uint64    // mask; see shared
 	counted int
 	off     bool // nothing is counted
 }
 
 const (
 	duelRound     = 250 // accesses of the share between verdicts
-	duelKept      = 0.9 // of the hits so far, that count on
 	minShareShift = 3
 	maxShareShift = 20
 	noShare       = 1<<64 - 1
@@ -41,17 +50,52 @@ const (
 // of bits that neither the shard nor the place in the index depends on.
 func shared(hash, share uint64) bool { return hash>>32&share == 0 }
 
-// shadowItems returns how many items each shadow may hold: both together, as
-// they are made, take about a hundredth of the budget, and 800 KB at most.
-func shadowItems(maxBytes int64) int { return int(max(64, min(maxBytes>>13, 1<<13))) }
+// shadowItems returns how many items each of some shadows may hold: they together,
+// as they are made, take about a hundredth of the budget, and 550 KB each at most.
+func shadowItems(maxBytes int64, shadows int) int {
+	return int(max(64, min(maxBytes>>12/int64(shadows), 1<<13)))
+}
 
+// newDuel returns a duel that counts objects. To let newcomers contest helps
+// against scans and harms when interest moves.
 func newDuel(maxBytes int64, seed uint64) *duel {
-	n := shadowItems(maxBytes)
-	d := &duel{
-		open: newShadow(false, n, seed+1), choosy: newShadow(true, n, seed+2),
-		share: 1<<minShareShift - 1,
+	d := &duel{ways: []way{{}, {contest: true}}, kept: 0.9, margin: 1, share: 1<<minShareShift - 1}
+	n := shadowItems(maxBytes, len(d.ways))
+	for i, w := range d.ways {
+		d.shadows = append(d.shadows, newShadow(w, n, seed+1+uint64(i)))
 	}
-	d.taken = int64(unsafe.Sizeof(*d)) + d.open.bytes() + d.choosy.bytes()
+	return d.made()
+}
+
+// newByteDuel returns a duel that counts bytes. Queues are good where what comes
+// twice comes for long, with a small one that is very small in loops; frequencies that
+// decay slowly where favourites stay or come back; and a contest against scans. Hits
+// of big objects are few and count much, so that the sums last longer and
+// differences must be plain.
+//
+// What counts bytes often holds few and big objects, of which a share says little,
+// so that a small cache begins with all keys; and each shadow has as many ghosts for
+// an item as the cache, which decides how long a loop it can see.
+func newByteDuel(maxBytes int64, seed uint64) *duel {
+	d := &duel{ways: []way{{small: 10}, {small: 40}, {}, {contest: true}}, inBytes: true, kept: 0.98, margin: 1.05}
+	for budget := int64(16 << 20); budget < maxBytes && d.share < 1<<minShareShift-1; budget *= 2 {
+		d.share = d.share<<1 | 1
+	}
+	n := shadowItems(maxBytes, len(d.ways))
+	for i, w := range d.ways {
+		s := newShadow(w, n, seed+1+uint64(i))
+		s.least = shardsFor(maxBytes) * minIndexWords
+		s.fit(d.share, 0)
+		d.shadows = append(d.shadows, s)
+	}
+	return d.made()
+}
+
+func (d *duel) made() *duel {
+	d.taken = int64(unsafe.Sizeof(*d))
+	for _, s := range d.shadows {
+		d.taken += s.bytes()
+	}
 	return d
 }
 
@@ -61,6 +105,14 @@ func (d *duel) bytes() int64 {
 		return 0
 	}
 	return d.taken
+}
+
+// way returns how c decides at the moment.
+func (c *Cache) way() way {
+	if c.duel == nil {
+		return way{}
+	}
+	return c.duel.ways[c.duel.verdict.Load()]
 }
 
 // play counts an access to the key with this hash, whose record takes size
@@ -74,14 +126,19 @@ func (c *Cache) play(hash uint64, size int, weight int16, nowMilli int64) {
 	if d.off {
 		return
 	}
-	v := shadowView{tick: c.tickNow(nowMilli), limit: c.playLimit(d.share), scorer: c.scorer}
-	for _, s := range [...]*shadow{d.open, d.choosy} {
-		if s.access(hash, uint32(size), weight, v) {
-			s.hits++
-		}
+	v := shadowView{tick: c.tickNow(nowMilli), limit: c.playLimit(d.share), halfLives: c.halfLives, scorer: c.scorer}
+	full, worth := false, 1.0
+	if d.inBytes {
+		worth = float64(size)
 	}
-	if max(len(d.open.items), len(d.choosy.items)) == cap(d.open.items) && d.share < 1<<maxShareShift-1 {
-		d.narrow()
+	for _, s := range d.shadows {
+		if s.access(hash, uint32(size), weight, v) {
+			s.hits += worth
+		}
+		full = full || len(s.items) == cap(s.items)
+	}
+	if full && d.share < 1<<maxShareShift-1 {
+		d.narrow(v.tick)
 		c.share.Store(d.share)
 	}
 	if d.counted++; d.counted%duelRound == 0 {
@@ -95,22 +152,25 @@ func (c *Cache) playLimit(share uint64) int64 {
 }
 
 // narrow halves the share.
-func (d *duel) narrow() {
+func (d *duel) narrow(tick uint32) {
 	d.share = d.share<<1 | 1
-	d.open.keep(d.share)
-	d.choosy.keep(d.share)
+	for _, s := range d.shadows {
+		s.keep(d.share)
+		s.fit(d.share, tick)
+	}
 }
 
-// restartDuel empties both shadows and begins anew, or, if off is true, stops. It
+// restartDuel empties the shadows and begins anew, or, if off is true, stops. It
 // must be called when the clock counts something else.
 func (c *Cache) restartDuel(off bool) {
 	d := c.duel
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.off = off
-	d.contest.Store(false)
-	d.open.clear()
-	d.choosy.clear()
+	d.verdict.Store(0)
+	for _, s := range d.shadows {
+		s.clear()
+	}
 	share := d.share
 	if off {
 		share = noShare
@@ -118,9 +178,19 @@ func (c *Cache) restartDuel(off bool) {
 	c.share.Store(share)
 }
 
-// judge gives the verdict, and lets what was fade.
+// judge gives the verdict, and lets what was fade. In a draw the earlier way is
+// the better.
 func (d *duel) judge() {
-	d.contest.Store(d.choosy.hits > d.open.hits)
-	d.open.hits *= duelKept
-	d.choosy.hits *= duelKept
+	best, now := 0, int(d.verdict.Load())
+	for i, s := range d.shadows {
+		if s.hits > d.shadows[best].hits {
+			best = i
+		}
+	}
+	if d.shadows[best].hits >= d.margin*d.shadows[now].hits {
+		d.verdict.Store(uint32(best))
+	}
+	for _, s := range d.shadows {
+		s.hits *= d.kept
+	}
 }

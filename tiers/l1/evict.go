@@ -100,7 +100,7 @@ func (c *Cache) evict(b *batch, cl *class) bool {
 	if h.evict != nil && cl == nil && c.evictHooked(h.evict, b) {
 		return true
 	}
-	if c.queues != nil && cl == nil && c.evictQueued(b) {
+	if c.way().queues() && cl == nil && c.evictQueued(b) {
 		return true
 	}
 	for range 8 {
@@ -294,8 +294,8 @@ func (c *Cache) remove(v *victim) bool {
 	return true
 }
 
-// learn moves the half-life of frequencies towards twice the idle age at which
-// entries leave, a five-hundredth of the way for each. Updates of goroutines
+// learn moves the half-life of frequencies towards the idle age at which entries
+// leave, times halfLives, a five-hundredth of the way for each. Updates of goroutines
 // that meet may be lost.
 func (c *Cache) learn(idle uint32) {
 	age := math.Float64frombits(c.age.Load())
@@ -306,8 +306,8 @@ func (c *Cache) learn(idle uint32) {
 	c.age.Store(math.Float64bits(age))
 	// Hits read the pace: it is written only when it changed by a hundredth.
 	now := paceOf(c.pace.Load())
-	if drift := float64(now.inverse) * 2 * age; drift < 0.99 || drift > 1.01 {
-		c.pace.Store(newPace(2 * age).word())
+	if drift := float64(now.inverse) * c.halfLives * age; drift < 0.99 || drift > 1.01 {
+		c.pace.Store(newPace(c.halfLives * age).word())
 	}
 }
 

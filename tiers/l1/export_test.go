@@ -203,7 +203,13 @@ func (c *Cache) RecordBytes() (sum int64) {
 }
 
 // Contests reports whether newcomers must contest at the moment.
-func (c *Cache) Contests() bool { return c.duel.contest.Load() }
+func (c *Cache) Contests() bool { return c.way().contest }
+
+// HasQueues reports whether queues say what leaves at the moment.
+func (c *Cache) HasQueues() bool { return c.way().queues() }
+
+// Names returns how many names are in the queues.
+func (c *Cache) Names() int64 { return c.queues.small.count + c.queues.main.count }
 
 func (q *queue) segments() (bytes int64) {
 	for s := q.first; s != nil; s = s.next {

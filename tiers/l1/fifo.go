@@ -13,9 +13,9 @@ import (
 // for each of up to three hits. After J. Yang et al., "FIFO queues are all you
 // need for cache eviction", 2023. Hits write nothing but the heat of the entry.
 //
-// A queue holds names of entries. Names of what was deleted or replaced since
-// stay until their turn comes; when they are the greater part, each push lets
-// two turns pass.
+// A queue holds names of entries. Names of what was deleted, replaced or chosen
+// by others since stay until their turn comes; when they are the greater part, each
+// entry that comes in has some looked at.
 type queues struct {
 	// mu guards the fields below. It is a leaf lock.
 	mu    sync.Mutex
@@ -46,7 +46,6 @@ type name struct {
 const (
 	segmentNames = 256
 	segmentBytes = segmentNames*12 + 24 + 8 // as the runtime rounds
-	smallShare   = 10                       // the small queue has a tenth of the bytes
 	smallHits    = 2                        // that lead from the small queue to the main one
 	mainHits     = 3                        // that count in the main one
 	longestWalk  = 128                      // names looked at for one victim; then hits do not count
@@ -116,13 +115,39 @@ func (c *Cache) enqueue(n name, main bool, now int64) {
 		c.keepSpareLocked(&segment{})
 		q.mu.Unlock()
 	}
-	names := q.small.count + q.main.count
 	q.mu.Unlock()
-	if names > 2*c.Len()+4*segmentNames {
-		for range 2 {
-			c.turn(now)
+}
+
+// enlist puts the entry number, which has just come in, in its queue. When most names
+// mean nothing, it looks at some and lets those go.
+func (c *Cache) enlist(n name, main bool, now int64) {
+	c.enqueue(n, main, now)
+	q := c.queues
+	for range 3 {
+		q.mu.Lock()
+		if q.small.count+q.main.count <= 2*c.Len()+4*segmentNames {
+			q.mu.Unlock()
+			return
+		}
+		// The longer one has more names than there are entries.
+		main := q.main.count > q.small.count
+		n, ok := q.takeLocked(c, main)
+		q.mu.Unlock()
+		if ok && c.named(n, main) {
+			c.enqueue(n, main, now)
 		}
 	}
+}
+
+// takeLocked takes the first name of a queue.
+func (q *queues) takeLocked(c *Cache, main bool) (name, bool) {
+	from := &q.small
+	if main {
+		from = &q.main
+	}
+	n, empty, ok := from.pop()
+	c.keepSpareLocked(empty)
+	return n, ok
 }
 
 // keepSpareLocked keeps seg, which is counted, or gives it back.
@@ -141,22 +166,10 @@ func (c *Cache) next() (n name, main, ok bool) {
 	q := c.queues
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	most := (c.limit.Load() - c.external.Load()) / smallShare
+	most := (c.limit.Load() - c.external.Load()) / max(1, c.way().small)
 	main = q.small.bytes <= most && q.main.count > 0 || q.small.count == 0
-	from := &q.small
-	if main {
-		from = &q.main
-	}
-	n, empty, ok := from.pop()
-	c.keepSpareLocked(empty)
+	n, ok = q.takeLocked(c, main)
 	return n, main, ok
-}
-
-// turn lets the turn of one name pass: the name goes if it means nothing.
-func (c *Cache) turn(now int64) {
-	if n, main, ok := c.next(); ok && c.named(n, main) {
-		c.enqueue(n, main, now)
-	}
 }
 
 // named reports whether n still is an entry of that queue. It may change.
@@ -181,7 +194,7 @@ func (c *Cache) evictQueued(b *batch) bool {
 		}
 		e := c.entries.at(n.number)
 		m, h := meta(e.meta.Load()), heat(e.heat.Load())
-		again, left := c.turns(b, m, h)
+		again, left := turns(h, c.spaces.Load().weight(m), b.below(1<<20))
 		switch {
 		case m.expired(b.now):
 		case m&flagPinned != 0 || !e.idle():
@@ -213,20 +226,19 @@ func (c *Cache) evictQueued(b *batch) bool {
 
 // turns returns how many more turns the hits of h are worth in the main queue, at
 // most mainHits, and the hits that are left after one. With a weight a turn takes
-// so many hits fewer, or more; parts of a hit by chance.
-func (c *Cache) turns(b *batch, m meta, h heat) (again int, left uint32) {
+// so many hits fewer, or more; parts of a hit by chance, which is below 2^20.
+func turns(h heat, weight int16, chance int) (again int, left uint32) {
 	hits := min(h.hits(), mainHits+1)
-	w := c.spaces.Load().weight(m)
-	if w == 0 {
+	if weight == 0 {
 		again = int(hits) - 1
 		return again, uint32(max(0, again))
 	}
-	weight := math.Exp2(float64(w) / item.WeightUnit)
-	worth := min(mainHits, weight*max(0, float64(h.hits())-1))
-	rest := (worth - 1) / weight
+	factor := math.Exp2(float64(weight) / item.WeightUnit)
+	worth := min(mainHits, factor*max(0, float64(h.hits())-1))
+	rest := (worth - 1) / factor
 	if rest > 0 {
 		left = uint32(rest)
-		if float64(b.below(1<<20)) < (rest-float64(left))*(1<<20) {
+		if float64(chance) < (rest-float64(left))*(1<<20) {
 			left++
 		}
 	}

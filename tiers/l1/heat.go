@@ -37,6 +37,14 @@ func packHeat(tick, hits uint32, log float32) heat {
 		heat(min(log*heatUnit+0.5, math.MaxUint16))
 }
 
+// Half-lives of frequencies, in idle ages at which entries leave. What counts
+// bytes has its recency from the queues, and without them wants to know what
+// was asked for long ago too.
+const (
+	objectHalfLives = 2
+	byteHalfLives   = 32
+)
+
 // pace is how fast frequencies decay: 1/H in 1/ticks, and the gap below which
 // decay is not worth a store.
 type pace struct {

@@ -48,12 +48,16 @@ func (c *Cache) register(set *metrics.Set) {
 	gauge("edgenode_l1_pinned_bytes", c.PinnedBytes)
 	gauge("edgenode_l1_reserved_bytes", c.external.Load)
 
-	gauge("edgenode_l1_contest", func() int64 {
-		if c.duel != nil && c.duel.contest.Load() {
-			return 1
-		}
-		return 0
-	})
+	flag := func(name string, f func(way) bool) {
+		gauge(name, func() int64 {
+			if f(c.way()) {
+				return 1
+			}
+			return 0
+		})
+	}
+	flag("edgenode_l1_contest", func(w way) bool { return w.contest })
+	flag("edgenode_l1_queues", func(w way) bool { return w.queues() })
 
 	count := func(name string, f func(Stats) uint64) {
 		set.NewGauge(name, func() float64 { return float64(f(c.Stats())) })

@@ -8,15 +8,17 @@ import (
 )
 
 // shadow is a cache of facts without contents: what a small cache would hold of
-// a share of the keys under one way of admission. The caller holds the lock of
-// the duel.
+// a share of the keys under one way. The caller holds the lock of the duel.
 type shadow struct {
-	contest bool // newcomers must beat the victim
-	hits    float64
+	way
+	hits float64
 
 	items  []shadowItem // in no order
 	index  *index       // of items; its ghosts remember what left
+	least  int          // words of the indexes of a whole cache without items; 0 if index is as made
 	used   int64
+	newest shadowQueue // of all items, if the way has queues
+	main   shadowQueue
 	age    float64 // smoothed idle ticks of what leaves
 	pace   pace
 	random uint64
@@ -30,6 +32,7 @@ type shadowItem struct {
 	heat   heat
 	size   uint32 // what it takes
 	weight int16  // see item.Candidate.LogWeight
+	main   bool   // in the main queue
 }
 
 const (
@@ -37,24 +40,30 @@ const (
 	shadowCharge    = 64 // per item, for what the cache keeps about one
 )
 
-func newShadow(contest bool, most int, seed uint64) *shadow {
-	return &shadow{
-		contest: contest, random: seed | 1,
+func newShadow(w way, most int, seed uint64) *shadow {
+	s := &shadow{
+		way: w, random: seed | 1,
 		items: make([]shadowItem, 0, most), index: newIndex(max(minIndexWords, most*3/2)),
 		scores: make([]int32, 0, candidates+1),
 	}
+	if w.queues() {
+		s.newest, s.main = newShadowQueue(most), newShadowQueue(most)
+	}
+	return s
 }
 
-// bytes returns what s takes.
+// bytes returns what s takes at most.
 func (s *shadow) bytes() int64 {
-	return int64(unsafe.Sizeof(*s)) + int64(cap(s.items))*shadowItemBytes + s.index.bytes() + 4*int64(cap(s.scores))
+	return int64(unsafe.Sizeof(*s)) + int64(cap(s.items))*shadowItemBytes + max(s.index.bytes(), indexBytes(grownWords(cap(s.items)*5/4))) +
+		4*int64(cap(s.scores)) + s.newest.takes() + s.main.takes()
 }
 
 // shadowView is the moment of an access, and the limits then.
 type shadowView struct {
-	tick   uint32
-	limit  int64
-	scorer Scorer
+	tick      uint32
+	limit     int64
+	halfLives float64 // see Cache.halfLives
+	scorer    Scorer
 }
 
 // access is one request for the key with this hash, whose record takes size
@@ -70,15 +79,21 @@ func (s *shadow) access(hash uint64, size uint32, weight int16, v shadowView) bo
 	if old, ok := s.index.ghosts.find(tagOf(hash), v.tick); ok {
 		h = old.hit(v.tick, s.pace, s.random)
 	}
-	newcomer := shadowItem{hash, h, size, weight}
+	newcomer := shadowItem{hash, h, size, weight, h.logFrequency() > 0}
 	if int64(size)+shadowCharge > v.limit || !s.makeRoom(newcomer, v) {
 		s.index.ghosts.add(tagOf(hash), h, v.tick, s.pace)
 		return false
+	}
+	if s.least > 0 && s.index.full(int64(len(s.items))) {
+		s.index = s.index.copied(grownWords(len(s.index.words)), v.tick, s.pace)
 	}
 	s.index.ghosts.forget(tagOf(hash))
 	s.index.insert(word(tagOf(hash), uint32(len(s.items))))
 	s.items = append(s.items, newcomer)
 	s.used += int64(size) + shadowCharge
+	if s.queues() {
+		s.queue(&newcomer).push(&newcomer)
+	}
 	return false
 }
 
@@ -100,7 +115,12 @@ func (s *shadow) find(hash uint64) int {
 // against a victim.
 func (s *shadow) makeRoom(newcomer shadowItem, v shadowView) bool {
 	for len(s.items) > 0 && (s.used+int64(newcomer.size)+shadowCharge > v.limit || len(s.items) == cap(s.items)) {
-		victim, lost := s.pick(newcomer, v)
+		victim, lost := 0, false
+		if s.queues() {
+			victim = s.next(v)
+		} else {
+			victim, lost = s.pick(newcomer, v)
+		}
 		if lost && s.contest {
 			return false
 		}
@@ -110,9 +130,11 @@ func (s *shadow) makeRoom(newcomer shadowItem, v shadowView) bool {
 			s.age = float64(max(1, v.tick))
 		}
 		s.age = smoothed(s.age, idle)
-		s.pace = newPace(2 * s.age)
-		s.index.ghosts.add(tagOf(it.hash), it.heat, v.tick, s.pace)
+		s.pace = newPace(v.halfLives * s.age)
 		s.remove(victim)
+		if !s.queues() || !it.main {
+			s.index.ghosts.add(tagOf(it.hash), it.heat, v.tick, s.pace)
+		}
 	}
 	return true
 }
@@ -159,7 +181,7 @@ func (s *shadow) below(n int) int {
 	return int(hi)
 }
 
-// remove takes the item at position i out.
+// remove takes the item at position i out. A queue still names it.
 func (s *shadow) remove(i int) {
 	s.index.remove(s.index.find(word(tagOf(s.items[i].hash), uint32(i))))
 	s.used -= int64(s.items[i].size) + shadowCharge
@@ -175,10 +197,21 @@ func (s *shadow) remove(i int) {
 
 // keep removes all that is not of the share.
 func (s *shadow) keep(share uint64) {
+	s.newest.keep(s, share)
+	s.main.keep(s, share)
 	for i := len(s.items) - 1; i >= 0; i-- {
 		if !shared(s.items[i].hash, share) {
 			s.remove(i)
 		}
+	}
+}
+
+// fit makes the index as big, for the items, as those of a cache of which s plays a
+// share are for theirs, unless it is to stay as it was made.
+func (s *shadow) fit(share uint64, tick uint32) {
+	if s.least > 0 {
+		words := max(minIndexWords, s.least/int(share+1), len(s.items)*7/5)
+		s.index = s.index.copied(words, tick, s.pace)
 	}
 }
 
@@ -188,5 +221,7 @@ func (s *shadow) clear() {
 		s.remove(len(s.items) - 1)
 	}
 	clear(s.index.ghosts)
+	s.newest.clear()
+	s.main.clear()
 	s.hits, s.age, s.pace = 0, 0, pace{}
 }

@@ -136,7 +136,8 @@ func (c *Cache) challenge(b *batch, in *incomer, o PutOptions) {
 	h := c.hooks.Load()
 	margin := max(0, c.Pressure()-scarce) / (1 - scarce)
 	b.asks = h.admit != nil
-	b.rivals = h.evict == nil && c.duel != nil && (c.duel.contest.Load() || margin > 0)
+	w := c.way()
+	b.rivals = h.evict == nil && c.duel != nil && (w.contest || margin > 0 && !w.queues())
 	if !b.asks && !b.rivals {
 		return
 	}
@@ -301,7 +302,7 @@ func (c *Cache) linkAndUnlock(s *shard, number uint32, p place, in *incomer, key
 		c.reclaim(old)
 	}
 	if c.queues != nil {
-		c.enqueue(name{tagOf(hash), number, uint32(min(size, math.MaxUint32))}, m&flagMain != 0, o.NowMilli)
+		c.enlist(name{tagOf(hash), number, uint32(min(size, math.MaxUint32))}, m&flagMain != 0, o.NowMilli)
 	}
 	if in.ns != nil {
 		c.joined(in.ns, member{tagOf(hash), number}, o.NowMilli)
