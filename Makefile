@@ -98,6 +98,7 @@ defects:
 # FUZZTIME.
 soak: build compiler servers
 	CGO_ENABLED=1 EDGENODE_BIN=$(BINARY) $(GO) test $(RACE) -tags soak -count=1 -timeout 6h ./...
+	$(GO) test -tags soak -count=1 -timeout 6h -run 'Churn|Pauses' -v ./tiers/l1
 	for pkg in $$($(GO) list ./...); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x $$pkg; \

@@ -221,7 +221,9 @@ func BenchmarkOverhead(b *testing.B) {
 			key = benchKey(key, uint32(i))
 			o.setPatched(key)
 		}
-		b.ReportMetric(float64(c.UsedBytes()-empty)/items-float64(len(o.rec)), "overhead-B/item")
+		over := float64(c.UsedBytes()-empty)/items - float64(len(o.rec))
+		b.ReportMetric(over, "overhead-B/item")
+		b.ReportMetric(over-float64(l1.GhostBytes(c))/items, "without-ghosts-B/item")
 		runtime.GC()
 		before := cpuOfCollector()
 		start := time.Now()

@@ -72,12 +72,12 @@ func (c *Cache) dropUnused() bool {
 	return true
 }
 
-// allocate finds room for a record of n bytes of the entry owner, evicting as
-// needed for b, which may have a rival.
-func (c *Cache) allocate(b *batch, n int, owner uint32) (place, bool) {
-	cl := c.slab.classFor(n)
+// allocate finds room for the record of the entry owner, evicting as needed for b,
+// which may have a rival.
+func (c *Cache) allocate(b *batch, in *incomer, owner uint32) (place, bool) {
+	cl := in.class
 	if cl == nil {
-		return c.allocateExtent(b, n)
+		return c.allocateExtent(b, in.n)
 	}
 	for tries := 0; tries < maxTries; tries++ {
 		if p, ok := cl.take(owner); ok {
@@ -121,6 +121,7 @@ func (c *Cache) vacate(b *batch, cl *class, tries int) bool {
 
 // extend gives cl one more chunk if one is unused or the budget has room.
 func (c *Cache) extend(cl *class) bool {
+	c.divide(cl)
 	owners := chunkBytes + 4*int64(cl.slots)
 	size := int64(c.slab.chunkSize)
 	b, ok := c.slab.unused()

@@ -204,7 +204,7 @@ func tableLen(maxBytes int64, chunkSize int) int { return int(maxBytes/int64(chu
 // fixedBytes returns what an empty cache takes.
 func (c *Cache) fixedBytes() int64 {
 	return int64(unsafe.Sizeof(*c)) + int64(len(c.shards))*(int64(unsafe.Sizeof(shard{}))+indexBytes(minIndexWords)) +
-		int64(len(*c.slab.table.Load()))*8 + int64(len(c.slab.classes))*classBytes + c.duel.bytes() + c.hot.taken
+		int64(len(*c.slab.table.Load()))*8 + int64(len(c.slab.list()))*classBytes + c.duel.bytes() + c.hot.taken
 }
 
 // byFrequency is the ranking without a ranking.

@@ -9,7 +9,7 @@ package l1
 // tries each of them: readers may hold up some for long. It reports false if it
 // emptied none.
 func (c *Cache) compactAny() bool {
-	for _, cl := range c.slab.classes {
+	for _, cl := range c.slab.list() {
 		if cl.spare.Load() >= int64(cl.slots) && c.compact(cl) {
 			return true
 		}
@@ -37,9 +37,9 @@ func (c *Cache) compact(cl *class) bool {
 // it. It is for a class that has nothing of its own to evict.
 func (c *Cache) clearChunk(b *batch, cl *class) bool {
 	var best *chunk
-	least := 0
+	least, classes := 0, c.slab.list()
 	for range 8 {
-		other := c.slab.classes[b.below(len(c.slab.classes))]
+		other := classes[b.below(len(classes))]
 		if other == cl {
 			continue
 		}

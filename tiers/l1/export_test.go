@@ -44,7 +44,7 @@ func (c *Cache) Audit() error {
 	if err := c.auditSpaces(); err != nil {
 		return err
 	}
-	for _, cl := range c.slab.classes {
+	for _, cl := range c.slab.list() {
 		if err := cl.audit(); err != nil {
 			return err
 		}
@@ -235,4 +235,30 @@ func (c *Cache) Listed() (n int) {
 		n += ns.members.count
 	}
 	return n
+}
+
+// ClassSizes returns the sizes of slots as they are now.
+func ClassSizes(c *Cache) (sizes []int) {
+	for _, cl := range c.slab.list() {
+		sizes = append(sizes, cl.size)
+	}
+	return sizes
+}
+
+// SlotBytes returns the bytes of all slots and extents in use.
+func (c *Cache) SlotBytes() (sum int64) {
+	for i := range c.entries.len() {
+		if e := c.entries.at(i); e.refs.Load()&closed == 0 {
+			sum += int64(c.slab.chunk(place(e.place.Load())).slotSize)
+		}
+	}
+	return sum
+}
+
+// GhostBytes returns what the ghosts take.
+func GhostBytes(c *Cache) (sum int64) {
+	for i := range c.shards {
+		sum += int64(len(c.shards[i].index.Load().ghosts)) * 8
+	}
+	return sum
 }

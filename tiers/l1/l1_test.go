@@ -198,7 +198,7 @@ func TestExpiredLeaveFirst(t *testing.T) {
 	for i := range 100 {
 		put(c, 1e6+i, 1, 1000, l1.PutOptions{})
 	}
-	if expired < 95 {
+	if others > 5 || expired < 60 { // some find a free slot
 		t.Errorf("%d expired and %d others left, want nearly all expired", expired, others)
 	}
 }

@@ -61,7 +61,7 @@ func (c *Cache) GiveBack(limit int) (chunks int) {
 
 // compactIdle empties a chunk of a class with two chunks' worth of free slots.
 func (c *Cache) compactIdle() bool {
-	for _, cl := range c.slab.classes {
+	for _, cl := range c.slab.list() {
 		if cl.spare.Load() >= 2*int64(cl.slots) && c.compact(cl) {
 			return true
 		}
@@ -78,7 +78,7 @@ func (c *Cache) Close() {
 	for i := range c.shards {
 		c.empty(&c.shards[i])
 	}
-	for _, cl := range c.slab.classes {
+	for _, cl := range c.slab.list() {
 		c.discardEmpty(cl)
 	}
 	for c.dropUnused() {

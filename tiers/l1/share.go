@@ -11,7 +11,7 @@ package l1
 // new must beat them if there is a contest. It reports false if it does not come
 // in.
 func (c *Cache) claimIn(in *incomer, o PutOptions) bool {
-	ns, n := in.ns, int64(c.slab.footprint(in.n))
+	ns, n := in.ns, int64(in.size)
 	if ns == nil {
 		return true
 	}

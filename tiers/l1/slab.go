@@ -37,7 +37,7 @@ const (
 	nextFree   = 1 << 31
 	noFree     = math.MaxInt32
 	chunkBytes = 192 // of the struct, rounded up, its pointers in lists, and its share of a region
-	classBytes = 136
+	classBytes = 264
 )
 
 // reserved returns what the chunk takes from the budget.
@@ -46,9 +46,11 @@ func (c *chunk) reserved() int64 { return int64(len(c.buf)) + chunkBytes + 4*int
 // class is all chunks with slots of one size.
 type class struct {
 	size    int // of a slot
+	low     int // records above it came here when the class began
 	slots   int // in a chunk
 	logSize float32
 	spare   atomic.Int64 // free slots in chunks that are not draining; written under mu
+	counts  atomic.Pointer[sizeCounts]
 
 	// mu guards the fields below and those of the chunks. No lock is taken
 	// while it is held.
@@ -63,7 +65,9 @@ type slab struct {
 	table     atomic.Pointer[[]atomic.Pointer[chunk]]
 	memory    *memory
 	chunkSize int
-	classes   []*class // ascending by size
+	classes   atomic.Pointer[[]*class] // see list
+
+	classesAtFirst int
 
 	// mu guards the fields below. It is a leaf lock.
 	mu      sync.Mutex
@@ -94,27 +98,34 @@ func sizes(chunkSize int) []int {
 
 func (s *slab) init(m *memory, chunkSize, tableLen int) {
 	s.memory, s.chunkSize = m, chunkSize
+	var classes []*class
+	low := 0
 	for _, size := range sizes(chunkSize) {
-		s.classes = append(s.classes, &class{size: size, slots: chunkSize / size, logSize: float32(math.Log2(float64(size)))})
+		classes = append(classes, s.newClass(low, size))
+		low = size
 	}
+	s.classes.Store(&classes)
+	s.classesAtFirst = len(classes)
 	table := make([]atomic.Pointer[chunk], tableLen)
 	s.table.Store(&table)
 }
 
-// classFor returns the class for records of n bytes, or nil if they need an
-// extent of their own.
+// classFor returns the class for records of n bytes at the moment, or nil if they
+// need an extent of their own.
 func (s *slab) classFor(n int) *class {
-	i, _ := slices.BinarySearchFunc(s.classes, n, func(c *class, n int) int { return c.size - n })
-	if i == len(s.classes) {
+	list := s.list()
+	i, _ := slices.BinarySearchFunc(list, n, func(c *class, n int) int { return c.size - n })
+	if i == len(list) {
 		return nil
 	}
-	return s.classes[i]
+	return list[i]
 }
 
-// footprint returns what a record of n bytes takes.
-func (s *slab) footprint(n int) int {
-	if c := s.classFor(n); c != nil {
-		return c.size
+// footprint returns what a record of n bytes takes that is of cl, or of an extent
+// if it is nil.
+func (s *slab) footprint(cl *class, n int) int {
+	if cl != nil {
+		return cl.size
 	}
 	return s.memory.rounded(n)
 }

@@ -47,14 +47,15 @@ func (c *Cache) Put(hash uint64, key []byte, version uint64, record []byte, o Pu
 	}
 	s, sp := c.shard(hash), c.spaces.Load()
 	ns := sp.of(record)
+	in := incomer{ns: ns, hash: hash, n: len(record), class: c.slab.classFor(len(record))}
+	in.size = c.slab.footprint(in.class, in.n)
 	if shared(hash, c.share.Load()) {
-		c.play(hash, c.slab.footprint(len(record)), ns.weight(), o.NowMilli)
+		c.play(hash, in.size, ns.weight(), o.NowMilli)
 	}
-	done, stored, replaces, came := c.overwrite(s, hash, key, version, record, o)
+	done, stored := c.overwrite(s, &in, key, version, record, o)
 	if done {
 		return stored
 	}
-	in := incomer{ns: ns, hash: hash, came: came, n: len(record), replaces: replaces}
 	if !c.claimIn(&in, o) {
 		c.refused.Add(1)
 		return false
@@ -85,14 +86,16 @@ type incomer struct {
 	ns       *namespace // nil for none
 	hash     uint64
 	came     heat
-	n        int  // bytes of the record
-	replaces bool // an older version
-	won      bool // against what left for it in its namespace
+	n        int    // bytes of the record
+	class    *class // that it goes to, nil for an extent: classes may be divided meanwhile
+	size     int    // that it takes
+	replaces bool   // an older version
+	won      bool   // against what left for it in its namespace
 }
 
 // giveUp gives back what in has claimed of its namespace.
 func (c *Cache) giveUp(in *incomer) {
-	in.ns.unclaim(int64(c.slab.footprint(in.n)))
+	in.ns.unclaim(int64(in.size))
 	c.refused.Add(1)
 }
 
@@ -100,8 +103,9 @@ func (c *Cache) giveUp(in *incomer) {
 // one of a key that is not there may have to contest it; if it loses, its
 // frequency is remembered for the next time.
 func (c *Cache) roomFor(number uint32, in *incomer, o PutOptions) (place, bool) {
-	if cl := c.slab.classFor(in.n); cl != nil {
-		if p, ok := cl.take(number); ok {
+	if in.class != nil {
+		in.class.counts.Load().note(in.n)
+		if p, ok := in.class.take(number); ok {
 			return p, true
 		}
 	}
@@ -111,7 +115,7 @@ func (c *Cache) roomFor(number uint32, in *incomer, o PutOptions) (place, bool) 
 		c.challenge(b, in, o)
 		b.rivals = b.rivals && !in.won
 	}
-	p, ok := c.allocate(b, in.n, number)
+	p, ok := c.allocate(b, in, number)
 	if b.lost {
 		c.haunt(in, o.NowMilli)
 	}
@@ -141,11 +145,10 @@ func (c *Cache) challenge(b *batch, in *incomer, o PutOptions) {
 	if !b.asks && !b.rivals {
 		return
 	}
-	size := c.slab.footprint(in.n)
 	m := newMeta(o)
 	b.space = in.ns
 	b.rival = item.Candidate{
-		Hash: in.hash, Size: uint32(min(size, math.MaxUint32)), LogSize: log2(float32(size)), Hits: in.came.hits(),
+		Hash: in.hash, Size: uint32(min(in.size, math.MaxUint32)), LogSize: log2(float32(in.size)), Hits: in.came.hits(),
 		LogFrequency: in.came.logNow(c.tickNow(o.NowMilli), paceOf(c.pace.Load())) - float32(margin),
 		Lifetime:     m.lifetime(b.now), Flags: m.candidateFlags(), TagClass: m.tagClass(), LogWeight: in.ns.weight(),
 	}
@@ -166,27 +169,30 @@ func (c *Cache) admissible(key []byte, version uint64, record []byte) bool {
 	v, err := item.Parse(record)
 	return err == nil && uint64(v.Version()) == version && bytes.Equal(v.Key(), key) &&
 		uint64(len(record)) <= math.MaxUint32 && // as entry.size holds
-		int64(c.slab.footprint(len(record))) <= c.limit.Load()/4
+		int64(c.slab.footprint(c.slab.classFor(len(record)), len(record))) <= c.limit.Load()/4
 }
 
 // overwrite does the whole of a Put if there is an entry that is newer, or one
-// that nobody reads and whose slot fits. If there is none at all, came is the
+// that nobody reads and whose slot fits. Else it notes whether there is one, and the
 // heat of the key as of now.
-func (c *Cache) overwrite(s *shard, hash uint64, key []byte, version uint64, record []byte, o PutOptions) (done, stored, replaces bool, came heat) {
+func (c *Cache) overwrite(s *shard, in *incomer, key []byte, version uint64, record []byte, o PutOptions) (done, stored bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, number, ok := c.lookupLocked(s, hash, key)
+	_, number, ok := c.lookupLocked(s, in.hash, key)
 	if !ok {
-		return false, false, false, c.coming(s, hash, o.NowMilli)
+		in.came = c.coming(s, in.hash, o.NowMilli)
+		return false, false
 	}
+	in.replaces = true
 	e := c.entries.at(number)
 	if c.versionOf(e) > version {
-		return true, false, true, 0
+		return true, false
 	}
 	p := place(e.place.Load())
 	cl := c.slab.chunk(p).class
-	if cl == nil || cl != c.slab.classFor(len(record)) || !e.seize() {
-		return false, false, true, newHeat(c.tickNow(o.NowMilli))
+	if cl == nil || !cl.fits(in.n) || !e.seize() {
+		in.came = newHeat(c.tickNow(o.NowMilli))
+		return false, false
 	}
 	c.countPinned(e, -1)
 	copy(c.slab.record(p, uint32(len(record))), record)
@@ -197,7 +203,7 @@ func (c *Cache) overwrite(s *shard, hash uint64, key []byte, version uint64, rec
 	c.advanceLocked(s)
 	e.heat.Store(uint64(c.warmer(e, o.NowMilli)))
 	e.open()
-	return true, true, true, 0
+	return true, true
 }
 
 // warmer returns the heat of e after one more access.
