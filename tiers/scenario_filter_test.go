@@ -204,7 +204,9 @@ func testC5VerifyFindsALie(t *testing.T) {
 // TestC6_SnapshotThenCrash: what was committed after the snapshot is found after a
 // crash: also if the crash came between the commit and the moment at which the
 // filter is told.
-func TestC6_SnapshotThenCrash(t *testing.T) {
+func TestC6_SnapshotThenCrash(t *testing.T) { overDialects(t, testC6SnapshotThenCrash) }
+
+func testC6SnapshotThenCrash(t *testing.T) {
 	dir, store := t.TempDir(), &tiertest.Store{}
 	wrap := func(o *tiers.Options) { o.WrapStore = store.Wrap }
 	e := open(t, dir, wrap)
@@ -402,7 +404,9 @@ func testC7WritesDuringWarmUps(t *testing.T) {
 
 // TestC7_WarmUpBeforeTheCommit: a warm-up that reads all keys right before a commit
 // does not make the filter deny what was committed.
-func TestC7_WarmUpBeforeTheCommit(t *testing.T) {
+func TestC7_WarmUpBeforeTheCommit(t *testing.T) { overDialects(t, testC7WarmUpBeforeTheCommit) }
+
+func testC7WarmUpBeforeTheCommit(t *testing.T) {
 	for _, shared := range []bool{false, true} {
 		t.Run(fmt.Sprint("shared=", shared), func(t *testing.T) {
 			store := &tiertest.Store{}
@@ -411,7 +415,7 @@ func TestC7_WarmUpBeforeTheCommit(t *testing.T) {
 			})
 			awaitFilter(t, e)
 			for i := range 10 {
-				id := fmt.Sprint("k/", i)
+				id := fmt.Sprint("k/", shared, "/", i)
 				store.OnApply(func([]l3.Op) {
 					store.OnApply(nil, nil)
 					if err := e.WarmFilter(t.Context()); err != nil {

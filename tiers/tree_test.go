@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -429,27 +428,22 @@ func differ(t *testing.T, a, b *tiers.Engine, path string) (list []string) {
 // TestC22_TreeDiffAndRepair: two nodes that grew apart differ by just what is not
 // equal, seen from either side and below a branch; and giving each the other's
 // newer rows makes their roots equal, deletes included.
-func TestC22_TreeDiffAndRepair(t *testing.T) {
+func TestC22_TreeDiffAndRepair(t *testing.T) { overDialects(t, testC22TreeDiffAndRepair) }
+
+func testC22TreeDiffAndRepair(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 22))
-	dirA, dirB := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
-	a := open(t, dirA, nil)
+	a, b := open(t, t.TempDir(), nil), open(t, t.TempDir(), ownDatabase(t))
 	ids := treeIDs(rng, 300)
 	for _, id := range ids {
 		put(t, a, id, "common")
 	}
 	settleTree(t, a)
-	if err := a.Close(context.Background()); err != nil {
-		t.Fatal(err)
+	for _, id := range ids {
+		repairOne(t, a, b, id)
 	}
-	if err := os.CopyFS(dirB, os.DirFS(dirA)); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(os.Remove(filepath.Join(dirB, "identity.json")), os.Remove(filepath.Join(dirB, "incarnations.json"))); err != nil {
-		t.Fatal(err)
-	}
-	a, b := open(t, dirA, nil), open(t, dirB, nil)
+	settleTree(t, b)
 	if d := differ(t, a, b, ""); d != nil {
 		t.Fatalf("copies differ: %q", d)
 	}
@@ -502,6 +496,16 @@ func TestC22_TreeDiffAndRepair(t *testing.T) {
 		t.Errorf("after the repair differ: %q", d)
 	}
 	wantRebuilt(t, a)
+}
+
+// ownDatabase gives another engine of t a database beside that of the first.
+func ownDatabase(t *testing.T) func(o *tiers.Options) {
+	return func(o *tiers.Options) {
+		if o.SQLURL != "" {
+			server := mariadbtest.Shared(t)
+			o.SQLURL = server.URL(server.Database(t))
+		}
+	}
 }
 
 // repairOne gives each engine the other's row.
@@ -576,10 +580,15 @@ func TestRepairRefuses(t *testing.T) {
 
 // TestC14_TreeTakeover: of two nodes on one L3 one calculates; when it has gone,
 // the other goes on; and both tell the same root.
-func TestC14_TreeTakeover(t *testing.T) {
+func TestC14_TreeTakeover(t *testing.T) { overDialects(t, testC14TreeTakeover) }
+
+func testC14TreeTakeover(t *testing.T) {
 	db := filepath.Join(t.TempDir(), "l3.db")
 	share := func(o *tiers.Options) {
-		o.SQLitePath, o.L3Shared, o.FollowInterval = db, true, 10*time.Millisecond
+		if o.SQLURL == "" {
+			o.SQLitePath = db
+		}
+		o.L3Shared, o.FollowInterval = true, 10*time.Millisecond
 		o.MerkleCalc, o.MerkleJitter = true, 5*time.Millisecond
 	}
 	a, b := open(t, t.TempDir(), share), open(t, t.TempDir(), share)

@@ -8,20 +8,30 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/edgenode/edgenode/tiers/tiertest/mariadbtest"
 )
 
 // TestC14_KillNineAndTheTree kills the node again and again while writers write and
 // the tree of hashes follows them; after each start the tree is that of the rows,
 // and at the end its root is that of one built anew.
 func TestC14_KillNineAndTheTree(t *testing.T) {
+	t.Run("sqlite", func(t *testing.T) { killNineAndTheTree(t, treeCycles) })
+	t.Run("mariadb", func(t *testing.T) {
+		sql := mariadbtest.Shared(t)
+		killNineAndTheTree(t, (treeCycles+1)/2, onServer(t, sql.Addr(), sql.Database(t))...)
+	})
+}
+
+func killNineAndTheTree(t *testing.T, cycles int, settings ...string) {
 	seed := uint64(time.Now().UnixNano())
 	if s, err := strconv.ParseUint(os.Getenv("EDGENODE_SEED"), 10, 64); err == nil {
 		seed = s
 	}
 	rng := rand.New(rand.NewPCG(seed, 14))
 	dir, l := t.TempDir(), newLedger()
-	settings := []string{"EDGENODE_BATCH_FLUSH_MS=1", "EDGENODE_FOLLOW_INTERVAL=10ms", "EDGENODE_MERKLE_CALC_JITTER=1ms"}
-	for cycle := range treeCycles {
+	settings = append(settings, "EDGENODE_BATCH_FLUSH_MS=1", "EDGENODE_FOLLOW_INTERVAL=10ms", "EDGENODE_MERKLE_CALC_JITTER=1ms")
+	for cycle := range cycles {
 		p := start(t, dir, settings...)
 		if err := l.check(p); err != nil {
 			t.Fatalf("cycle %d, seed %d: after a restart: %v\n%s", cycle, seed, err, p.log())
