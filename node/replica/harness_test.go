@@ -30,7 +30,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(mariadbtest.Main(m)) }
 // patience is how long a test waits for what must come.
 const patience = time.Minute
 
-func openEngine(t *testing.T, dir string, change func(*tiers.Options)) *tiers.Engine {
+func openEngine(t testing.TB, dir string, change func(*tiers.Options)) *tiers.Engine {
 	t.Helper()
 	o := tiers.Options{
 		DataDir: dir, L1MaxBytes: 16 << 20, MaxPayloadBytes: 4 << 20, JournalMaxBytes: 64 << 20, BatchFlush: 2 * time.Millisecond, ExpirySweep: time.Hour,
@@ -50,7 +50,7 @@ func openEngine(t *testing.T, dir string, change func(*tiers.Options)) *tiers.En
 // A site is a node as far as it takes part: engine, items API, listener, and what
 // follows the hub.
 type site struct {
-	*testing.T
+	testing.TB
 	dir  string
 	e    *tiers.Engine
 	r    *replica.Replica // nil: a hub
@@ -78,15 +78,15 @@ func (f forgetful) Feed(ctx context.Context, q tiers.FeedQuery, fn func(*tiers.E
 }
 
 // openSite opens a node in dir; with o it follows o.From.
-func openSite(t *testing.T, dir string, o *replica.Options, tokens ...api.Token) *site {
+func openSite(t testing.TB, dir string, o *replica.Options, tokens ...api.Token) *site {
 	t.Helper()
 	return openSiteOn(t, dir, nil, o, tokens...)
 }
 
 // openSiteOn is openSite with another engine.
-func openSiteOn(t *testing.T, dir string, change func(*tiers.Options), o *replica.Options, tokens ...api.Token) *site {
+func openSiteOn(t testing.TB, dir string, change func(*tiers.Options), o *replica.Options, tokens ...api.Token) *site {
 	t.Helper()
-	n := &site{T: t, dir: dir, e: openEngine(t, dir, change)}
+	n := &site{TB: t, dir: dir, e: openEngine(t, dir, change)}
 	ao := api.Options{Engine: forgetful{n.e, n}, Merkle: n.e, MaxPayload: 4 << 20, Tokens: tokens, Log: slog.New(slog.DiscardHandler)}
 	if o != nil {
 		n.follow(*o)
