@@ -117,6 +117,10 @@ func pressed(t *testing.T, least float64) *tiers.Engine {
 	})
 	put(t, e, "there", "v")
 	flush(t, e)
+	if options.L3Shared { // its own change may be met before it is known as that, and drops the copy
+		until(t, 30*time.Second, "followed", func() bool { return e.Followed() == e.LastChange() })
+	}
+	awaitFrom(t, e, "there", "v", tiers.FromL1)
 	store.SetDown(true)
 	content := bytes.Repeat([]byte("p"), 64<<10)
 	for i := 0; e.Pressure() < least; i++ {
