@@ -245,9 +245,9 @@ func lookup(name string) (string, bool) {
 	return "", false
 }
 
-// settle gives background work of a fill time to end.
-func settle(ctx context.Context) error {
-	t := time.NewTimer(2 * time.Second)
+// wait returns after d, with an error if ctx has ended by then.
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:

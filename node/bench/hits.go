@@ -249,13 +249,10 @@ func (b *bench) fillAll(ctx context.Context) (map[string]grown, error) {
 		if err == nil {
 			err = b.fill(ctx, c, kibibyte, manyKeys)
 		}
-		if err == nil {
-			err = settle(ctx)
-		}
 		if err != nil {
 			return nil, err
 		}
-		after, err := c.memory(ctx)
+		after, err := c.atRest(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -292,6 +289,26 @@ func (c *contender) memory(ctx context.Context) (g grown, err error) {
 		g.tier, err = metric(ctx, c.admin, "edgenode_l1_used_bytes")
 	}
 	return g, err
+}
+
+// atRest returns what a contender takes once it no longer gives anything back, for
+// which a node waits some seconds after what it writes in the background.
+func (c *contender) atRest(ctx context.Context) (grown, error) {
+	const looks, pause = 12, 10 * time.Second
+	last, err := c.memory(ctx)
+	for range looks {
+		if err == nil {
+			err = wait(ctx, pause)
+		}
+		if err != nil {
+			return last, err
+		}
+		before := last.all
+		if last, err = c.memory(ctx); err == nil && last.all > 0.99*before {
+			break
+		}
+	}
+	return last, err
 }
 
 // wrkThere says how to get the client if it is missing.

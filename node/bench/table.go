@@ -232,7 +232,7 @@ func (b *bench) hitText(r results, list []row, memory map[string]grown, inside t
 	if q, ok := r.ratio(hot, site, bareFields, cpuOf); ok {
 		fmt.Fprintf(&s, "\nA site's hit of a hot key of 1 KiB costs %.2f of a bare handler that sends the same fields: what it is more than that beside `%s` is the bytes.\n", q, bare)
 	}
-	s.WriteString("\nMemory is what the process grew by, and the files of nginx's cache on disk, with 100,000 answers of 1 KiB; of a node also what its memory tier grew by.\n\n")
+	s.WriteString("\nMemory is what the process grew by, and the files of nginx's cache on disk, with 100,000 answers of 1 KiB, once it gives nothing back any more; of a node also what its memory tier grew by.\n\n")
 	t = newTable("a miss filled from a local origin, 1 KiB", "µs", "requests/s")
 	for _, name := range []string{site, nginx, varnish} {
 		if cpu, ok := r.median(miss, name, cpuOf); ok {
