@@ -17,7 +17,7 @@ import (
 // closes it at the end of the test.
 func open(t *testing.T, dir string, change func(*tiers.Options)) *tiers.Engine {
 	t.Helper()
-	o := tiers.Options{DataDir: dir, L1MaxBytes: 16 << 20, MaxPayloadBytes: 1 << 20, JournalMaxBytes: 64 << 20, Logger: slog.New(slog.DiscardHandler)}
+	o := tiers.Options{DataDir: dir, L1MaxBytes: 16 << 20, MaxPayloadBytes: 1 << 20, JournalMaxBytes: 64 << 20, FilterMinItems: 1000, Logger: slog.New(slog.DiscardHandler)}
 	backendsOf(t, &o)
 	ofTest := o.RedisURL
 	if change != nil {

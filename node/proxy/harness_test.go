@@ -378,7 +378,7 @@ func realEngine(t testing.TB, dir string, now func() int64) *tiers.Engine {
 func openEngine(t testing.TB, dir string, now func() int64) *tiers.Engine {
 	t.Helper()
 	e, err := tiers.Open(context.Background(), tiers.Options{
-		DataDir: dir, L1MaxBytes: 16 << 20, MaxPayloadBytes: 2 << 20, JournalMaxBytes: 16 << 20, Now: now, Logger: slog.New(slog.DiscardHandler),
+		DataDir: dir, L1MaxBytes: 16 << 20, MaxPayloadBytes: 2 << 20, JournalMaxBytes: 16 << 20, FilterMinItems: 1000, Now: now, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
