@@ -18,6 +18,11 @@ import (
 
 // published runs f on a node with a shared L3 in memory, under a fake clock.
 func published(t *testing.T, f func(t *testing.T, e *tiers.Engine, sql *memstore.L3)) {
+	inBubble(t, func(t *testing.T, e *tiers.Engine, sql *memstore.L3, _ *memstore.L2) { f(t, e, sql) })
+}
+
+// inBubble is published with the L2, in memory too.
+func inBubble(t *testing.T, f func(t *testing.T, e *tiers.Engine, sql *memstore.L3, redis *memstore.L2)) {
 	dir := simDir(t)
 	defer os.RemoveAll(dir)
 	synctest.Test(t, func(t *testing.T) {
@@ -37,7 +42,7 @@ func published(t *testing.T, f func(t *testing.T, e *tiers.Engine, sql *memstore
 			t.Fatal(err)
 		}
 		defer e.Close(t.Context())
-		f(t, e, sql)
+		f(t, e, sql, redis)
 	})
 }
 

@@ -117,12 +117,13 @@ func (e *Engine) fromL1(hash uint64, key item.Key, now int64) (h Hit, ok bool) {
 
 // intoFromL1 is fromL1 to h, which is zero, and stays so if there is nothing.
 func (e *Engine) intoFromL1(h *Hit, hash uint64, key item.Key, now int64) bool {
+	newest := e.rules.unsweptL1.Load() // before the look: a sweep may end after it, and say so
 	var ok bool
 	if h.pin, ok = e.l1.Get(hash, key, now); !ok {
 		return false
 	}
 	h.View, h.Source, h.Stale, h.pinned = item.View(h.pin.Bytes()), FromL1, h.pin.Stale(), true
-	if uint64(h.View.ContentVersion()) < e.rules.unsweptL1.Load() && !e.passes(h) {
+	if uint64(h.View.ContentVersion()) < newest && !e.passes(h, everyRule) {
 		h.Release()
 		*h = Hit{}
 		return false
@@ -130,9 +131,10 @@ func (e *Engine) intoFromL1(h *Hit, hash uint64, key item.Key, now int64) bool {
 	return true
 }
 
-// passes applies the rules that L1 has not been swept for.
-func (e *Engine) passes(h *Hit) bool {
-	c := e.rules.covers(h.View, notInL1)
+// passes applies rules to what L1 had: those that it has not been swept for, or all
+// if one of these may have been swept for since.
+func (e *Engine) passes(h *Hit, relevant func(*liveRule) bool) bool {
+	c := e.rules.covers(h.View, relevant)
 	h.Stale = h.Stale || c.stale
 	return !c.deleted && !c.purged && !(c.stale && h.View.Key().Namespace() == item.NamespaceItem)
 }
@@ -140,7 +142,7 @@ func (e *Engine) passes(h *Hit) bool {
 // hiddenInL1 reports whether a rule hides the L1 entry v.
 func (e *Engine) hiddenInL1(v item.View) bool {
 	h := Hit{View: v}
-	return !e.passes(&h)
+	return !e.passes(&h, notInL1)
 }
 
 // demand checks what o asks of a found item.
