@@ -124,6 +124,7 @@ func (c *Cache) probe(x *index, hash uint64, key []byte) (*entry, uint32, found)
 			continue
 		}
 		e := c.entries.at(number)
+		e.refs.Load() // an entry may lie on two lines of the processor's caches: both are asked for now
 		if e.hash.Load() != hash {
 			continue // another key, or no longer what w named: then seq tells
 		}
@@ -134,7 +135,9 @@ func (c *Cache) probe(x *index, hash uint64, key []byte) (*entry, uint32, found)
 			}
 			return nil, 0, changing
 		}
-		if e.hash.Load() == hash && bytes.Equal(item.View(c.record(e)).Key(), key) {
+		record := c.record(e)
+		fetch(record)
+		if e.hash.Load() == hash && bytes.Equal(item.View(record).Key(), key) {
 			return e, number, present
 		}
 		c.unpin(e, number)
