@@ -7,6 +7,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -26,7 +27,7 @@ func main() {
 	flag.Parse()
 	all := make([][]byte, max(*bodies, 1))
 	for i := range all {
-		all[i] = make([]byte, *size)
+		all[i] = bytes.Repeat([]byte{'b'}, *size) // memory that nobody has written to is one page of zeros
 	}
 	if err := run(*server, *address, all); err != nil {
 		fmt.Fprintln(os.Stderr, err)
