@@ -153,6 +153,9 @@ func (e *Engine) followAnew(ctx context.Context, cause error) error {
 		}
 	}
 	e.followed.Store(seq)
+	if e.history.lostUpTo() > 0 {
+		e.begunAnew()
+	}
 	return nil
 }
 

@@ -318,6 +318,12 @@ func (e *Engine) rewritten(ctx context.Context, seen uint64) error {
 		e.l3Failed(err)
 		return fmt.Errorf("tiers: abandon the changes: %w", err)
 	}
+	return nil
+}
+
+// begunAnew says that nothing is left of a loss: what rests on the changes may be
+// made again.
+func (e *Engine) begunAnew() {
 	e.history.begin()
 	if e.filter != nil {
 		signal(e.filter.wake)
@@ -325,7 +331,6 @@ func (e *Engine) rewritten(ctx context.Context, seen uint64) error {
 	if e.l2 != nil {
 		signal(e.l2.wake)
 	}
-	return nil
 }
 
 // endOfL3 is lookAtEnd that notes an outage.
