@@ -171,8 +171,8 @@ func (c *Cache) release(p place) {
 	poison(ch.buf[p.slot()*ch.slotSize:][:ch.slotSize])
 	if ch.class != nil {
 		ch.class.giveBack(ch, p.slot())
-		if c.ended.Load() {
-			c.discardEmpty(ch.class)
+		if c.ended.Load() && ch.class.takeIfEmpty(ch) {
+			c.discard(ch)
 		}
 		return
 	}

@@ -133,6 +133,19 @@ func (cl *class) takeEmpty() *chunk {
 	return nil
 }
 
+// takeIfEmpty takes ch out of cl if no slot of it is used, and nobody is draining it,
+// who would do that. It reports whether it did.
+func (cl *class) takeIfEmpty(ch *chunk) bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if ch.used > 0 || ch.room < 0 {
+		return false
+	}
+	cl.leave(ch)
+	cl.drop(ch)
+	return true
+}
+
 // discard gives back the memory of a chunk that is in no class.
 func (c *Cache) discard(ch *chunk) {
 	c.slab.delist(ch)
