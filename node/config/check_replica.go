@@ -1,7 +1,6 @@
 package config
 
 import (
-	"crypto/x509"
 	"net/url"
 	"slices"
 	"strings"
@@ -74,23 +73,8 @@ func (k *checker) replicaToken() string {
 func (k *checker) replicaTLS() {
 	const path = "replica.tls"
 	t := &k.c.Replica.TLS
-	t.CA, t.Cert, t.Key = k.resolve(path+".ca", t.CA), k.resolve(path+".cert", t.Cert), k.resolve(path+".key", t.Key)
 	if *t != (ReplicaTLS{}) && !strings.HasPrefix(k.c.Replica.From, "https:") {
 		k.addAt([]string{path + ".server_name", path + ".ca", path + ".cert", path + ".key"}, "replica.from is not https", "write https:// there, or remove the keys of tls")
 	}
-	if t.ServerName != "" && !isHostName(strings.ToLower(t.ServerName)) {
-		k.add(path+".server_name", "not a host name", "write the name in the hub's certificate")
-	}
-	if t.CA != "" {
-		if pem, ok := k.read(path+".ca", t.CA, false); ok && !x509.NewCertPool().AppendCertsFromPEM(pem) {
-			k.add(path+".ca", "no certificate in the file", "name a PEM file of the authority's certificates")
-		}
-	}
-	switch {
-	case t.Cert == "" && t.Key == "":
-	case t.Cert == "" || t.Key == "":
-		k.addAt([]string{path + ".cert", path + ".key"}, "one of cert and key without the other", "set both, or none")
-	default:
-		k.keyPair(path, t.Cert, t.Key)
-	}
+	k.clientTLS(path, "hub", t.ServerName, &t.CA, &t.Cert, &t.Key)
 }

@@ -62,27 +62,33 @@ func (k *checker) poolHealth(path string, p *Pool) {
 func (k *checker) poolTLS(path string, p *Pool) {
 	t := &p.TLS
 	path += ".tls"
-	t.CA, t.Cert, t.Key = k.resolve(path+".ca", t.CA), k.resolve(path+".cert", t.Cert), k.resolve(path+".key", t.Key)
 	if *t != (PoolTLS{}) && !slices.ContainsFunc(p.Origins, func(o string) bool { return strings.HasPrefix(o, "https:") }) {
 		k.add(path, "no origin of this pool is https", "write https:// in origins, or remove the keys of tls")
-	}
-	if t.ServerName != "" && !isHostName(strings.ToLower(t.ServerName)) {
-		k.add(path+".server_name", "not a host name", "write the name in the origin's certificate")
 	}
 	if t.InsecureSkipVerify && t.CA != "" {
 		k.add(path+".insecure_skip_verify", "nothing is verified, although ca says by whom", "remove one of them")
 	}
-	if t.CA != "" {
-		if pem, ok := k.read(path+".ca", t.CA, false); ok && !x509.NewCertPool().AppendCertsFromPEM(pem) {
+	k.clientTLS(path, "origin", t.ServerName, &t.CA, &t.Cert, &t.Key)
+}
+
+// clientTLS checks what connections by TLS to peer, a hub or an origin, are made
+// with, and makes the paths of its files absolute.
+func (k *checker) clientTLS(path, peer, serverName string, ca, cert, key *string) {
+	*ca, *cert, *key = k.resolve(path+".ca", *ca), k.resolve(path+".cert", *cert), k.resolve(path+".key", *key)
+	if serverName != "" && !isHostName(strings.ToLower(serverName)) {
+		k.add(path+".server_name", "not a host name", "write the name in the "+peer+"'s certificate")
+	}
+	if *ca != "" {
+		if pem, ok := k.read(path+".ca", *ca, false); ok && !x509.NewCertPool().AppendCertsFromPEM(pem) {
 			k.add(path+".ca", "no certificate in the file", "name a PEM file of the authority's certificates")
 		}
 	}
 	switch {
-	case t.Cert == "" && t.Key == "":
-	case t.Cert == "" || t.Key == "":
+	case *cert == "" && *key == "":
+	case *cert == "" || *key == "":
 		k.addAt([]string{path + ".cert", path + ".key"}, "one of cert and key without the other", "set both, or none")
 	default:
-		k.keyPair(path, t.Cert, t.Key)
+		k.keyPair(path, *cert, *key)
 	}
 }
 
