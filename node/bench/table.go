@@ -214,7 +214,11 @@ func (b *bench) hitText(r results, list []row, memory map[string]grown, inside t
 	for _, c := range b.contenders {
 		cells := []string{c.name}
 		for _, row := range list {
-			cpu, _ := r.median(row.name, c.name, cpuOf)
+			cpu, ok := r.median(row.name, c.name, cpuOf)
+			if !ok {
+				cells = append(cells, "did not answer")
+				continue
+			}
 			ratio, _ := r.ratio(row.name, c.name, bare, cpuOf)
 			rate, _ := r.median(row.name, c.name, rateOf)
 			cells = append(cells, fmt.Sprintf("%.2f (%.2f; %.0f)", cpu, ratio, rate/1000))
