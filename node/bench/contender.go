@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Hosts that are asked for: of the site, and one on which a node has items.
@@ -176,14 +178,14 @@ func (b *bench) nginx(ctx context.Context) (_ *contender, err error) {
 	if err := os.MkdirAll(c.folder, 0o700); err != nil {
 		return nil, err
 	}
-	config := strings.NewReplacer("DIR", folder, "LISTEN", c.address, "ORIGIN", b.origin).Replace(`
+	config := strings.NewReplacer("DIR", folder, "LISTEN", c.address, "ORIGIN", b.origin, "FILES", fmt.Sprint(openFiles()), "KEPT", fmt.Sprint(max(10_000, openFiles())-9_000)).Replace(`
 worker_processes 1; daemon off; master_process off; pid DIR/pid; error_log DIR/error.log crit;
-worker_rlimit_nofile 300000;
+worker_rlimit_nofile FILES;
 events { worker_connections 8192; multi_accept on; }
 http {
   access_log off; sendfile on; tcp_nopush on; tcp_nodelay on;
   keepalive_requests 1000000000; keepalive_timeout 1h;
-  open_file_cache max=200000 inactive=1h; open_file_cache_valid 1h; open_file_cache_min_uses 1;
+  open_file_cache max=KEPT inactive=1h; open_file_cache_valid 1h; open_file_cache_min_uses 1;
   client_body_temp_path DIR/body; proxy_temp_path DIR/proxy; fastcgi_temp_path DIR/fastcgi; uwsgi_temp_path DIR/uwsgi; scgi_temp_path DIR/scgi;
   proxy_cache_path DIR/cache levels=1:2 keys_zone=c:128m max_size=8g inactive=1h use_temp_path=off;
   upstream origin { server ORIGIN; keepalive 64; }
@@ -205,6 +207,14 @@ http {
 		return nil, err
 	}
 	return c, c.process.await(ctx, c.url(1, 0), host)
+}
+
+// openFiles returns how many files nginx may have open at all, connections among
+// them, as the system allows a process: without any left it stops answering.
+func openFiles() uint64 {
+	limit := unix.Rlimit{Max: 20_000}
+	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) // else what most systems allow
+	return min(300_000, limit.Max)
 }
 
 // varnish starts it with memory; nil if it is not installed.
