@@ -183,7 +183,7 @@ func (s *silentStore) Apply(ctx context.Context, ops []l3.Op, rules []item.Rule,
 // while L3 is away. When L3 is back the batch does not wait out its limit.
 func TestD12_AHungBatchEndsWithTheOutage(t *testing.T) {
 	s := &silentStore{}
-	e := open(t, t.TempDir(), func(o *tiers.Options) { o.WrapStore, o.L3ApplyTimeout = s.wrap, time.Minute })
+	e := open(t, t.TempDir(), func(o *tiers.Options) { o.WrapStore, o.L3ApplyTimeout = s.wrap, 3*time.Minute }) // longer than until waits
 	s.hang.Store(true)
 	put(t, e, "k", "v")
 	<-s.began
