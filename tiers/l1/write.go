@@ -41,16 +41,16 @@ type PutOptions struct {
 // arguments. It does not allocate except for memory of the budget. The copy is
 // made with no lock held, unless it replaces one of about the same size.
 func (c *Cache) Put(hash uint64, key []byte, version uint64, record []byte, o PutOptions) bool {
-	if !c.admissible(key, version, record) {
+	in := incomer{hash: hash, n: len(record), class: c.slab.classFor(len(record))}
+	in.size = c.slab.footprint(in.class, in.n)
+	if !c.admissible(&in, key, version, record) {
 		c.refused.Add(1)
 		return false
 	}
 	s, sp := c.shard(hash), c.spaces.Load()
-	ns := sp.of(record)
-	in := incomer{ns: ns, hash: hash, n: len(record), class: c.slab.classFor(len(record))}
-	in.size = c.slab.footprint(in.class, in.n)
+	in.ns = sp.of(record)
 	if shared(hash, c.share.Load()) {
-		c.play(hash, in.size, ns.weight(), o.NowMilli)
+		c.play(hash, in.size, in.ns.weight(), o.NowMilli)
 	}
 	done, stored := c.overwrite(s, &in, key, version, record, o)
 	if done {
@@ -165,11 +165,11 @@ func (c *Cache) coming(s *shard, hash uint64, nowMilli int64) heat {
 }
 
 // admissible reports whether record is what Put asks for.
-func (c *Cache) admissible(key []byte, version uint64, record []byte) bool {
+func (c *Cache) admissible(in *incomer, key []byte, version uint64, record []byte) bool {
 	v, err := item.Parse(record)
 	return err == nil && uint64(v.Version()) == version && bytes.Equal(v.Key(), key) &&
 		uint64(len(record)) <= math.MaxUint32 && // as entry.size holds
-		int64(c.slab.footprint(c.slab.classFor(len(record)), len(record))) <= c.limit.Load()/4
+		int64(in.size) <= c.limit.Load()/4
 }
 
 // overwrite does the whole of a Put if there is an entry that is newer, or one
