@@ -23,7 +23,7 @@ const watched = 8
 // there.
 func (s *Store) putWatched(ctx context.Context, calls []call) {
 	client, ok := s.client.(*redis.Client)
-	if !ok {
+	if !ok || len(calls) < watched {
 		return
 	}
 	puts := firstPuts(calls)
