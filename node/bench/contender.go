@@ -23,6 +23,7 @@ type contender struct {
 	address string
 	prefix  string // of paths
 	put     bool   // it has items: it is filled by PUT, not by asking
+	twice   bool   // it takes into memory what it is asked for again
 	folder  string // of files that are its memory, or ""
 	admin   string // address of a node's admin listener
 }
@@ -47,7 +48,12 @@ const (
 	site       = "edgenode site"
 	nginx      = "nginx"
 	varnish    = "Varnish"
+	traffic    = "Traffic Server"
 )
+
+// others are the contenders that others have made: if one does not answer well it is
+// left out.
+func others() []string { return []string{nginx, varnish, traffic} }
 
 // fileName makes a name of a file of one.
 func fileName(name string) string {
@@ -74,7 +80,7 @@ func (b *bench) startAll(ctx context.Context) error {
 		return err
 	}
 	for _, f := range []func(context.Context) (*contender, error){
-		b.bare, b.bareFields, b.itemNode, b.siteNode, b.nginx, b.varnish,
+		b.bare, b.bareFields, b.itemNode, b.siteNode, b.nginx, b.varnish, b.traffic,
 	} {
 		c, err := f(ctx)
 		if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -92,6 +93,85 @@ func (b *bench) varnish(ctx context.Context) (_ *contender, err error) {
 	}
 	if err := c.process.await(ctx, c.url(1, 0), host); err != nil {
 		b.say("left out: %v", err) // it wants a compiler, and memory that may be locked
+		c.process.stop()
+		return nil, nil
+	}
+	return c, nil
+}
+
+// traffic starts Traffic Server as a cache of the origin: one thread of events, no
+// log, all answers in its memory cache too; nil if it is not installed.
+func (b *bench) traffic(ctx context.Context) (_ *contender, err error) {
+	program, ok := lookup("traffic_server")
+	if !ok {
+		b.say("traffic_server is not installed: left out")
+		return nil, nil
+	}
+	c := &contender{name: traffic, twice: true, what: "one thread of events, no log, 1 GiB of memory cache; its cache on disk is not counted as memory"}
+	if v, err := exec.CommandContext(ctx, program, "-V").CombinedOutput(); err == nil {
+		if _, after, ok := strings.Cut(string(v), " - traffic_server - "); ok {
+			c.what = strings.Fields(after)[0] + ", " + c.what
+		}
+	}
+	if c.address, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	_, port, err := net.SplitHostPort(c.address)
+	if err != nil {
+		return nil, err
+	}
+	folder := filepath.Join(b.dir, "traffic")
+	for name, text := range map[string]string{
+		"runroot.yaml": `prefix: DIR
+exec_prefix: DIR
+bindir: BIN
+sbindir: BIN
+sysconfdir: DIR/etc
+datadir: DIR
+libexecdir: DIR
+localstatedir: DIR/run
+runtimedir: DIR/run
+logdir: DIR/log
+cachedir: DIR/cache
+`,
+		"etc/records.config": `CONFIG proxy.config.http.server_ports STRING PORT:ip-in=127.0.0.1
+CONFIG proxy.config.exec_thread.autoconfig.enabled INT 0
+CONFIG proxy.config.exec_thread.limit INT 1
+CONFIG proxy.config.accept_threads INT 0
+CONFIG proxy.config.task_threads INT 1
+CONFIG proxy.config.cache.threads_per_disk INT 1
+CONFIG proxy.config.cache.ram_cache.size INT 1073741824
+CONFIG proxy.config.cache.ram_cache_cutoff INT 4194304
+CONFIG proxy.config.cache.ram_cache.algorithm INT 1
+CONFIG proxy.config.cache.ram_cache.use_seen_filter INT 0
+CONFIG proxy.config.http.keep_alive_no_activity_timeout_in INT 3600
+CONFIG proxy.config.http.insert_request_via_str INT 0
+CONFIG proxy.config.http.insert_response_via_str INT 0
+CONFIG proxy.config.http.wait_for_cache INT 1
+CONFIG proxy.config.log.logging_enabled INT 0
+CONFIG proxy.config.admin.user_id STRING #-1
+`,
+		"etc/remap.config":   "map / http://ORIGIN/\n",
+		"etc/storage.config": "DIR/cache 2G\n",
+		"etc/plugin.config":  "",
+		"etc/ip_allow.yaml":  "ip_allow:\n  - apply: in\n    ip_addrs: 127.0.0.1\n    action: allow\n    methods: ALL\n",
+		"run/.keep":          "", "log/.keep": "", "cache/.keep": "",
+	} {
+		file := filepath.Join(folder, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			return nil, err
+		}
+		text = strings.NewReplacer("DIR", folder, "BIN", filepath.Dir(program), "PORT", port, "ORIGIN", b.origin).Replace(text)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	c.process, err = b.start("traffic-server", serverCore, nil, program, "--run-root="+filepath.Join(folder, "runroot.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	if err := c.process.await(ctx, c.url(1, 0), host); err != nil {
+		b.say("left out: %v", err)
 		c.process.stop()
 		return nil, nil
 	}
