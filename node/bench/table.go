@@ -179,24 +179,37 @@ func (b *bench) hooks(ctx context.Context) (string, error) {
 	if err := b.measure(ctx, r, row{name: hook, size: kibibyte, keys: []int{0}, depth: hookDepth}, nodes); err != nil {
 		return "", err
 	}
+	plain := slices.DeleteFunc(slices.Clone(nodes), func(c *contender) bool { return c.name != noHook })
+	if err := b.measure(ctx, r, row{name: hot, size: kibibyte, keys: []int{0}}, plain); err != nil {
+		return "", err
+	}
 	b.ranWrk()
 	return b.hookText(r), nil
 }
 
-// hookText is the section of hooks.
+// hookText is the section of hooks. What a hook adds is measured in a pipeline, where
+// it is not lost in what the kernel's work differs by, and is set against a hit that
+// is sent alone.
 func (b *bench) hookText(r results) string {
 	var s strings.Builder
+	alone, _ := r.median(hot, noHook, cpuOf)
 	fmt.Fprintf(&s, "Microseconds of processor time of a node per hit of a site, %d requests in a pipeline; medians of %d rounds of %v. "+
-		"The hook is a small module that reads the key and a header field and decides nothing; its verdicts are for one request each, or are reused.\n\n", hookDepth, b.rounds, b.seconds)
-	t := newTable("node", "µs", "÷ none")
-	for _, name := range []string{noHook, oneHook, reusedHook} {
-		cpu, _ := r.median(hook, name, cpuOf)
-		ratio, _ := r.ratio(hook, name, noHook, cpuOf)
-		t.row(name, fmt.Sprintf("%.2f", cpu), fmt.Sprintf("%.3f", ratio))
-	}
-	list := []goal{
-		r.goal("a route hook", hook, oneHook, noHook, cpuOf, 1.02, false),
-		r.goal("a route hook with reused verdicts", hook, reusedHook, noHook, cpuOf, 1.01, false),
+		"The hook is a small module that reads the key and a header field and decides nothing; its verdicts are for one request each, or are reused. "+
+		"A hit that is sent alone takes %.2f µs without a hook; the last column is what the hook adds in the pipeline ÷ that.\n\n", hookDepth, b.rounds, b.seconds, alone)
+	t := newTable("node", "µs", "÷ none", "added ÷ a hit alone")
+	var list []goal
+	none, _ := r.median(hook, noHook, cpuOf)
+	for _, of := range []struct {
+		name, goal string
+		limit      float64
+	}{{noHook, "", 0}, {oneHook, "a route hook, added ÷ a hit alone", 0.02}, {reusedHook, "a route hook with reused verdicts, added ÷ a hit alone", 0.01}} {
+		cpu, _ := r.median(hook, of.name, cpuOf)
+		ratio, ok := r.ratio(hook, of.name, noHook, cpuOf)
+		added := (ratio - 1) * none / alone
+		t.row(of.name, fmt.Sprintf("%.2f", cpu), fmt.Sprintf("%.3f", ratio), fmt.Sprintf("%+.1f %%", 100*added))
+		if of.goal != "" && ok {
+			list = append(list, goal{what: of.goal, want: fmt.Sprintf("≤ %.0f %%", 100*of.limit), got: fmt.Sprintf("%.1f %%", 100*added), met: added <= of.limit})
+		}
 	}
 	return s.String() + t.String() + "\n### Goals\n\n" + goals(list)
 }
