@@ -102,7 +102,7 @@ func (fl *flight) judge(oa *originAnswer) {
 		if parted {
 			fl.beginPartsLocked(&v.freshness, fl.newManifest(), 0)
 		} else {
-			fl.body = make([]byte, 0, min(max(fl.length, 0), 1<<20))
+			fl.body = make([]byte, 0, min(max(fl.length, 0), 1<<20)+1) // one more: room to read the end
 		}
 		fl.private = !v.freshOnArrival()
 	})
@@ -182,19 +182,50 @@ func (fl *flight) readAll(oa *originAnswer, f *freshness) error {
 	if fl.pack != nil {
 		return fl.readParts(oa, fl.length, nil)
 	}
-	buf := make([]byte, 32<<10)
+	if fl.length >= 0 {
+		return fl.readSized(oa)
+	}
+	lent := fl.p.buffers.Get().(*[]byte)
+	defer fl.p.buffers.Put(lent)
+	buf := *lent
 	for {
 		n, err := oa.Read(buf)
 		if n > 0 {
-			if fl.length < 0 && !fl.spilled && (!fl.reserve(int64(n)) || int64(len(fl.body)+n) > fl.r.site.MaxObjectBytes) {
+			if !fl.spilled && (!fl.reserve(int64(n)) || int64(len(fl.body)+n) > fl.r.site.MaxObjectBytes) {
 				fl.spill()
 			}
 			if err := fl.append(buf[:n]); err != nil {
 				return err
 			}
-			if fl.length < 0 && !fl.spilled && err == nil && int64(len(fl.body)) > fl.r.site.ChunkBytes && fl.outgrow(f) {
+			if !fl.spilled && err == nil && int64(len(fl.body)) > fl.r.site.ChunkBytes && fl.outgrow(f) {
 				return fl.readParts(oa, -1, nil)
 			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// readSized is readAll for a body of announced length. It never spills: there is
+// room for it. What is behind the end of fl.body is this goroutine's alone.
+func (fl *flight) readSized(oa *originAnswer) error {
+	const step = 64 << 10
+	room := fl.body
+	for {
+		if len(room) == cap(room) {
+			room = slices.Grow(room, step)
+		}
+		n, err := oa.Read(room[len(room):cap(room)])
+		if n > 0 {
+			room = room[:len(room)+n]
+			fl.mu.Lock()
+			fl.body = room
+			fl.cond.Broadcast()
+			fl.mu.Unlock()
 		}
 		if err == io.EOF {
 			return nil

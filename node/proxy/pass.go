@@ -145,7 +145,9 @@ func (p *Proxy) relayHead(st *state, oa *originAnswer, h *how, r *request) io.Wr
 }
 
 func (p *Proxy) copyFrom(st *state, oa *originAnswer, w io.Writer) {
-	buf := make([]byte, 32<<10)
+	lent := p.buffers.Get().(*[]byte)
+	defer p.buffers.Put(lent)
+	buf := *lent
 	for {
 		n, err := oa.Read(buf)
 		if n > 0 {

@@ -84,12 +84,18 @@ func (o *Options) validate() error {
 	return errors.Join(errs...)
 }
 
+// copyBytes is how much of a body of unknown length, or of one that is only passed
+// on, is read at once.
+const copyBytes = 32 << 10
+
 // Proxy answers requests for sites. It is safe for concurrent use.
 type Proxy struct {
 	o      Options
 	m      *proxyMetrics
 	table  atomic.Pointer[table]
 	states sync.Pool // *state
+	// buffers are *[]byte of copyBytes, for what comes from origins.
+	buffers sync.Pool
 
 	// ticks is the clock of health checks.
 	ticks func(d time.Duration) (tick <-chan time.Time, stop func())
@@ -134,6 +140,7 @@ func New(o Options) (*Proxy, error) {
 	}
 	p := &Proxy{o: o, flights: map[string]*flight{}, filling: map[string]int{}, refills: map[string]*claim{}, refillPatience: defaultRefillPatience, seed: maphash.MakeSeed(), ticks: orTicker(o.ticks)}
 	p.states.New = func() any { return newState() }
+	p.buffers.New = func() any { b := make([]byte, copyBytes); return &b }
 	p.ctx, p.stop = context.WithCancelCause(context.Background())
 	p.drained, p.drain = context.WithCancelCause(p.ctx)
 	t, err := newTable(o.Sites, o.Pools, p)
