@@ -108,10 +108,14 @@ func (f *hitFixture) serve(requests [][]byte, reads int) *quietConn {
 	return c
 }
 
-// put stores an item as large as the answers of the origin.
-func (f *hitFixture) put(id string) {
-	head := "PUT /v1/items/" + id + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 1024\r\n\r\n"
-	f.serve([][]byte{append([]byte(head), make([]byte, 1024)...)}, 1)
+// put stores items as large as the answers of the origin, in memory alone.
+func (f *hitFixture) put(ids ...string) {
+	requests := make([][]byte, len(ids))
+	for i, id := range ids {
+		head := "PUT /v1/items/" + id + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nEdge-Tiers: l1\r\nContent-Length: 1024\r\n\r\n"
+		requests[i] = append([]byte(head), make([]byte, 1024)...)
+	}
+	f.serve(requests, len(requests))
 }
 
 // TestSiteHitDoesNotAllocate: from the first byte that is read of a request to the
@@ -176,6 +180,13 @@ func BenchmarkHitInProcess(b *testing.B) {
 	bare("100k/bare", len(all), storedFields[:1], random)
 	bare("100k/bare-12-fields", len(all), storedFields, random)
 	run("100k/site", all, random)
+	ids := make([]string, len(all))
+	for i := range ids {
+		ids[i] = strconv.Itoa(i)
+	}
+	f.put(ids...)
+	items := many("localhost", "/v1/items/")
+	run("100k/item", items, shuffled(items))
 }
 
 // cpuTime returns the time that this process was computing, in nanoseconds. Unlike
