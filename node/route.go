@@ -55,7 +55,10 @@ func (n *Node) record(x *front.Exchange, begin time.Time, out *proxy.Outcome) {
 // did is told in out unless that is nil.
 func (n *Node) answerData(x *front.Exchange, out *proxy.Outcome) {
 	t := n.table.Load()
-	if t.sites {
+	open := false
+	if !t.sites {
+		open = t.API(x.Host())
+	} else {
 		site, claimed := t.Match(x.Host(), x.Target())
 		if name := x.ServerName(); name != "" && !t.sameSite(name, x.Target(), site, claimed) {
 			n.metrics.misdirected.Inc()
@@ -66,8 +69,9 @@ func (n *Node) answerData(x *front.Exchange, out *proxy.Outcome) {
 			n.proxy.ServeTold(x, out)
 			return
 		}
+		open = t.Unclaimed(x.Host())
 	}
-	if !t.API(x.Host()) {
+	if !open {
 		n.metrics.misdirected.Inc()
 		n.problem(x, problem.New(problem.Misdirected, "no site has this host, and api_hosts leaves it out"))
 		return

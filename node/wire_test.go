@@ -168,6 +168,7 @@ func (r *request) Informational(int, []byte) error { return nil }
 func (r *request) Status(int)                      {}
 func (r *request) Add(string, string)              {}
 func (r *request) AddBlock([]byte)                 {}
+func (r *request) AddUndated([]byte)               {}
 func (r *request) Send([]byte) error               { return nil }
 func (r *request) SendSized(int64) error           { return nil }
 func (r *request) Stream(int64) (io.Writer, error) { return io.Discard, nil }

@@ -42,6 +42,7 @@ func (q *quiet) Fields(yield func(name, value []byte) bool) {
 func (q *quiet) Status(code int)                 { q.code = code; q.out = q.out[:0] }
 func (q *quiet) Add(name, value string)          { q.out = append(append(q.out, name...), value...) }
 func (q *quiet) AddBlock(block []byte)           { q.out = append(q.out, block...) }
+func (q *quiet) AddUndated(block []byte)         { q.out = append(q.out, block...) }
 func (q *quiet) Send(body []byte) error          { q.out = append(q.out, body...); return nil }
 func (q *quiet) SendSized(int64) error           { return nil }
 func (q *quiet) Stream(int64) (io.Writer, error) { return nil, io.ErrClosedPipe }

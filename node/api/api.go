@@ -165,21 +165,22 @@ func (a *API) Admin(authorization []byte) *problem.Problem {
 
 // A call is the state of one request, reused.
 type call struct {
-	api   *API
-	x     Exchange
-	who   *bearer
-	in    header
-	add   func(name, value []byte) bool // in.add, bound once
-	route route
-	query []byte // raw
-	key   item.Key
-	block []byte // header lines of the answer
-	hit   tiers.Hit
-	d     Decision
-	spans [maxRanges]span
-	code  int           // status of the answer
-	stale bool          // the answer is to say that it may be old
-	age   time.Duration // how old; below zero if nobody knows
+	api      *API
+	x        Exchange
+	who      *bearer
+	in       header
+	add      func(name, value []byte) bool // in.add, bound once
+	route    route
+	query    []byte // raw
+	key      item.Key
+	block    []byte // header lines of the answer
+	modified date   // of the item of the request before
+	hit      tiers.Hit
+	d        Decision
+	spans    [maxRanges]span
+	code     int           // status of the answer
+	stale    bool          // the answer is to say that it may be old
+	age      time.Duration // how old; below zero if nobody knows
 }
 
 func newCall(a *API) *call {

@@ -5,28 +5,47 @@ import (
 	"strconv"
 )
 
-// appendHTTPDate appends the time ms (Unix milliseconds, from year 1 to 9999)
-// as an IMF-fixdate (RFC 9110 section 5.6.7). The day is computed as in
-// Hinnant, "chrono-Compatible Low-Level Date Algorithms".
-func appendHTTPDate(dst []byte, ms int64) []byte {
+// A date writes times in the form of HTTP. It keeps the day of the last one:
+// times that are written one after the other are of few days. The zero value is
+// ready.
+type date struct {
+	day  int64 // since 1970-01-01
+	text [dateLen]byte
+}
+
+const dateLen = len("Thu, 01 Jan 1970 00:00:00 GMT")
+
+// put writes the time ms (Unix milliseconds, from year 1 to 9999) as an
+// IMF-fixdate (RFC 9110 section 5.6.7) to dst, of at least dateLen bytes.
+func (d *date) put(dst []byte, ms int64) {
+	seconds := floorDiv(ms, 1000)
+	day := floorDiv(seconds, 86400)
+	if day != d.day || d.text[0] == 0 {
+		d.day, d.text = day, dayText(day)
+	}
+	rest := int(seconds - day*86400)
+	dst = dst[:dateLen]
+	copy(dst, d.text[:])
+	put2(dst[17:], rest/3600)
+	put2(dst[20:], rest/60%60)
+	put2(dst[23:], rest%60)
+}
+
+// dayText returns the first moment of a day. It is computed as in Hinnant,
+// "chrono-Compatible Low-Level Date Algorithms".
+func dayText(days int64) [dateLen]byte {
 	const names = "ThuFriSatSunMonTueWed" // 1970-01-01 was a Thursday
 	const months = "JanFebMarAprMayJunJulAugSepOctNovDec"
-	seconds := floorDiv(ms, 1000)
-	days := floorDiv(seconds, 86400)
-	rest := int(seconds - days*86400)
 	year, month, day := civil(days)
 	weekday := int(((days % 7) + 7) % 7)
 
-	text := [29]byte{3: ',', 4: ' ', 7: ' ', 11: ' ', 16: ' ', 19: ':', 22: ':', 25: ' ', 26: 'G', 27: 'M', 28: 'T'}
+	text := [dateLen]byte{3: ',', 4: ' ', 7: ' ', 11: ' ', 16: ' ', 19: ':', 22: ':', 25: ' ', 26: 'G', 27: 'M', 28: 'T'}
 	copy(text[0:3], names[3*weekday:])
 	put2(text[5:], day)
 	copy(text[8:11], months[3*month-3:])
 	put2(text[12:], year/100)
 	put2(text[14:], year%100)
-	put2(text[17:], rest/3600)
-	put2(text[20:], rest/60%60)
-	put2(text[23:], rest%60)
-	return append(dst, text[:]...)
+	return text
 }
 
 // put2 writes n, from 0 to 99, as two digits.

@@ -70,6 +70,8 @@ func (x *edited) Add(name, value string) { x.answer.Add(name, value) }
 
 func (x *edited) AddBlock(block []byte) { x.answer.AddBlock(block) }
 
+func (x *edited) AddUndated(block []byte) { x.answer.AddBlock(block) }
+
 func (x *edited) Send(body []byte) error {
 	x.answer.End()
 	return x.Exchange.Send(body)

@@ -28,7 +28,8 @@ type Exchange interface {
 
 	Status(code int)
 	Add(name, value string)
-	AddBlock(block []byte) // header lines, each ended by CRLF
+	AddBlock(block []byte)   // header lines, each ended by CRLF
+	AddUndated(block []byte) // AddBlock of lines of which none is a Date
 	Send(body []byte) error
 	SendSized(length int64) error
 	Stream(length int64) (io.Writer, error) // the writer may have Flush() error

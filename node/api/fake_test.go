@@ -114,6 +114,12 @@ func (x *exchange) AddBlock(block []byte) {
 	}
 	x.head = append(x.head, lines[:len(lines)-1]...)
 }
+func (x *exchange) AddUndated(block []byte) {
+	if bytes.Contains(bytes.ToLower(append([]byte("\n"), block...)), []byte("\ndate:")) {
+		panic("a Date among lines that have none")
+	}
+	x.AddBlock(block)
+}
 
 func (x *exchange) begin() {
 	if x.done++; x.done > 1 || x.code == 0 {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"math/bits"
 	"slices"
 	"strings"
 
@@ -118,13 +119,16 @@ func equalFold(a []byte, b string) bool {
 // with the request.
 type header struct {
 	values   [fields][]byte
+	set      uint32 // bits by field: values has it
 	repeated field  // the first field that stands twice and must not; noField if none
 	unknown  []byte // the name of the first field that begins like ours and is none; nil if none
 }
 
-// reset forgets the request.
+// reset forgets the request. A usual one has few of the fields, or none.
 func (h *header) reset() {
-	clear(h.values[:])
+	for ; h.set != 0; h.set &= h.set - 1 {
+		h.values[bits.TrailingZeros32(h.set)] = nil
+	}
 	h.repeated, h.unknown = noField, nil
 }
 
@@ -146,6 +150,7 @@ func (h *header) add(name, value []byte) bool {
 			value = []byte{}
 		}
 		h.values[f] = value
+		h.set |= 1 << f
 	case f.isList():
 		h.values[f] = slices.Concat(old, []byte(", "), value)
 	case h.repeated == noField:

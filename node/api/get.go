@@ -1,7 +1,7 @@
 package api
 
 import (
-	"encoding/hex"
+	"encoding/binary"
 	"strconv"
 
 	"github.com/edgenode/edgenode/node/problem"
@@ -22,6 +22,8 @@ func (c *call) get() *problem.Problem {
 	if p != nil {
 		return p
 	}
+	now := c.api.now()
+	o.Now = now
 	if c.api.policy != nil {
 		c.d.Tiers = o.Tiers
 		if done, p := c.consult(OpRead, id, 0); done || p != nil {
@@ -48,7 +50,10 @@ func (c *call) get() *problem.Problem {
 	}
 	c.hit = h
 	defer c.hit.Release() // also if answering panics: a pinned item never leaves L1
-	return c.answerHit()
+	if h.Source != tiers.FromL1 {
+		now = c.api.now() // it may have taken a while
+	}
+	return c.answerHit(now)
 }
 
 // readOptions reads verify and min_version, and Edge-Tiers.
@@ -99,16 +104,15 @@ func prepareMissing(cacheStatus []byte) prepared {
 
 // answerHit answers with the hit, or with less if a condition says so. Order of
 // conditions: RFC 9110 section 13.2.2.
-func (c *call) answerHit() *problem.Problem {
+func (c *call) answerHit(now int64) *problem.Problem {
 	v := c.hit.View
-	now := c.api.now()
 	modified := modifiedAt(v, now)
 	etag := etagText(v)
 	switch code := c.precondition(etag[:], modified); code {
 	case 304:
 		c.status(code)
 		c.block = c.appendValidators(c.block[:0], etag[:], modified, now)
-		c.x.AddBlock(c.block)
+		c.x.AddUndated(c.block)
 		c.sent(c.x.Send(nil))
 		return nil
 	case 412:
@@ -126,7 +130,7 @@ func (c *call) answerHit() *problem.Problem {
 	}
 	c.status(200)
 	c.block = c.appendValidators(appendContentType(c.block[:0], v), etag[:], modified, now)
-	c.x.AddBlock(c.block)
+	c.x.AddUndated(c.block)
 	c.sent(c.x.Send(content))
 	return nil
 }
@@ -145,8 +149,24 @@ func modifiedAt(v item.View, now int64) int64 {
 func etagText(v item.View) (text [34]byte) {
 	tag := v.ETag()
 	text[0], text[33] = '"', '"'
-	hex.Encode(text[1:33], tag[:])
+	for i := 0; i < len(tag); i += 4 {
+		binary.LittleEndian.PutUint64(text[1+2*i:], hexDigits(binary.LittleEndian.Uint32(tag[i:])))
+	}
 	return text
+}
+
+// hexDigits returns the eight digits of four bytes, all at once: both words have
+// what comes first in their lowest byte.
+func hexDigits(b uint32) uint64 {
+	const (
+		each = 0x0101010101010101 // times what is wanted in each byte
+		low  = 0x000f000f000f000f
+	)
+	x := (uint64(b) | uint64(b)<<16) & 0x0000ffff0000ffff
+	x = (x | x<<8) & 0x00ff00ff00ff00ff
+	x = x>>4&low | x&low<<8             // a nibble in each byte, the high one first
+	letters := (x + 6*each) >> 4 & each // 1 for what is above 9
+	return x + '0'*each + letters*('a'-'0'-10)
 }
 
 // appendContentType appends the lines that say what the content is.
@@ -181,15 +201,24 @@ func cleanValue[S ~string | ~[]byte](s S) bool {
 	return true
 }
 
+// validators begins the lines of every answer about an item that is there, with
+// room for its tag and its date.
+const (
+	validators = beforeTag + `"00000000000000000000000000000000"` + beforeDate + "Thu, 01 Jan 1970 00:00:00 GMT" + "\r\nAge: "
+	beforeTag  = "Accept-Ranges: bytes\r\nETag: "
+	beforeDate = "\r\nLast-Modified: "
+	etagAt     = len(beforeTag)
+	dateAt     = etagAt + 34 + len(beforeDate)
+)
+
 // appendValidators appends the lines that an answer has whether or not its
 // content is sent.
 func (c *call) appendValidators(b, etag []byte, modified, now int64) []byte {
 	v := c.hit.View
-	b = append(b, "Accept-Ranges: bytes\r\nETag: "...)
-	b = append(b, etag...)
-	b = append(b, "\r\nLast-Modified: "...)
-	b = appendHTTPDate(b, modified)
-	b = append(b, "\r\nAge: "...)
+	at := len(b)
+	b = append(b, validators...)
+	copy(b[at+etagAt:], etag)
+	c.modified.put(b[at+dateAt:], modified)
 	b = appendInt(b, max(now-modified, 0)/1000)
 	b = append(b, "\r\nCache-Control: no-cache\r\nEdge-Version: "...)
 	b = strconv.AppendUint(b, uint64(v.Version()), 10)

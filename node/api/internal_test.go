@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -220,17 +221,37 @@ func FuzzLines(f *testing.F) {
 	})
 }
 
-func TestAppendHTTPDate(t *testing.T) {
+func TestHTTPDate(t *testing.T) {
+	var kept date
+	appendHTTPDate := func(ms int64) []byte {
+		got, fresh := make([]byte, dateLen), make([]byte, dateLen)
+		kept.put(got, ms)
+		(&date{}).put(fresh, ms)
+		if !bytes.Equal(got, fresh) {
+			t.Errorf("%d: %s after another, %s at first", ms, got, fresh)
+		}
+		return got
+	}
 	for _, ms := range []int64{0, 1, 999, -1, 1_700_000_000_000, 951_782_400_000, 951_868_800_000, 4_102_444_800_000, 253_402_300_799_000, -62_135_596_800_000} {
 		want := time.UnixMilli(ms).UTC().Format(http.TimeFormat)
-		if got := string(appendHTTPDate(nil, ms)); got != want {
+		if got := string(appendHTTPDate(ms)); got != want {
 			t.Errorf("%d: %s, want %s", ms, got, want)
 		}
 	}
 	for day := int64(0); day < 800; day++ { // every day around two leap years
 		ms := 1_677_000_000_000 + day*86_400_000
-		if got, want := string(appendHTTPDate(nil, ms)), time.UnixMilli(ms).UTC().Format(http.TimeFormat); got != want {
+		if got, want := string(appendHTTPDate(ms)), time.UnixMilli(ms).UTC().Format(http.TimeFormat); got != want {
 			t.Fatalf("%d: %s, want %s", ms, got, want)
+		}
+	}
+}
+
+func TestHexDigits(t *testing.T) {
+	for i := range 1 << 16 {
+		in := []byte{byte(i), byte(i >> 8), byte(i * 7), byte(i >> 3)}
+		got := binary.LittleEndian.AppendUint64(nil, hexDigits(binary.LittleEndian.Uint32(in)))
+		if want := hex.EncodeToString(in); string(got) != want {
+			t.Fatalf("%x: %s, want %s", in, got, want)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"encoding/binary"
 	"unicode/utf8"
 
 	"github.com/edgenode/edgenode/node/problem"
@@ -195,10 +196,25 @@ func checkID(id []byte) *problem.Problem {
 	return idProblem(item.CheckID(string(id)))
 }
 
+// plainLen returns how many bytes at the beginning of b, in eights, are printable
+// ASCII.
+func plainLen(b []byte) int {
+	const each, high = 0x0101010101010101, 0x8080808080808080
+	n := 0
+	for ; len(b)-n >= 8; n += 8 {
+		x := binary.LittleEndian.Uint64(b[n:])
+		if (x|(x-' '*each)|(x+each))&high != 0 { // above 0x7f, below a space, or 0x7f
+			break
+		}
+	}
+	return n
+}
+
 // cleanText reports whether b is UTF-8 without control characters (Unicode
 // category Cc: U+0000 to U+001F, U+007F to U+009F).
 func cleanText(b []byte) bool {
 	ascii := true
+	b = b[plainLen(b):]
 	for i, c := range b {
 		if c < ' ' || c == 0x7f || c == 0xc2 && i+1 < len(b) && b[i+1] < 0xa0 {
 			return false

@@ -104,7 +104,7 @@ func (c *call) answerRanges(spans []span, etag []byte, modified, now int64) *pro
 	b := appendContentType(c.block[:0], c.hit.View)
 	b = appendContentRange(b, s, int64(len(content)))
 	c.block = c.appendValidators(b, etag, modified, now)
-	c.x.AddBlock(c.block)
+	c.x.AddUndated(c.block)
 	c.sent(c.x.Send(content[s.start:s.end]))
 	return nil
 }
@@ -140,7 +140,7 @@ func (c *call) answerParts(spans []span, etag []byte, modified, now int64) {
 		b = append(append(append(b, "Content-Encoding: "...), encoding...), "\r\n"...)
 	}
 	c.block = c.appendValidators(b, etag, modified, now)
-	c.x.AddBlock(c.block)
+	c.x.AddUndated(c.block)
 	w, err := c.x.Stream(length)
 	for i := 0; i < len(spans) && err == nil; i++ {
 		if _, err = w.Write(heads[i]); err == nil {

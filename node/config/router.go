@@ -118,9 +118,13 @@ func (r *Router) routes(host []byte) []route {
 // when it is in lower case.
 func (r *Router) API(host []byte) bool {
 	host = normalHost(host)
-	if len(r.routes(host)) > 0 {
-		return false
-	}
+	return len(r.routes(host)) == 0 && r.unclaimed(host)
+}
+
+// Unclaimed is API for a host of which Match has said that no site claims it.
+func (r *Router) Unclaimed(host []byte) bool { return r.apiOpen || r.unclaimed(normalHost(host)) }
+
+func (r *Router) unclaimed(host []byte) bool {
 	if r.apiOpen || r.apiAny || r.apiExact[string(host)] {
 		return true
 	}

@@ -148,6 +148,14 @@ func (x *Exchange) AddBlock(block []byte) {
 	x.dated = x.dated || hasDate(block)
 }
 
+// AddUndated is AddBlock for lines of which none is a Date, which are not looked
+// through for one.
+func (x *Exchange) AddUndated(block []byte) {
+	if x.state == answerFields {
+		x.c.w.out = append(x.c.w.out, block...)
+	}
+}
+
 // Send completes the answer with this body. It adds Date if there was none,
 // Content-Length unless the status forbids it, and Connection where needed. The
 // body is not sent to HEAD and with statuses that have none. It is written or
