@@ -212,6 +212,8 @@ func (n *Node) shutdown(ctx context.Context) error {
 	n.warn(n.ctl.Shutdown(adminLimit))
 	// The last request is recorded.
 	n.warn(n.access.Close())
+	// The snapshot of memory refers to them.
+	n.keepBlocks(n.last.Load())
 	// Nobody writes any more: flush, end the journal cleanly, give the
 	// directory back.
 	flush, cancelFlush := context.WithDeadline(context.WithoutCancel(ctx), later(deadline, time.Now().Add(flushLeast)))

@@ -213,7 +213,7 @@ func (n *Node) openHandlers(cfg *config.Config, set *metrics.Set) error {
 	n.proxy, err = proxy.New(proxy.Options{
 		Engine: n.engine, Sites: proxySites(cfg), Pools: proxyPools(cfg), Policy: sitePolicy{p},
 		Now: n.now, Name: publicName(cfg), MaxLifetime: cfg.MaxLifetime.Std(), MaxFillBytes: fills,
-		Log: n.log, Metrics: set,
+		Blocks: n.takeBlocks(cfg), Log: n.log, Metrics: set,
 	})
 	if err != nil {
 		return err

@@ -229,10 +229,3 @@ func sizeOf(m meta, content []byte) int64 {
 	}
 	return int64(len(content))
 }
-
-// parted returns the metadata of an answer whose content is a manifest.
-func (m meta) parted() meta {
-	out := slices.Clone(m)
-	le.PutUint32(out[4:], uint32(m.flags()|metaParted))
-	return out
-}

@@ -114,3 +114,47 @@ func digits(to *int, s string) bool {
 	}
 	return len(s) > 0
 }
+
+const (
+	shownDays   = "Sun, Mon, Tue, Wed, Thu, Fri, Sat, "
+	shownMonths = "Mar Apr May Jun Jul Aug Sep Oct Nov Dec Jan Feb "
+	twoDigits   = "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748495051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899"
+)
+
+// appendDate appends a time in Unix seconds as an IMF-fixdate (RFC 9110 §5.6.7),
+// without a time.Time, because hits do it. Years begin in March here, so that a leap
+// day is the last of its year; day 0 is the first of March of the year 1600, from
+// which on four centuries have the same number of days, and a leap day each four
+// years but the last of a century.
+func appendDate(dst []byte, unix uint32) []byte {
+	const (
+		era      = 146_097 // days of four centuries
+		century  = 36_524
+		olympiad = 1461
+		epoch    = 135_080 // 1 January 1970
+	)
+	day, second := unix/86_400, unix%86_400
+	weekday := (day + 4) % 7
+	day += epoch
+	year := 1600 + day/era*400
+	day %= era
+	n := min(day/century, 3)
+	year, day = year+100*n, day-n*century
+	n = day / olympiad
+	year, day = year+4*n, day-n*olympiad
+	n = min(day/365, 3)
+	year, day = year+n, day-n*365
+	month := (5*day + 2) / 153 // 153 days are five months, from March on
+	day -= (153*month + 2) / 5
+	if month >= 10 {
+		year++
+	}
+	pair := func(dst []byte, n uint32) []byte { return append(dst, twoDigits[2*n], twoDigits[2*n+1]) }
+	dst = append(dst, shownDays[5*weekday:5*weekday+5]...)
+	dst = append(pair(dst, day+1), ' ')
+	dst = append(dst, shownMonths[4*month:4*month+4]...)
+	dst = append(pair(pair(dst, year/100), year%100), ' ')
+	dst = append(pair(dst, second/3600), ':')
+	dst = append(pair(dst, second/60%60), ':')
+	return append(pair(dst, second%60), " GMT"...)
+}

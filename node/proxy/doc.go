@@ -37,7 +37,11 @@
 // "\x01h:" and the host name, and for each of its Cache-Groups (RFC 9875)
 // "\x01g:", the origin, "/" and the group.
 //
-// # Stored form, format 1 (little endian)
+// # Stored forms (little endian)
+//
+// What another process may read, in Redis or SQL, has format 1. An answer for memory
+// alone has the compact form, format 2, at the end of this section; a snapshot of
+// memory has both.
 //
 // The key is 's', the site's name, a zero byte, scheme://host/path?query; then,
 // if a Policy added to the key, "\0a", its length as u16 and the addition; then,
@@ -99,9 +103,30 @@
 // u8 2, u32 length and the answer's Content-Language; it is zero if it has none or
 // several, or if Accept-Language is not nominated. Other forms are misses.
 //
+// The compact form of an answer is never sent or written to another place than the
+// snapshot of memory:
+//
+//	 0 u8  format = 2           16 u32 lifetime
+//	 1 u8  kind = 1 or 7        20 u8  length of ETag's value, 0 none
+//	 2 u16 status               21 u8  length of the nominated names; 255: those
+//	 4 u16 flags and bits              of the block
+//	 6 u16 length of the lines  22 u16 slot of the block
+//	 8 u48 received, Unix ms    24     by bit: u64 number of the block, u32 initial
+//	14 u16 where ETag's value          age, stale-while-revalidate, stale-if-error,
+//	       begins in them              Date, Last-Modified; then lines, names, and
+//	                                   for kind 7 the hash
+//
+// Bits: 64 lifetime and windows are s, else ms; 128 … 2048 the five u32, the first in
+// ms, the last two in Unix s; 4096 the block; 8192 and 16384 the lines of Date and
+// Last-Modified are made of those; 32768 nothing in the URL is escaped in the
+// Cache-Status note, which is made of the key. What does not fit has format 1.
+//
+// The other lines of the answer are those of its block, which many answers share (see
+// blocks). If another block lies in the slot, or none, the answer is a miss.
+//
 // # Locks
 //
-// ahead.mu before Proxy.mu before flight.mu before packer.mu. A part lock before an index lock;
+// blocks.mu is a leaf. ahead.mu before Proxy.mu before flight.mu before packer.mu. A part lock before an index lock;
 // both are taken with none of the others held. The engine is called with no lock
 // held but these two.
 package proxy

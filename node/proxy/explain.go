@@ -295,7 +295,7 @@ func (p *Proxy) stored(ctx context.Context, st *state, selected item.Key) []Stor
 			return
 		}
 		defer hit.Release()
-		if m, ok := parseMeta(hit.View.Response()); ok {
+		if m, ok := p.metaOf(hit.View.Response()); ok {
 			s := p.describe(st.site, &hit, m)
 			s.Selected = bytes.Equal(key, selected)
 			list = append(list, s)

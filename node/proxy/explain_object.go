@@ -81,7 +81,7 @@ func (p *Proxy) describe(s *site, hit *tiers.Hit, m meta) Stored {
 	if spec := m.vary(); spec != "" {
 		d.Vary = strings.Split(spec, ",")
 	}
-	if at := m.i64(56); at != noTime {
+	if at := m.lastModified(); at != noTime {
 		d.Validators.LastModified = stamp(at)
 	}
 	v.Tags(func(tag string) bool {

@@ -248,6 +248,17 @@ func (p *Proxy) finishFields(h http.Header, major, minor int, received int64) {
 // appendBlock appends the lines of h but those of without, Date first, then
 // by name, the lines of one name in order, and returns where the value of ETag lies.
 func appendBlock(dst []byte, h http.Header, without ...string) (block []byte, etagAt, etagLen int) {
+	for _, name := range namesOf(h, without) {
+		var at, n int
+		if dst, at, n = appendField(dst, name, h[name]); n > 0 && etagLen == 0 {
+			etagAt, etagLen = at, n
+		}
+	}
+	return dst, etagAt, etagLen
+}
+
+// namesOf returns the names in h but those of without, Date first.
+func namesOf(h http.Header, without []string) []string {
 	names := make([]string, 0, len(h))
 	for name := range h {
 		if !slices.Contains(without, name) {
@@ -258,19 +269,23 @@ func appendBlock(dst []byte, h http.Header, without ...string) (block []byte, et
 	if at := slices.Index(names, "Date"); at > 0 { // every hit looks for it
 		names = slices.Insert(slices.Delete(names, at, at+1), 0, "Date")
 	}
-	for _, name := range names {
-		for _, value := range h[name] {
-			if strings.ContainsAny(value, "\r\n\x00") {
-				continue
-			}
-			dst = append(dst, wireName(name)...)
-			dst = append(dst, ": "...)
-			if name == "Etag" && etagLen == 0 {
-				etagAt, etagLen = len(dst), len(value)
-			}
-			dst = append(dst, value...)
-			dst = append(dst, "\r\n"...)
+	return names
+}
+
+// appendField appends the lines of one name, and returns where the value of the
+// first lies if they are of ETag.
+func appendField(dst []byte, name string, values []string) (block []byte, etagAt, etagLen int) {
+	for _, value := range values {
+		if strings.ContainsAny(value, "\r\n\x00") {
+			continue
 		}
+		dst = append(dst, wireName(name)...)
+		dst = append(dst, ": "...)
+		if name == "Etag" && etagLen == 0 {
+			etagAt, etagLen = len(dst), len(value)
+		}
+		dst = append(dst, value...)
+		dst = append(dst, "\r\n"...)
 	}
 	return dst, etagAt, etagLen
 }

@@ -48,8 +48,7 @@ func (v *verdict) freshOnArrival() bool {
 // the leader.
 func (fl *flight) present(v *verdict, status int, h http.Header) {
 	without := append([]string{"Age"}, notSent...)
-	block, at, n := appendBlock(nil, h, append(without, v.withhold...)...)
-	fl.meta = appendMeta(nil, status, &v.freshness, block, at, n, v.vary, keyNote(fl.r.url))
+	fl.meta = fl.p.storedForm(fl.r, status, v, h, append(without, v.withhold...))
 	fl.block, _, _ = appendBlock(nil, h, notSent...)
 	fl.spec, fl.tags = v.vary, v.tags
 	fl.l1TTL, fl.l2TTL = v.l1TTL, v.l2TTL
@@ -58,6 +57,24 @@ func (fl *flight) present(v *verdict, status int, h http.Header) {
 	if l := contentLanguage(h); l != "" && nominates(v.vary, acceptLanguage) {
 		fl.lang, _ = languageHash(v.vary, l, fl.r, nil)
 	}
+}
+
+// storedForm renders an answer as it is stored: the compact form if nobody but this
+// process reads it.
+func (p *Proxy) storedForm(r *request, status int, v *verdict, h http.Header, without []string) meta {
+	names := namesOf(h, without)
+	if r.writeTiers == item.L1 {
+		c := compactForm{status: status, f: &v.freshness, header: h, vary: v.vary, url: r.url}
+		c.own, c.with = p.blocks.divide(r.site.Name, h, names, p.o.Now())
+		if b, ok := c.append(nil); ok {
+			if c.with != nil {
+				p.m.shared.Inc()
+			}
+			return meta{b, c.with}
+		}
+	}
+	block, at, n := appendBlock(nil, h, without...)
+	return meta{b: appendMeta(nil, status, &v.freshness, block, at, n, v.vary, keyNote(r.url))}
 }
 
 // judge decides what is done with a whole new answer, and does it.
@@ -280,8 +297,8 @@ func (fl *flight) storeAs(m meta, f *freshness, content []byte) bool {
 		return false
 	}
 	w := tiers.Write{
-		Key: fl.r.key, Content: content, MIME: string(lookupLine(m.block(), "Content-Type")), Tags: fl.tags,
-		Response: m, Tiers: fl.r.writeTiers, TTL: min(time.Duration(ttl)*time.Millisecond, p.o.MaxLifetime),
+		Key: fl.r.key, Content: content, MIME: string(m.line("Content-Type")), Tags: fl.tags,
+		Response: m.b, Tiers: fl.r.writeTiers, TTL: min(time.Duration(ttl)*time.Millisecond, p.o.MaxLifetime),
 		L1TTL: fl.l1TTL, L2TTL: fl.l2TTL, Durability: item.DurabilityMemory, Version: fl.stamp,
 	}
 	// The request of a client must not end what serves the next one.

@@ -440,7 +440,7 @@ func (fl *flight) validators(header http.Header) bool {
 		header["If-None-Match"] = []string{string(etag)}
 	}
 	if fr := m.freshness(); fr.lastModified != noTime {
-		header["If-Modified-Since"] = []string{string(lookupLine(m.block(), "Last-Modified"))}
+		header["If-Modified-Since"] = []string{string(m.line("Last-Modified"))}
 	}
 	return m.hasValidator()
 }

@@ -48,12 +48,12 @@ func TestGoldenAnswer(t *testing.T) {
 
 func TestGoldenSole(t *testing.T) {
 	hash := [hashLen]byte{1, 2, 3, 15: 9}
-	listed := meta(appendMeta(nil, 200, &freshness{lifetime: 60_000}, []byte("A: b\r\n"), 0, 0, "foo", ";key=x"))
-	b := listed.asSole(&hash)
+	listed := meta{b: appendMeta(nil, 200, &freshness{lifetime: 60_000}, []byte("A: b\r\n"), 0, 0, "foo", ";key=x")}
+	b := listed.asSole(&hash).b
 	golden(t, "sole", b)
 	m, ok := parseMeta(b)
-	if !ok || !m.sole() || string(m.soleHash()) != string(hash[:]) || m.vary() != "foo" || string(m.note()) != ";key=x" || string(m.asListed()) != string(listed) {
-		t.Errorf("read back: %v %q %q %q %x", ok, m.vary(), m.note(), m.soleHash(), m.asListed())
+	if !ok || !m.sole() || string(m.soleHash()) != string(hash[:]) || m.vary() != "foo" || string(m.note()) != ";key=x" || string(m.asListed().b) != string(listed.b) {
+		t.Errorf("read back: %v %q %q %q %x", ok, m.vary(), m.note(), m.soleHash(), m.asListed().b)
 	}
 	for i := range b {
 		if _, ok := parseMeta(b[:i]); ok {
@@ -98,7 +98,7 @@ func TestUnknownFormsAreMisses(t *testing.T) {
 			t.Errorf("%d of %d bytes are taken for an answer", i, len(b))
 		}
 	}
-	b[0] = Format + 1
+	b[0] = formatCompact + 1
 	if _, ok := parseMeta(b); ok {
 		t.Error("an unknown format is taken for ours")
 	}

@@ -30,7 +30,7 @@ func (fl *flight) selects(oa *originAnswer) bool {
 // one.
 func sameModified(h http.Header, m meta) bool {
 	lines := h["Last-Modified"]
-	return len(lines) == 1 && lines[0] == string(lookupLine(m.block(), "Last-Modified"))
+	return len(lines) == 1 && lines[0] == string(m.line("Last-Modified"))
 }
 
 // updated returns the fields of a stored answer with those that came for it

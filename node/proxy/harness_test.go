@@ -329,6 +329,9 @@ func newWorld(t testing.TB, change ...func(o *Options)) *world {
 		w.dir = t.TempDir()
 		o.Sites[0].Tiers = item.L1 | item.L3
 	}
+	if w.way == wayCold {
+		o.Sites[0].Tiers, o.ShareAfter = item.L1, -1
+	}
 	for _, f := range change {
 		f(&o)
 	}

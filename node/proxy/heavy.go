@@ -28,7 +28,7 @@ func (p *Proxy) holdInL1(ctx context.Context, f *found) bool {
 	if err != nil || !ok {
 		return false
 	}
-	m, ok := parseMeta(again.View.Response())
+	m, ok := p.metaOf(again.View.Response())
 	if !ok || again.Source != tiers.FromL1 || again.View.Version() != f.hit.View.Version() {
 		again.Release()
 		return false

@@ -7,8 +7,9 @@ import (
 	"unsafe"
 )
 
-// Format is the number of the stored form that this version writes. It reads
-// no other: an unknown form is a miss.
+// Format is the number of the stored form that this version writes where others
+// may read it; what stays in this process is of formatCompact. An unknown form is a
+// miss.
 const Format = 1
 
 // Kinds of stored records.
@@ -61,8 +62,12 @@ type freshness struct {
 func (f *freshness) age(now int64) int64 { return max(f.initialAge+now-f.received, 0) }
 
 // meta is the response metadata of a stored answer; see the package comment
-// for its layout. Slices that its methods return share memory with it.
-type meta []byte
+// for its layouts. Slices and strings that its methods return share memory with it,
+// but those of lines. The zero meta is none.
+type meta struct {
+	b    []byte
+	with *block // that a compact form refers to
+}
 
 // appendMeta appends the stored form of an answer. block holds its header
 // lines, etag is a part of block (or empty), vary the nominated names, note the
@@ -86,10 +91,14 @@ func appendMeta(dst []byte, status int, f *freshness, block []byte, etagAt, etag
 	return append(dst, note...)
 }
 
-// parseMeta checks that b is a stored answer of a known form.
+// parseMeta checks that b is a stored answer of a known form. A block that it
+// refers to is not looked for: see Proxy.metaOf.
 func parseMeta(b []byte) (meta, bool) {
+	if len(b) > 0 && b[0] == formatCompact {
+		return meta{b: b}, parseCompact(b)
+	}
 	if len(b) < metaHead || b[0] != Format || b[1] != kindAnswer && b[1] != kindSole {
-		return nil, false
+		return meta{}, false
 	}
 	block, at, n := uint64(le.Uint32(b[64:])), uint64(le.Uint32(b[68:])), uint64(le.Uint32(b[72:]))
 	want := metaHead + block + uint64(le.Uint32(b[76:])) + uint64(le.Uint32(b[80:]))
@@ -97,46 +106,101 @@ func parseMeta(b []byte) (meta, bool) {
 		want += hashLen
 	}
 	if uint64(len(b)) != want || at+n > block || le.Uint32(b[84:]) != 0 {
-		return nil, false
+		return meta{}, false
 	}
-	return meta(b), true
+	return meta{b: b}, true
 }
 
-func (m meta) i64(off int) int64 { return int64(le.Uint64(m[off:])) }
-func (m meta) status() int       { return int(le.Uint16(m[2:])) }
-func (m meta) flags() metaFlags  { return metaFlags(le.Uint32(m[4:])) }
-func (m meta) blockEnd() int     { return metaHead + int(le.Uint32(m[64:])) }
-func (m meta) varyEnd() int      { return m.blockEnd() + int(le.Uint32(m[76:])) }
-func (m meta) block() []byte     { return m[metaHead:m.blockEnd()] }
-func (m meta) vary() string      { return text(m[m.blockEnd():m.varyEnd()]) }
-func (m meta) noteEnd() int      { return m.varyEnd() + int(le.Uint32(m[80:])) }
-func (m meta) note() []byte      { return m[m.varyEnd():m.noteEnd()] }
+func (m meta) none() bool        { return m.b == nil }
+func (m meta) compact() bool     { return m.b[0] == formatCompact }
+func (m meta) i64(off int) int64 { return int64(le.Uint64(m.b[off:])) }
+func (m meta) status() int       { return int(le.Uint16(m.b[2:])) }
+func (m meta) blockEnd() int     { return metaHead + int(le.Uint32(m.b[64:])) }
+func (m meta) varyEnd() int      { return m.blockEnd() + int(le.Uint32(m.b[76:])) }
+
+func (m meta) flags() metaFlags {
+	if m.compact() {
+		return metaFlags(m.set() & (hasSeconds - 1))
+	}
+	return metaFlags(le.Uint32(m.b[4:]))
+}
+
+// block returns all header lines. Those of a compact form are a copy.
+func (m meta) block() []byte {
+	if !m.compact() {
+		return m.b[metaHead:m.blockEnd()]
+	}
+	all := m.appendOwn(nil)
+	if m.with != nil {
+		all = append(all, m.with.lines...)
+	}
+	return all
+}
+
+// line returns the first value of a field, whose name is as appendBlock writes it,
+// or nil.
+func (m meta) line(name string) []byte {
+	if m.compact() {
+		return m.compactLine(name)
+	}
+	return lookupLine(m.block(), name)
+}
+
+func (m meta) vary() string {
+	if m.compact() {
+		return m.compactVary()
+	}
+	return text(m.b[m.blockEnd():m.varyEnd()])
+}
+
+// note returns the prepared end of our Cache-Status member; the compact form has
+// none, see state.noteOf.
+func (m meta) note() []byte {
+	if m.compact() {
+		return nil
+	}
+	return m.b[m.varyEnd() : m.varyEnd()+int(le.Uint32(m.b[80:]))]
+}
 
 // sole reports whether m is under the base key though it varies: then soleHash is
 // that of its variant.
-func (m meta) sole() bool       { return m[1] == kindSole }
-func (m meta) soleHash() []byte { return m[m.noteEnd():] }
+func (m meta) sole() bool       { return m.b[1] == kindSole }
+func (m meta) soleHash() []byte { return m.b[len(m.b)-hashLen:] }
 
 // asSole returns m, which is not sole, as the sole variant of its URL; asListed is
 // the inverse.
 func (m meta) asSole(hash *[hashLen]byte) meta {
-	out := append(append(make(meta, 0, len(m)+hashLen), m...), hash[:]...)
+	out := append(append(make([]byte, 0, len(m.b)+hashLen), m.b...), hash[:]...)
 	out[1] = kindSole
-	return out
+	return meta{out, m.with}
 }
 
 func (m meta) asListed() meta {
-	out := append(meta(nil), m[:m.noteEnd()]...)
+	out := append([]byte(nil), m.b[:len(m.b)-hashLen]...)
 	out[1] = kindAnswer
-	return out
+	return meta{out, m.with}
+}
+
+// parted returns the metadata of an answer whose content is a manifest.
+func (m meta) parted() meta {
+	out := bytes.Clone(m.b)
+	out[4] |= byte(metaParted) // the lowest byte of the flags in both forms
+	return meta{out, m.with}
 }
 
 func (m meta) etag() []byte {
-	at := metaHead + int(le.Uint32(m[68:]))
-	return m[at : at+int(le.Uint32(m[72:]))]
+	if m.compact() {
+		at := ownAt(m.set()) + int(le.Uint16(m.b[14:]))
+		return m.b[at : at+int(m.b[20])]
+	}
+	at := metaHead + int(le.Uint32(m.b[68:]))
+	return m.b[at : at+int(le.Uint32(m.b[72:]))]
 }
 
 func (m meta) freshness() freshness {
+	if m.compact() {
+		return m.compactFreshness()
+	}
 	return freshness{
 		flags: m.flags(), received: m.i64(8), initialAge: m.i64(16), lifetime: m.i64(24),
 		whileRevalidate: m.i64(32), ifError: m.i64(40), date: m.i64(48), lastModified: m.i64(56),
@@ -144,9 +208,20 @@ func (m meta) freshness() freshness {
 }
 
 // age is that of its freshness.
-func (m meta) age(now int64) int64 { return max(m.i64(16)+now-m.i64(8), 0) }
+func (m meta) age(now int64) int64 {
+	if m.compact() {
+		f := m.compactFreshness()
+		return f.age(now)
+	}
+	return max(m.i64(16)+now-m.i64(8), 0)
+}
 
-func (m meta) hasValidator() bool { return len(m.etag()) > 0 || m.i64(56) != noTime }
+func (m meta) lastModified() int64 {
+	f := m.freshness()
+	return f.lastModified
+}
+
+func (m meta) hasValidator() bool { return len(m.etag()) > 0 || m.lastModified() != noTime }
 
 // eachLine calls yield with each line of a header block: name, value without
 // outer spaces, and the whole line with its CRLF.

@@ -25,6 +25,7 @@ type proxyMetrics struct {
 	upgradesMade, upgradesRefused      *metrics.Counter
 	toClient, toOrigin                 *metrics.Counter
 	aheadBegun, aheadSkipped           *metrics.Counter
+	shared, blockGone                  *metrics.Counter
 }
 
 // newMetrics registers the metrics on set; nil means that nobody reads them.
@@ -37,6 +38,9 @@ func newMetrics(set *metrics.Set, p *Proxy) *proxyMetrics {
 	set.NewGauge(`edgenode_proxy_fill_limit_bytes`, func() float64 { return float64(p.o.MaxFillBytes) })
 	set.NewGauge(`edgenode_proxy_upgrades`, func() float64 { return float64(p.upgrades.Load()) })
 	set.NewGauge(`edgenode_proxy_waiters`, func() float64 { return float64(p.waiters.Load()) })
+	set.NewGauge(`edgenode_proxy_header_blocks`, func() float64 { n, _ := p.blocks.stats(); return float64(n) })
+	set.NewGauge(`edgenode_proxy_header_block_bytes`, func() float64 { _, bytes := p.blocks.stats(); return float64(bytes) })
+	set.NewGauge(`edgenode_proxy_header_block_limit_bytes`, func() float64 { return maxBlockBytes })
 	return &proxyMetrics{
 		set:              set,
 		hits:             set.NewCounter(`edgenode_proxy_answers_total{from="fresh"}`),
@@ -75,6 +79,8 @@ func newMetrics(set *metrics.Set, p *Proxy) *proxyMetrics {
 		changedMidway:    set.NewCounter(`edgenode_proxy_changed_midway_total`),
 		aheadBegun:       set.NewCounter(`edgenode_proxy_ahead_refreshes_total{outcome="begun"}`),
 		aheadSkipped:     set.NewCounter(`edgenode_proxy_ahead_refreshes_total{outcome="skipped"}`),
+		shared:           set.NewCounter(`edgenode_proxy_header_blocks_shared_total`),
+		blockGone:        set.NewCounter(`edgenode_proxy_header_blocks_gone_total`),
 		background:       set.NewCounter(`edgenode_proxy_background_refreshes_total`),
 	}
 }

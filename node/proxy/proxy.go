@@ -51,6 +51,14 @@ type Options struct {
 	// system's authorities.
 	TLS *tls.Config
 
+	// ShareAfter is how many more answers of a site than others must have had lines
+	// that came before until they are stored once for all, see blocks. 0 is
+	// DefaultShareAfter; below 0 all are at once.
+	ShareAfter int
+	// Blocks are the shared lines of an earlier process, as AppendBlocks gave them;
+	// nil for none.
+	Blocks []byte
+
 	Log     *slog.Logger // nil discards
 	Metrics *metrics.Set // nil is not read by anybody
 
@@ -65,6 +73,7 @@ func (o *Options) setDefaults() {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.Name = orDefault(o.Name, DefaultName)
+	o.ShareAfter = orDefault(o.ShareAfter, DefaultShareAfter)
 	o.StallTimeout = orDefault(o.StallTimeout, DefaultStallTimeout)
 	o.MaxLifetime = orDefault(o.MaxLifetime, DefaultMaxLifetime)
 	o.MaxFillBytes = orDefault(o.MaxFillBytes, DefaultMaxFillBytes)
@@ -110,6 +119,7 @@ type Proxy struct {
 	lonely lonely
 	recent recent
 	ahead  ahead
+	blocks *blocks
 	seed   maphash.Seed
 
 	told                      atomic.Int64 // Unix ms of the last warning of refused edits
@@ -139,6 +149,10 @@ func New(o Options) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{o: o, flights: map[string]*flight{}, filling: map[string]int{}, refills: map[string]*claim{}, refillPatience: defaultRefillPatience, seed: maphash.MakeSeed(), ticks: orTicker(o.ticks)}
+	p.blocks = newBlocks(o.ShareAfter)
+	if err := p.blocks.restore(o.Blocks); err != nil {
+		o.Log.Warn("shared header lines of the process before not used: stored answers with them are fetched again", "error", err)
+	}
 	p.states.New = func() any { return newState() }
 	p.buffers.New = func() any { b := make([]byte, copyBytes); return &b }
 	p.ctx, p.stop = context.WithCancelCause(context.Background())
@@ -164,6 +178,7 @@ func (p *Proxy) Configure(sites []Site, pools []Pool) error {
 	old := p.table.Swap(t)
 	old.end()
 	p.m.forget(old, t)
+	p.blocks.forget(t.names)
 	return nil
 }
 

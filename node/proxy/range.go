@@ -190,7 +190,7 @@ func (p *Proxy) sendUnsatisfiable(st *state, r *reply, size int64) {
 	st.x.Status(http.StatusRequestedRangeNotSatisfiable)
 	st.x.Add("Content-Range", "bytes */"+strconv.FormatInt(size, 10))
 	st.tell(&r.how)
-	st.scratch = p.appendStatus(st.scratch[:0], st.site, &r.how, r.meta.note())
+	st.scratch = p.appendStatus(st.scratch[:0], st.site, &r.how, st.noteOf(r.meta))
 	st.x.AddBlock(st.scratch)
 	p.sent(st.x.Send(nil))
 }

@@ -12,6 +12,7 @@ type seeker struct {
 	key     []byte // of the base object
 	variant []byte // of the variant, if there is one
 	scratch []byte
+	note    []byte // see state.noteOf
 	class   []byte // hashes of the request for every spec of the index, or for that of the sole variant
 }
 
@@ -47,7 +48,7 @@ func (p *Proxy) seek(ctx context.Context, s *seeker, from fieldSource, o tiers.R
 	if f.hit, f.ok, err = p.o.Engine.Get(ctx, item.Key(s.key), o); err != nil || !f.ok {
 		return found{reason: fwdURIMiss, failed: err != nil}
 	}
-	if f.meta, f.ok = parseMeta(f.hit.View.Response()); f.ok {
+	if f.meta, f.ok = p.metaOf(f.hit.View.Response()); f.ok {
 		if f.meta.sole() && !s.suits(f.meta, from) {
 			f.hit.Release()
 			return found{reason: fwdVary}
@@ -69,7 +70,7 @@ func (p *Proxy) seek(ctx context.Context, s *seeker, from fieldSource, o tiers.R
 	if f.hit, f.ok, err = p.o.Engine.Get(ctx, item.Key(s.variant), o); err != nil || !f.ok {
 		return found{reason: fwdVary, indexed: true, failed: err != nil}
 	}
-	if f.meta, f.ok = parseMeta(f.hit.View.Response()); !f.ok {
+	if f.meta, f.ok = p.metaOf(f.hit.View.Response()); !f.ok {
 		f.hit.Release()
 		return found{reason: fwdVary, indexed: true}
 	}

@@ -50,12 +50,38 @@ func (p *Proxy) sendFields(st *state, r *reply) {
 		st.x.AddBlock(r.block)
 		st.scratch = st.scratch[:0]
 	} else {
-		st.x.AddBlock(r.meta.block())
+		st.addLines(r.meta)
 		st.scratch = appendAge(st.scratch[:0], r.meta, p.nowOr(r.now))
 	}
 	st.tell(&r.how)
-	st.scratch = p.appendStatus(st.scratch, st.site, &r.how, r.meta.note())
+	st.scratch = p.appendStatus(st.scratch, st.site, &r.how, st.noteOf(r.meta))
 	st.x.AddBlock(st.scratch)
+}
+
+// addLines adds the stored lines.
+func (st *state) addLines(m meta) {
+	if !m.compact() {
+		st.x.AddBlock(m.block())
+		return
+	}
+	st.scratch = m.appendOwn(st.scratch[:0])
+	st.x.AddBlock(st.scratch)
+	if m.with != nil {
+		st.x.AddBlock(m.with.lines)
+	}
+}
+
+// noteOf returns the end of our Cache-Status member for a stored answer to the
+// request. It is valid until the next call.
+func (st *state) noteOf(m meta) []byte {
+	if !m.compact() {
+		return m.note()
+	}
+	if st.site.CacheStatus != StatusFull {
+		return nil
+	}
+	st.note = appendNote(st.note[:0], st.url, m.makes(plainURL))
+	return st.note
 }
 
 func (p *Proxy) appendAge(dst []byte, m meta) []byte { return appendAge(dst, m, p.o.Now()) }
@@ -106,7 +132,7 @@ func (p *Proxy) sendUnmet(st *state, r *reply) bool {
 	case http.StatusPreconditionFailed:
 		st.x.Status(http.StatusPreconditionFailed)
 		st.tell(&r.how)
-		st.scratch = p.appendStatus(st.scratch[:0], st.site, &r.how, r.meta.note())
+		st.scratch = p.appendStatus(st.scratch[:0], st.site, &r.how, st.noteOf(r.meta))
 		st.x.AddBlock(st.scratch)
 		p.sent(st.x.Send(nil))
 		return true

@@ -52,7 +52,7 @@ func testSoleVariant(t *testing.T) {
 	}
 	w.expect(w.get("/a", "Foo: 2"), 200, "2", "fwd=vary-miss;fwd-status=200;stored")
 	moved, response := w.record(variantKey(nil, baseKey("/a"), m.soleHash()))
-	if string(response) != string(m.asListed()) || moved.Version() != sole.Version() || moved.ExpiresAt() != sole.ExpiresAt() ||
+	if string(response) != string(m.asListed().b) || moved.Version() != sole.Version() || moved.ExpiresAt() != sole.ExpiresAt() ||
 		moved.TagCount() != sole.TagCount() || string(moved.Content()) != "1" {
 		t.Errorf("moved as %+v\nwas %+v", moved.Item(), sole.Item())
 	}
@@ -130,7 +130,7 @@ func TestIndexOfOneIsRead(t *testing.T) {
 	it.Content, it.Response = nil, appendIndex(nil, &x)
 	w.engine.items[string(baseKey("/a"))] = item.View(it.AppendTo(nil))
 	it = sole.Item()
-	it.Key, it.Response = variantKey(nil, baseKey("/a"), m.soleHash()), m.asListed()
+	it.Key, it.Response = variantKey(nil, baseKey("/a"), m.soleHash()), m.asListed().b
 	w.engine.items[string(it.Key)] = item.View(it.AppendTo(nil))
 	w.engine.mu.Unlock()
 	w.expect(w.get("/a", "Foo: 1"), 200, "1", "hit")

@@ -25,9 +25,9 @@ func (fl *flight) storeVariant(ctx context.Context, w *tiers.Write, m meta) bool
 	defer lock.Unlock()
 	b := p.baseOf(ctx, fl.r.key, fl.r.writeTiers)
 	defer b.hit.Release()
-	other := b.sole != nil && string(b.sole.soleHash()) != string(fl.hash[:])
+	other := !b.sole.none() && string(b.sole.soleHash()) != string(fl.hash[:])
 	if !b.indexed && !other && fl.fitsBase(m, w) {
-		w.Response = m.asSole(&fl.hash)
+		w.Response = m.asSole(&fl.hash).b
 		return fl.submit(ctx, w)
 	}
 	w.Key = variantKey(nil, fl.r.key, fl.hash[:])
@@ -56,7 +56,7 @@ func (fl *flight) fitsBase(m meta, w *tiers.Write) bool {
 func (fl *flight) moveSole(ctx context.Context, x *index, b *base, now int64) {
 	v, m := b.hit.View, b.sole
 	w := tiers.Write{
-		Key: variantKey(nil, fl.r.key, m.soleHash()), Content: v.Content(), MIME: v.MIME(), Tags: tagsOf(v), Response: m.asListed(),
+		Key: variantKey(nil, fl.r.key, m.soleHash()), Content: v.Content(), MIME: v.MIME(), Tags: tagsOf(v), Response: m.asListed().b,
 		Tiers: v.Tiers(), TTL: time.Duration(v.ExpiresAt()-now) * time.Millisecond,
 		L1TTL: time.Duration(v.L1TTL()) * time.Millisecond, L2TTL: time.Duration(v.L2TTL()) * time.Millisecond,
 		Durability: item.DurabilityMemory, Version: v.Version(),
@@ -98,7 +98,7 @@ func (p *Proxy) indexLock(key item.Key) *sync.Mutex {
 type base struct {
 	index   index
 	indexed bool
-	sole    meta // nil if there is none
+	sole    meta // if there is one
 	hit     tiers.Hit
 }
 
@@ -110,7 +110,7 @@ func (p *Proxy) baseOf(ctx context.Context, key item.Key, where item.Tiers) (b b
 	}
 	if x, ok := parseIndex(hit.View.Response()); ok {
 		b.index, b.indexed = *x.decode(), true
-	} else if m, ok := parseMeta(hit.View.Response()); ok && m.sole() {
+	} else if m, ok := p.metaOf(hit.View.Response()); ok && m.sole() {
 		b.sole = m
 	}
 	b.hit = hit

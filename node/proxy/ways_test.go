@@ -14,7 +14,8 @@ import (
 // What holds for an answer holds alike wherever it was kept. eachWay runs a test
 // four times; newWorld finds in the name of the test which way it is:
 //
-//	cold       the store is a map that was never used; the quickest
+//	cold       the store is a map that was never used; the quickest. Answers are
+//	           stored in the compact form, and share all their lines that they may
 //	l1         the engine, whose answers come from memory
 //	emptied    the engine, with nothing in L1 before each request: all is read
 //	           from SQL

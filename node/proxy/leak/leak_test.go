@@ -98,11 +98,11 @@ func start(t *testing.T, seed uint64) *run {
 	})
 	must(err)
 	r.proxy, err = proxy.New(proxy.Options{
-		Engine: r.engine, Now: r.clock.Load, Policy: &greedy{},
+		Engine: r.engine, Now: r.clock.Load, Policy: &greedy{}, ShareAfter: -1,
 		Pools: []proxy.Pool{{Name: "main", Origins: []string{"http://" + ln.Addr().String()}}},
 		Sites: []proxy.Site{
-			{Name: "strict", Hosts: []string{"strict.example"}, Pool: "main", StaleOn5xx: true, ChunkBytes: 2048},
-			{Name: "loose", Hosts: []string{"loose.example"}, Pool: "main", AllowOverride: []string{"no-cache", "no-store", "s-maxage", "must-revalidate", "proxy-revalidate"}},
+			{Name: "strict", Hosts: []string{"strict.example"}, Pool: "main", Tiers: item.L1, StaleOn5xx: true, ChunkBytes: 2048},
+			{Name: "loose", Hosts: []string{"loose.example"}, Pool: "main", Tiers: item.L1, AllowOverride: []string{"no-cache", "no-store", "s-maxage", "must-revalidate", "proxy-revalidate"}},
 		},
 	})
 	must(err)

@@ -157,7 +157,7 @@ func newWorld(t testing.TB) *world {
 	w.p, err = proxy.New(proxy.Options{
 		Engine: w.store, Now: now, Metrics: w.set,
 		Pools: []proxy.Pool{{Name: "main", Origins: []string{"http://" + w.ln.Addr().String()}}},
-		Sites: []proxy.Site{{Name: "shop", Hosts: []string{"shop.example"}, Pool: "main"}},
+		Sites: []proxy.Site{{Name: "shop", Hosts: []string{"shop.example"}, Pool: "main", Tiers: item.L1}}, ShareAfter: 1,
 	})
 	if err != nil {
 		t.Fatal(err)
