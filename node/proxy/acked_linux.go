@@ -17,6 +17,9 @@ func acknowledged(c net.Conn) bool {
 		case *codingConn:
 			c = under.Conn
 			continue
+		case *counted:
+			c = under.Conn
+			continue
 		case *tls.Conn:
 			c = under.NetConn()
 			continue

@@ -126,7 +126,7 @@
 //
 // # Locks
 //
-// blocks.mu is a leaf. ahead.mu before Proxy.mu before flight.mu before packer.mu. A part lock before an index lock;
+// blocks.mu and line.mu are leaves. ahead.mu before Proxy.mu before flight.mu before packer.mu. A part lock before an index lock;
 // both are taken with none of the others held. The engine is called with no lock
 // held but these two.
 package proxy

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,8 +26,8 @@ type originAnswer struct {
 	stallAfter     time.Duration
 	origin         *origin
 	tap            *tap
-	read           int64
-	reused         bool // the connection had answered before
+	wire           *wireCall // nil for an answer that came by net/http
+	reused         bool      // the connection had answered before
 	closed         atomic.Bool
 	wrote          atomic.Bool // the request's header left
 }
@@ -34,20 +35,59 @@ type originAnswer struct {
 // Read reads the body. io.EOF means that it came whole, as far as its framing
 // can tell.
 func (a *originAnswer) Read(b []byte) (int, error) {
-	a.stall.Reset(a.stallAfter)
+	if a.stall != nil {
+		a.stall.Reset(a.stallAfter)
+	}
 	n, err := a.Body.Read(b)
-	a.stall.Stop() // what the client takes until the next read is not the origin's
-	a.read += int64(n)
+	if a.stall != nil {
+		a.stall.Stop() // what the client takes until the next read is not the origin's
+	}
 	if err == nil {
 		return n, nil
+	}
+	if a.wire != nil {
+		err = a.ended(err)
 	}
 	if cause := context.Cause(a.ctx); cause != nil && err != io.EOF {
 		return n, cause
 	}
-	if err == io.EOF && a.tap != nil && a.tap.broken() {
+	if err == io.EOF && a.broken() {
 		return n, errOverlong
 	}
 	return n, err
+}
+
+// ended gives back the wire of a body that has ended, or has not with another error.
+func (a *originAnswer) ended(err error) error {
+	a.wire.end(err == io.EOF)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errStalled
+	}
+	return err
+}
+
+// broken reports whether the framing of the answer is not to be trusted.
+func (a *originAnswer) broken() bool {
+	if a.wire != nil {
+		return a.wire.broken()
+	}
+	return a.tap != nil && a.tap.broken()
+}
+
+// began reports whether a byte of an answer came.
+func (a *originAnswer) began() bool {
+	if a.wire != nil {
+		return a.wire.came
+	}
+	return a.tap != nil && a.tap.began()
+}
+
+// took reports whether the origin took the request and closed, see tap.took.
+func (a *originAnswer) took() bool {
+	if a.wire != nil {
+		return a.wire.took
+	}
+	return a.tap.took()
 }
 
 // errBegan wraps the error of a fetch whose answer had begun: it is not repeated.
@@ -80,10 +120,14 @@ func (a *originAnswer) Close() {
 	if a.closed.Swap(true) {
 		return
 	}
+	a.origin.inFlight.Add(-1)
+	if a.wire != nil {
+		a.wire.end(false)
+		return
+	}
 	a.stall.Stop()
 	a.Body.Close()
 	a.cancel(errAbandoned)
-	a.origin.inFlight.Add(-1)
 	if a.tap != nil && a.tap.broken() {
 		a.tap.Conn.Close()
 	}
@@ -122,7 +166,7 @@ func (f *fetch) do(ctx context.Context) (*originAnswer, error) {
 		return a, err
 	}
 	if errors.Is(err, errKept) {
-		f.r.pool.transport.CloseIdleConnections() // they may be as old
+		f.r.pool.closeIdle(false) // they may be as old
 	} else if !f.r.pool.retryAllowed() {
 		return a, err
 	} else {
@@ -147,6 +191,9 @@ func (f *fetch) repeatable(err error) bool {
 func (f *fetch) try(ctx context.Context, o *origin) (*originAnswer, error) {
 	f.p.m.fetches.Inc()
 	f.r.pool.earnRetry()
+	if l, host := f.wireFor(o); l != nil {
+		return f.over(ctx, o, l, host)
+	}
 	wanted := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	a := &originAnswer{ctx: ctx, cancel: cancel, wanted: wanted, origin: o, stallAfter: f.p.o.StallTimeout}
@@ -171,13 +218,19 @@ func (f *fetch) try(ctx context.Context, o *origin) (*originAnswer, error) {
 		o.inFlight.Add(-1)
 		return nil, f.failed(a, err)
 	}
+	a.stall = time.AfterFunc(a.stallAfter, func() { cancel(errStalled) })
+	a.stall.Stop()
+	return f.arrived(a, resp)
+}
+
+// arrived notes the header of an answer.
+func (f *fetch) arrived(a *originAnswer, resp *http.Response) (*originAnswer, error) {
+	o := a.origin
 	if o.worked() {
 		f.p.o.Log.Info("origin answers again", "pool", f.r.pool.Name, "origin", o.authority)
 	}
 	a.received = f.p.o.Now()
 	a.Response = resp
-	a.stall = time.AfterFunc(a.stallAfter, func() { cancel(errStalled) })
-	a.stall.Stop()
 	if resp.StatusCode == http.StatusSwitchingProtocols && !f.upgrade {
 		a.Close()
 		return nil, fmt.Errorf("proxy: origin %s: it switched protocols unasked", o.authority)
@@ -191,17 +244,19 @@ func (f *fetch) failed(a *originAnswer, err error) error {
 	if !a.wrote.Load() {
 		err = fmt.Errorf("%w: %w", errUnsent, err)
 	}
-	began := a.tap != nil && a.tap.began()
+	began := a.began()
 	if began {
 		err = fmt.Errorf("%w: %w", errBegan, err)
 	}
-	if a.reused && !began && !f.again && !(f.standIn && a.tap.took()) {
+	if a.reused && !began && !f.again && !(f.standIn && a.took()) {
 		err = fmt.Errorf("%w: %w", errKept, err)
 	}
 	if cause := context.Cause(a.ctx); cause != nil {
 		err = cause
 	}
-	a.cancel(err)
+	if a.cancel != nil {
+		a.cancel(err)
+	}
 	if f.body != nil {
 		if bodyErr := f.body.failure(); bodyErr != nil {
 			return fmt.Errorf("%w: %w", errRequestBody, bodyErr)
@@ -284,6 +339,11 @@ func (a *originAnswer) watch(ctx context.Context, f *fetch) context.Context {
 				if !t.begin() {
 					t.Conn.Close()
 				}
+			}
+		},
+		PutIdleConn: func(error) {
+			if l := a.origin.line; l != nil && l.crowded() {
+				f.r.pool.transport.CloseIdleConnections()
 			}
 		},
 		WroteHeaders: func() { a.wrote.Store(true) },

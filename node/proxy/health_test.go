@@ -291,7 +291,7 @@ func TestOriginTLS(t *testing.T) {
 		}
 		w := newWorld(t, func(o *Options) {
 			o.Pools[0].Origins[0] = "https://" + ln.Addr().String()
-			o.Pools[0].TLS = conf
+			o.Pools[0].TLS, o.Pools[0].ConnectTimeout = conf, time.Minute // authorities of the system are read, on a busy machine
 			o.Pools[0].RetryPercent, o.Pools[0].RetryBurst = -1, -1
 		})
 		w.ln.Close()

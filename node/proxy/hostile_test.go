@@ -151,7 +151,7 @@ func TestStallTimerStandsStillBetweenReads(t *testing.T) {
 	x := w.request("GET", "/a")
 	st.begin(x)
 	st.target, st.site = []byte("/a"), w.p.table.Load().names["shop"]
-	f := fetch{p: w.p, r: w.p.snapshot(st), header: http.Header{}}
+	f := fetch{p: w.p, r: w.p.snapshot(st), header: http.Header{}, upgrade: true} // by net/http
 	oa, err := f.do(context.Background())
 	if err != nil {
 		t.Fatal(err)

@@ -73,6 +73,13 @@ func (c *codingConn) give(b []byte) int {
 	return n
 }
 
+// settled reports whether all that was read was given.
+func (c *codingConn) settled() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.pending) == 0 && len(c.head) == 0
+}
+
 // passes reports whether what was read goes on as it is. If not, it was taken;
 // at the end of the connection what there is of a header is pending.
 func (c *codingConn) passes(b []byte, err error) bool {

@@ -40,6 +40,7 @@ type pool struct {
 type origin struct {
 	scheme, authority string
 	breaker           *Pool // says when it rests
+	line              *line // nil if only net/http asks it
 
 	inFlight atomic.Int64
 	// failures in a row; from MaxFailures on it rests until restUntil (Unix ms).
@@ -55,23 +56,24 @@ const maxAnswerHeader = 256 << 10
 // the pool of this name so far, has too, keep what is known of their health.
 func newPool(cfg Pool, p *Proxy, old *pool) (*pool, error) {
 	pl := &pool{Pool: cfg, now: p.o.Now, p: p, ahead: newAheadLimit()}
-	for _, base := range cfg.Origins {
-		if u, err := url.Parse(base); err == nil {
-			o := &origin{scheme: u.Scheme, authority: u.Host, breaker: &pl.Pool}
-			o.inherit(old)
-			pl.origins = append(pl.origins, o)
-		}
-	}
 	conf, err := cfg.TLS.load(p.o.TLS)
 	if err != nil {
 		return nil, fmt.Errorf("proxy: pool %q: %w", cfg.Name, err)
 	}
 	pl.budget.Store(pl.budgetMost())
 	d := &dialer{net: net.Dialer{Timeout: cfg.ConnectTimeout, KeepAlive: 30 * time.Second}, tls: conf, timeout: 2 * cfg.ConnectTimeout}
+	lines := map[string]*line{}
+	for _, base := range cfg.Origins {
+		if u, err := url.Parse(base); err == nil {
+			o := &origin{scheme: u.Scheme, authority: u.Host, breaker: &pl.Pool, line: pl.lineTo(u, d, lines)}
+			o.inherit(old)
+			pl.origins = append(pl.origins, o)
+		}
+	}
 	pl.transport = &http.Transport{
 		Proxy: nil, // never from the environment
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return tapped(d.plain(ctx, network, address))
+			return tapped(pl.connect(ctx, d, lines[address], network, address))
 		},
 		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			return tapped(d.secure(ctx, network, address))
@@ -90,6 +92,49 @@ func newPool(cfg Pool, p *Proxy, old *pool) (*pool, error) {
 		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}, MaxResponseHeaderBytes: maxAnswerHeader,
 	}
 	return pl, nil
+}
+
+// lineTo returns the line to an origin, nil if there is none. Those with the same
+// address have one.
+func (pl *pool) lineTo(u *url.URL, d *dialer, lines map[string]*line) *line {
+	l := newLine(u, &pl.Pool, d, func() { pl.transport.CloseIdleConnections() })
+	if l == nil {
+		return nil
+	}
+	if other := lines[l.address]; other != nil {
+		return other
+	}
+	lines[l.address] = l
+	return l
+}
+
+// connect opens a connection for net/http. It counts on the line; nil is none.
+func (pl *pool) connect(ctx context.Context, d *dialer, l *line, network, address string) (net.Conn, error) {
+	if l == nil {
+		return d.plain(ctx, network, address)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, pl.ConnectTimeout+pl.FirstByteTimeout, errFirstByte)
+	defer cancel()
+	if err := l.enter(ctx); err != nil {
+		return nil, err
+	}
+	c, err := d.plain(ctx, network, address)
+	if err != nil {
+		l.leave()
+		return nil, err
+	}
+	return &counted{Conn: c, line: l}, nil
+}
+
+// closeIdle closes connections that are not in use. With retire none is kept from
+// now on.
+func (pl *pool) closeIdle(retire bool) {
+	pl.transport.CloseIdleConnections()
+	for _, o := range pl.origins {
+		if o.line != nil {
+			o.line.closeIdle(retire)
+		}
+	}
 }
 
 // tapped puts what watches answers around a new connection.

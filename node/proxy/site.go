@@ -292,7 +292,7 @@ func (t *table) begin(p *Proxy) {
 func (t *table) end() {
 	t.stop()
 	for _, pl := range t.pools {
-		pl.transport.CloseIdleConnections()
+		pl.closeIdle(true)
 	}
 }
 

@@ -100,6 +100,15 @@ func (t *tap) broken() bool {
 	return t.wrong
 }
 
+// settled reports whether nothing that was read from the connection is left here.
+func (t *tap) settled() bool {
+	t.mu.Lock()
+	ok := !t.wrong && len(t.pushed) == 0
+	t.mu.Unlock()
+	c, coded := t.Conn.(*codingConn)
+	return ok && (!coded || c.settled())
+}
+
 // Read implements net.Conn. A read that may bring the last announced byte asks
 // for one more: only so is it seen whether more came.
 func (t *tap) Read(b []byte) (int, error) {

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -132,6 +133,9 @@ func TestUpgrade(t *testing.T) {
 	}
 	if _, refused, _ := w.dialUp(t); !strings.Contains(refused, "too many upgraded") {
 		t.Errorf("the second one: %q", refused)
+	}
+	for limit := time.Now().Add(time.Minute); w.p.m.toClient.Get()+w.p.m.toOrigin.Get() < 15 && time.Now().Before(limit); {
+		runtime.Gosched() // bytes are counted behind their sending
 	}
 	if w.p.upgrades.Load() != 1 || w.p.m.upgradesRefused.Get() != 1 || w.p.m.toClient.Get() != 10 || w.p.m.toOrigin.Get() != 5 {
 		t.Errorf("%d open, %d refused, %d and %d bytes", w.p.upgrades.Load(), w.p.m.upgradesRefused.Get(), w.p.m.toClient.Get(), w.p.m.toOrigin.Get())
