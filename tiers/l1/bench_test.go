@@ -181,6 +181,87 @@ func BenchmarkCache(b *testing.B) {
 	}
 }
 
+// BenchmarkGetCopy compares reads that copy what is found to a buffer of their own,
+// with the keys and values of BenchmarkCache.
+func BenchmarkGetCopy(b *testing.B) {
+	const keys, size, draws = 130_000, 1024, 1 << 20
+	order := zipf(1, keys, draws)
+	keyTable := make([][]byte, keys)
+	c := l1.New(l1.Options{MaxBytes: 200 << 20, Scorer: eviction.Auto{}})
+	oo := &others{otter.Must(&otter.Options[string, []byte]{MaximumSize: keys}), size}
+	first := (&ours{c: c}).fork(size)
+	for i := range keyTable {
+		keyTable[i] = benchKey(nil, uint32(i))
+		first.setPatched(keyTable[i])
+		oo.set(keyTable[i])
+	}
+	run := func(name string, get func(dst, key []byte) []byte) {
+		b.Run(name, func(b *testing.B) {
+			var worker, hits atomic.Uint64
+			b.ReportAllocs()
+			cpu := cpuTime()
+			b.RunParallel(func(pb *testing.PB) {
+				at, h, dst := worker.Add(1)*draws/3, uint64(0), make([]byte, 0, 2*size)
+				for ; pb.Next(); at++ {
+					if dst = get(dst[:0], keyTable[order[at%draws]]); len(dst) > 0 {
+						h++
+					}
+				}
+				hits.Add(h)
+			})
+			b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/op")
+			b.ReportMetric(float64(hits.Load())/float64(b.N), "hits/get")
+		})
+	}
+	run("l1", func(dst, key []byte) []byte {
+		dst, _ = c.Append(dst, xxhash.Sum64(key), key, 1)
+		return dst
+	})
+	run("otter", func(dst, key []byte) []byte {
+		v, _ := oo.c.GetIfPresent(text(key))
+		return append(dst, v...)
+	})
+	oo.c.StopAllGoroutines()
+}
+
+// BenchmarkCollector reports what share of a core the collector takes while five
+// million items of 100 bytes are replaced one by one, each op a put of a new key: of
+// the time that passed and of the processor time of the process.
+func BenchmarkCollector(b *testing.B) {
+	const items, size = 5_000_000, 100
+	run := func(name string, open func() (set func(key []byte), end func())) {
+		set, end := open()
+		defer end()
+		var key []byte
+		for i := range uint32(items) {
+			key = benchKey(key, i)
+			set(key)
+		}
+		next := uint32(items)
+		b.Run(name, func(b *testing.B) {
+			runtime.GC()
+			b.ResetTimer()
+			begin, cpu, collector := time.Now(), cpuTime(), cpuOfCollector()
+			for range b.N {
+				key = benchKey(key, next)
+				set(key)
+				next++
+			}
+			collector = cpuOfCollector() - collector // as of the last collection that ended
+			b.ReportMetric(100*collector/time.Since(begin).Seconds(), "collector-%-of-core")
+			b.ReportMetric(100*collector/(cpuTime()-cpu).Seconds(), "collector-%-of-cpu")
+		})
+	}
+	run("l1", func() (func([]byte), func()) {
+		c := l1.New(l1.Options{MaxBytes: 2 << 30, Scorer: eviction.Auto{}})
+		return (&ours{c: c}).fork(size).setPatched, c.Close
+	})
+	run("otter", func() (func([]byte), func()) {
+		o := &others{otter.Must(&otter.Options[string, []byte]{MaximumSize: items}), size}
+		return o.set, func() { o.c.StopAllGoroutines() }
+	})
+}
+
 // BenchmarkPutEvict is puts of new keys only, each of which evicts.
 func BenchmarkPutEvict(b *testing.B) {
 	c := l1.New(l1.Options{MaxBytes: 64 << 20, Scorer: eviction.Auto{}})

@@ -61,15 +61,31 @@ func (c *Cache) shrink(b *batch) bool {
 	return c.evict(b, nil) || !b.lost && c.trim()
 }
 
-// dropUnused gives the memory of one unused chunk back to the system.
+// dropUnused gives the memory of one unused chunk back to the system, at last of those
+// that were taken ahead.
 func (c *Cache) dropUnused() bool {
-	b, ok := c.slab.unused()
-	if !ok {
-		return false
+	if c.dropSpare() {
+		return true
 	}
+	b, ok := c.slab.advance()
+	if ok {
+		c.dropChunk(b)
+	}
+	return ok
+}
+
+// dropSpare is dropUnused but for what was taken ahead.
+func (c *Cache) dropSpare() bool {
+	b, ok := c.slab.unused()
+	if ok {
+		c.dropChunk(b)
+	}
+	return ok
+}
+
+func (c *Cache) dropChunk(b block) {
 	c.slab.memory.giveBack(b)
 	c.unclaim(int64(c.slab.chunkSize))
-	return true
 }
 
 // allocate finds room for the record of the entry owner, evicting as needed for b,
@@ -126,6 +142,12 @@ func (c *Cache) extend(cl *class) bool {
 	size := int64(c.slab.chunkSize)
 	b, ok := c.slab.unused()
 	if !ok {
+		b, ok = c.slab.advance()
+	}
+	if !ok {
+		b, ok = c.ahead()
+	}
+	if !ok {
 		if !c.claim(size + owners) {
 			return false
 		}
@@ -134,8 +156,7 @@ func (c *Cache) extend(cl *class) bool {
 			return false
 		}
 	} else if !c.claim(owners) {
-		c.slab.memory.giveBack(b)
-		c.unclaim(size) // given up, so that there is room the next time
+		c.dropChunk(b) // so that there is room the next time
 		return false
 	}
 	if !c.slab.add(cl, b) {
@@ -144,6 +165,21 @@ func (c *Cache) extend(cl *class) bool {
 		return false
 	}
 	return true
+}
+
+// ahead takes a chunk's memory with that of the next ones, if the budget has room for
+// all of them.
+func (c *Cache) ahead() (block, bool) {
+	many := c.slab.memory.together(c.slab.chunkSize)
+	size := int64(c.slab.chunkSize) * int64(many)
+	if many == 1 || !c.claim(size) {
+		return block{}, false
+	}
+	b, ok := c.slab.together(many)
+	if !ok {
+		c.unclaim(size)
+	}
+	return b, ok
 }
 
 func (c *Cache) allocateExtent(b *batch, n int) (place, bool) {

@@ -6,7 +6,7 @@ import "fmt"
 // there, and checks that tables agree with each other.
 func (c *Cache) Audit() error {
 	used := c.fixedBytes() + c.entries.bytes() + c.external.Load() +
-		int64(len(c.slab.spare)*c.slab.chunkSize)
+		int64((len(c.slab.spare)+len(c.slab.ahead))*c.slab.chunkSize)
 	if q := c.queues; q != nil {
 		used += q.small.segments() + q.main.segments()
 		if q.spare != nil {

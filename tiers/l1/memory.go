@@ -50,10 +50,10 @@ func (c *Cache) block(n int) (block, bool) {
 // GiveBack returns memory of up to limit chunks to the system that nobody needs
 // at the moment, as after a purge: unused ones, and those that are empty once
 // their records have moved to other chunks of their class. Each class keeps a
-// chunk's worth of free slots. It reports how many it gave back. What is in the
-// cache stays.
+// chunk's worth of free slots, and what was taken to fill a huge page stays for the
+// next chunks. It reports how many it gave back. What is in the cache stays.
 func (c *Cache) GiveBack(limit int) (chunks int) {
-	for chunks < limit && (c.dropUnused() || c.compactIdle() && c.dropUnused()) {
+	for chunks < limit && (c.dropSpare() || c.compactIdle() && c.dropSpare()) {
 		chunks++
 	}
 	return chunks

@@ -28,4 +28,7 @@ func (m *memory) rounded(n int) int {
 
 func (m *memory) take(n int) (block, error) { return block{buf: make([]byte, n)}, nil }
 func (m *memory) giveBack(block)            {}
-func (m *memory) unmap()                    {}
+func (m *memory) together(int) int          { return 1 }
+
+func (m *memory) takeTogether(dst []block, _, _ int) ([]block, bool) { return dst, false }
+func (m *memory) unmap()                                             {}

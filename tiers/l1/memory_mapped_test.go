@@ -50,14 +50,23 @@ func residentNow(t *testing.T) int64 {
 // full of small records, of all sizes after churn, after it shrank, after a
 // purge, and after its end.
 func TestAccountsMatchTheSystem(t *testing.T) {
+	t.Run("pages", func(t *testing.T) { accountsMatch(t, func(*l1.Cache) {}) })
+	t.Run("huge pages", func(t *testing.T) { accountsMatch(t, l1.UseHugePages) })
+}
+
+func accountsMatch(t *testing.T, prepare func(*l1.Cache)) {
 	const budget, slack = 48 << 20, 3 << 20
 	base := resident(t)
 	c := newCache(t, l1.Options{MaxBytes: budget})
+	prepare(c)
 	check := func(what string) {
 		t.Helper()
 		got, want := resident(t)-base, c.UsedBytes()
 		if got > want+slack || got < want-slack-want/20 { // the last chunk of a class may be untouched
 			t.Errorf("%s: the process holds %d KiB more than before, the cache says %d KiB", what, got>>10, want>>10)
+		}
+		if err := l1.Holes(c); err != nil {
+			t.Errorf("%s: %v", what, err)
 		}
 		if c.UsedBytes() > c.MaxBytes() {
 			t.Errorf("%s: %d of %d bytes used", what, c.UsedBytes(), c.MaxBytes())
@@ -84,6 +93,48 @@ func TestAccountsMatchTheSystem(t *testing.T) {
 	check("after a purge")
 	c.Close()
 	check("after the end")
+}
+
+// What fills a huge page with the first chunk is counted, stays for the next ones,
+// and goes when the budget is needed and at the end. Once a part of a huge page was
+// given back the system does not make it whole again.
+func TestHugePages(t *testing.T) {
+	c := newCache(t, l1.Options{MaxBytes: 256 << 20})
+	put(c, 1, 1, 300, l1.PutOptions{})
+	one := c.MappedBytes()
+	if one != 256<<10 && one != 2<<20 { // a system without memory that begins with a huge page, and others
+		t.Fatalf("%d bytes mapped for one record", one)
+	}
+	audit(t, c)
+	c.GiveBack(100)
+	if got := c.MappedBytes(); got != one {
+		t.Errorf("%d bytes mapped after giving back, %d before", got, one)
+	}
+	n := 1
+	for ; c.MappedBytes() == one && n < 100_000; n++ {
+		put(c, n, 1, 3000, l1.PutOptions{})
+	}
+	if got := c.MappedBytes(); got != 2*one {
+		t.Errorf("%d bytes mapped after %d", got, one)
+	}
+	for i := range n {
+		del(c, i, 1)
+	}
+	c.Resize(c.UsedBytes() - one)
+	audit(t, c)
+	if got := c.MappedBytes(); got > one {
+		t.Errorf("%d bytes mapped when there is room for %d", got, one)
+	}
+	if err := l1.Holes(c); err != nil {
+		t.Error(err)
+	}
+	if l1.Collapses(c) {
+		t.Error("what was given back of a huge page may come back with it")
+	}
+	c.Close()
+	if got := c.MappedBytes(); got != 0 {
+		t.Errorf("%d bytes mapped at the end", got)
+	}
 }
 
 // With pages of 64 KiB, as some arm64 systems have, blocks are whole pages.

@@ -74,6 +74,7 @@ type slab struct {
 	numbers []uint32 // free numbers of chunks below next
 	next    uint32
 	spare   []block // for chunks, of no class; still taken from the budget
+	ahead   []block // as spare; taken together with one that was needed
 }
 
 const (
@@ -201,6 +202,31 @@ func (s *slab) unused() (block, bool) {
 	s.spare[n-1] = block{}
 	s.spare = s.spare[:n-1]
 	return b, true
+}
+
+// advance takes a chunk's memory that was taken together with another's.
+func (s *slab) advance() (b block, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.ahead); n > 0 {
+		b, s.ahead = s.ahead[n-1], s.ahead[:n-1]
+		return b, true
+	}
+	return b, false
+}
+
+// together takes memory for so many chunks, as memory.together has it, and keeps all
+// but the one that it returns.
+func (s *slab) together(many int) (block, bool) {
+	var memory [16]block
+	list, ok := s.memory.takeTogether(memory[:0], s.chunkSize, many)
+	if !ok {
+		return block{}, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ahead = append(s.ahead, list[1:]...)
+	return list[0], true
 }
 
 // add cuts b into slots of the class.
