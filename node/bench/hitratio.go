@@ -220,7 +220,7 @@ func (r ratios) text() string {
 	}))
 	s.WriteString("\nBest policy is the best of " + strings.Join(peers, ", ") + "; libraries are " + strings.Join(libraries, ", ") + ". " +
 		"The first figure is of the memory tier as a node has it, with whole records in it. In `edgenode bench replay` an object costs its recorded " +
-		"size, as elsewhere here, and nothing has to contest its place. Sizes of memory are shares of the bytes of all objects.\n")
+		"size alone, as elsewhere here. Sizes of memory are shares of the bytes of all objects.\n")
 	return s.String()
 }
 

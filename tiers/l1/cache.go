@@ -62,6 +62,8 @@ type Options struct {
 	// are there. For others accesses are better: nights and bursts do not count.
 	TimeIdle bool
 
+	Prices *Prices // nil is what records take
+
 	Seed    uint64       // of the choice of candidates
 	Now     func() int64 // Unix ms, where a call is not given the time; nil is the system's clock
 	Metrics *metrics.Set // nil means none
@@ -94,6 +96,7 @@ type Cache struct {
 	timeIdle bool    // the ranking reads Candidate.Idle
 	duel     *duel   // nil without Options.Contest and Options.Queues
 	queues   *queues // nil without Options.Queues
+	prices   *prices // nil without Options.Prices
 
 	halfLives float64 // half-life of frequencies ÷ idle age at which entries leave
 
@@ -155,6 +158,9 @@ func New(o Options) *Cache {
 	case o.Contest:
 		c.duel = newDuel(o.MaxBytes, o.Seed)
 		c.share.Store(c.duel.share)
+	}
+	if c.prices = newPrices(o.Prices); c.prices != nil && c.duel != nil {
+		c.duel.chargeNothing()
 	}
 	if c.timeIdle {
 		c.mode.Store(uint64(countsTime))

@@ -99,6 +99,13 @@ func (d *duel) made() *duel {
 	return d
 }
 
+// chargeNothing lets items of the shadows take their size alone.
+func (d *duel) chargeNothing() {
+	for _, s := range d.shadows {
+		s.charge = 0
+	}
+}
+
 // bytes returns what d takes.
 func (d *duel) bytes() int64 {
 	if d == nil {
@@ -127,6 +134,7 @@ func (c *Cache) play(hash uint64, size int, weight int16, nowMilli int64) {
 		return
 	}
 	v := shadowView{tick: c.tickNow(nowMilli), limit: c.playLimit(d.share), halfLives: c.halfLives, scorer: c.scorer}
+	size = c.prices.of(hash, size)
 	full, worth := false, 1.0
 	if d.inBytes {
 		worth = float64(size)
@@ -148,7 +156,7 @@ func (c *Cache) play(hash uint64, size int, weight int16, nowMilli int64) {
 
 // playLimit returns how many bytes of items a shadow with this share may hold.
 func (c *Cache) playLimit(share uint64) int64 {
-	return (c.limit.Load() - c.external.Load() - c.pinnedBytes.Load() - c.fixedBytes()) / int64(share+1)
+	return c.prices.budget(c.limit.Load()-c.external.Load()-c.pinnedBytes.Load()-c.fixedBytes()) / int64(share+1)
 }
 
 // narrow halves the share.

@@ -237,8 +237,9 @@ func (c *Cache) consider(b *batch, number uint32, cl *class) (expired bool) {
 	h, tick, pace := heat(e.heat.Load()), c.tick(b.now), paceOf(c.pace.Load())
 	v := victim{number: number, hash: e.hash.Load(), place: p, idle: h.idle(tick), expired: m.expired(b.now)}
 	b.seen[len(b.facts)] = v
+	size, logSize := c.priced(v.hash, ch)
 	b.facts = append(b.facts, item.Candidate{
-		Hash: v.hash, Size: uint32(min(ch.slotSize, math.MaxUint32)), LogSize: ch.logSize,
+		Hash: v.hash, Size: size, LogSize: logSize,
 		Hits: h.hits(), Idle: c.idleMilli(v.idle), LogFrequency: h.logNow(tick, pace),
 		Lifetime: m.lifetime(b.now), Flags: m.candidateFlags(), TagClass: m.tagClass(), LogWeight: c.spaces.Load().weight(m),
 	})

@@ -166,7 +166,7 @@ func (c *Cache) next() (n name, main, ok bool) {
 	q := c.queues
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	most := (c.limit.Load() - c.external.Load()) / max(1, c.way().small)
+	most := c.prices.budget(c.limit.Load()-c.external.Load()) / max(1, c.way().small)
 	main = q.small.bytes <= most && q.main.count > 0 || q.small.count == 0
 	n, ok = q.takeLocked(c, main)
 	return n, main, ok

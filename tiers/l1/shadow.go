@@ -17,6 +17,7 @@ type shadow struct {
 	index  *index       // of items; its ghosts remember what left
 	least  int          // words of the indexes of a whole cache without items; 0 if index is as made
 	used   int64
+	charge int64       // per item beside its size
 	newest shadowQueue // of all items, if the way has queues
 	main   shadowQueue
 	age    float64 // smoothed idle ticks of what leaves
@@ -42,7 +43,7 @@ const (
 
 func newShadow(w way, most int, seed uint64) *shadow {
 	s := &shadow{
-		way: w, random: seed | 1,
+		way: w, random: seed | 1, charge: shadowCharge,
 		items: make([]shadowItem, 0, most), index: newIndex(max(minIndexWords, most*3/2)),
 		scores: make([]int32, 0, candidates+1),
 	}
@@ -80,7 +81,7 @@ func (s *shadow) access(hash uint64, size uint32, weight int16, v shadowView) bo
 		h = old.hit(v.tick, s.pace, s.random)
 	}
 	newcomer := shadowItem{hash, h, size, weight, h.logFrequency() > 0}
-	if int64(size)+shadowCharge > v.limit || !s.makeRoom(newcomer, v) {
+	if int64(size)+s.charge > v.limit || !s.makeRoom(newcomer, v) {
 		s.index.ghosts.add(tagOf(hash), h, v.tick, s.pace)
 		return false
 	}
@@ -90,7 +91,7 @@ func (s *shadow) access(hash uint64, size uint32, weight int16, v shadowView) bo
 	s.index.ghosts.forget(tagOf(hash))
 	s.index.insert(word(tagOf(hash), uint32(len(s.items))))
 	s.items = append(s.items, newcomer)
-	s.used += int64(size) + shadowCharge
+	s.used += int64(size) + s.charge
 	if s.queues() {
 		s.queue(&newcomer).push(&newcomer)
 	}
@@ -114,7 +115,7 @@ func (s *shadow) find(hash uint64) int {
 // makeRoom evicts until newcomer fits. It reports false if newcomer loses
 // against a victim.
 func (s *shadow) makeRoom(newcomer shadowItem, v shadowView) bool {
-	for len(s.items) > 0 && (s.used+int64(newcomer.size)+shadowCharge > v.limit || len(s.items) == cap(s.items)) {
+	for len(s.items) > 0 && (s.used+int64(newcomer.size)+s.charge > v.limit || len(s.items) == cap(s.items)) {
 		victim, lost := 0, false
 		if s.queues() {
 			victim = s.next(v)
@@ -184,7 +185,7 @@ func (s *shadow) below(n int) int {
 // remove takes the item at position i out. A queue still names it.
 func (s *shadow) remove(i int) {
 	s.index.remove(s.index.find(word(tagOf(s.items[i].hash), uint32(i))))
-	s.used -= int64(s.items[i].size) + shadowCharge
+	s.used -= int64(s.items[i].size) + s.charge
 	last := len(s.items) - 1
 	if i != last {
 		moved := s.items[last]

@@ -42,7 +42,7 @@ type PutOptions struct {
 // made with no lock held, unless it replaces one of about the same size.
 func (c *Cache) Put(hash uint64, key []byte, version uint64, record []byte, o PutOptions) bool {
 	in := incomer{hash: hash, n: len(record), class: c.slab.classFor(len(record))}
-	in.size = c.slab.footprint(in.class, in.n)
+	in.size = c.prices.of(hash, c.slab.footprint(in.class, in.n))
 	if !c.admissible(&in, key, version, record) {
 		c.refused.Add(1)
 		return false
@@ -105,8 +105,10 @@ func (c *Cache) giveUp(in *incomer) {
 func (c *Cache) roomFor(number uint32, in *incomer, o PutOptions) (place, bool) {
 	if in.class != nil {
 		in.class.counts.Load().note(in.n)
-		if p, ok := in.class.take(number); ok {
-			return p, true
+		if c.prices == nil {
+			if p, ok := in.class.take(number); ok {
+				return p, true
+			}
 		}
 	}
 	b := c.borrow(o.NowMilli)
@@ -115,7 +117,11 @@ func (c *Cache) roomFor(number uint32, in *incomer, o PutOptions) (place, bool) 
 		c.challenge(b, in, o)
 		b.rivals = b.rivals && !in.won
 	}
-	p, ok := c.allocate(b, in, number)
+	var p place
+	ok := c.afford(b, in)
+	if ok {
+		p, ok = c.allocate(b, in, number)
+	}
 	if b.lost {
 		c.haunt(in, o.NowMilli)
 	}
@@ -148,7 +154,7 @@ func (c *Cache) challenge(b *batch, in *incomer, o PutOptions) {
 	m := newMeta(o)
 	b.space = in.ns
 	b.rival = item.Candidate{
-		Hash: in.hash, Size: uint32(min(in.size, math.MaxUint32)), LogSize: log2(float32(in.size)), Hits: in.came.hits(),
+		Hash: in.hash, Size: uint32(min(in.size, math.MaxUint32)), LogSize: log2(float32(max(1, in.size))), Hits: in.came.hits(),
 		LogFrequency: in.came.logNow(c.tickNow(o.NowMilli), paceOf(c.pace.Load())) - float32(margin),
 		Lifetime:     m.lifetime(b.now), Flags: m.candidateFlags(), TagClass: m.tagClass(), LogWeight: in.ns.weight(),
 	}
@@ -169,7 +175,7 @@ func (c *Cache) admissible(in *incomer, key []byte, version uint64, record []byt
 	v, err := item.Parse(record)
 	return err == nil && uint64(v.Version()) == version && bytes.Equal(v.Key(), key) &&
 		uint64(len(record)) <= math.MaxUint32 && // as entry.size holds
-		int64(in.size) <= c.limit.Load()/4
+		int64(in.size) <= c.prices.budget(c.limit.Load())/4
 }
 
 // overwrite does the whole of a Put if there is an entry that is newer, or one
@@ -270,6 +276,7 @@ func (c *Cache) linkAndUnlock(s *shard, number uint32, p place, in *incomer, key
 		in.ns = now.of(record)
 		in.ns.take(int64(size))
 	}
+	c.prices.enter(hash)
 	s.puts.Add(1)
 	c.advanceLocked(s)
 	e := c.entries.at(number)
@@ -295,6 +302,7 @@ func (c *Cache) linkAndUnlock(s *shard, number uint32, p place, in *incomer, key
 		e.open()
 		c.countPinned(before, -1)
 		c.leaveSpace(before)
+		c.prices.leave(hash)
 		last = before.condemn()
 	} else {
 		s.index.Load().ghosts.forget(tagOf(hash))
@@ -308,7 +316,7 @@ func (c *Cache) linkAndUnlock(s *shard, number uint32, p place, in *incomer, key
 		c.reclaim(old)
 	}
 	if c.queues != nil {
-		c.enlist(name{tagOf(hash), number, uint32(min(size, math.MaxUint32))}, m&flagMain != 0, o.NowMilli)
+		c.enlist(name{tagOf(hash), number, uint32(min(c.prices.of(hash, size), math.MaxUint32))}, m&flagMain != 0, o.NowMilli)
 	}
 	if in.ns != nil {
 		c.joined(in.ns, member{tagOf(hash), number}, o.NowMilli)
@@ -352,6 +360,7 @@ func (c *Cache) unlink(s *shard, at int) (last bool) {
 	x.ghosts.add(tag, heat(e.heat.Load()), c.tickNow(0), paceOf(c.pace.Load()))
 	c.countPinned(e, -1)
 	c.leaveSpace(e)
+	c.prices.leave(e.hash.Load())
 	return e.condemn()
 }
 

@@ -7,14 +7,13 @@
 //
 // # What is real and what is not
 //
-// The cache is tiers/l1 with its index, its samples, its decayed frequencies and
-// its queue of a hook's victims, driven through its exported methods. Only the
-// price is not: an object costs its recorded size and nothing else, so that
-// policies are compared and not allocators. To that end every record takes one
-// small extent of the same length, the room for them never runs out, and
-// [Memory] evicts one record at a time, as the cache itself would, while the
-// sum of the recorded sizes is above the capacity. Rankings and hooks see the
-// recorded size, and no pressure from what is pinned, for nothing is.
+// The cache is tiers/l1 as a node of this capacity has it: its index, its samples,
+// its decayed frequencies, queues, the contest and what decides whether there is one,
+// driven through its exported methods. Only the price is not: an object costs its
+// recorded size and nothing else, so that policies are compared and not allocators
+// (l1.Prices). To that end records have no contents, and the room for them never
+// runs out. Rankings and hooks see the recorded size, and no pressure from what is
+// pinned, for nothing is.
 //
 // As in the node an object above a quarter of the capacity is not kept. Time is
 // that of the trace. What is sampled is chosen at random, as in the node: ratios differ
