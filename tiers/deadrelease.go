@@ -20,19 +20,20 @@ import (
 //	16     key
 
 const (
+	releaseFormat  = 1
 	kindRelease    = 255
 	releaseHeadLen = 16
 )
 
 func appendRelease(dst []byte, key string, version item.Version) []byte {
-	dst = append(dst, item.Format, kindRelease, 0, 0, 0, 0, 0, 0)
+	dst = append(dst, releaseFormat, kindRelease, 0, 0, 0, 0, 0, 0)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(version))
 	return append(dst, key...)
 }
 
 // parseRelease reports whether b is a release. The key shares memory with b.
 func parseRelease(b []byte) (key item.Key, version item.Version, ok bool) {
-	if kind, err := item.RecordKind(b); err != nil || kind != kindRelease || len(b) <= releaseHeadLen {
+	if kind, err := item.RecordKind(b); err != nil || b[0] != releaseFormat || kind != kindRelease || len(b) <= releaseHeadLen {
 		return nil, 0, false
 	}
 	return item.Key(b[releaseHeadLen:]), item.Version(binary.LittleEndian.Uint64(b[8:])), true

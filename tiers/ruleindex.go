@@ -44,12 +44,12 @@ func (x *ruleIndex) add(r *liveRule) {
 
 // newer are the rules newer than version that may cover an item with key and
 // tags; one that names it in two ways comes twice.
-func (x *ruleIndex) newer(key item.Key, tags iter.Seq[string], version item.Version) iter.Seq[*liveRule] {
+func (x *ruleIndex) newer(key item.Key, tags []string, version item.Version) iter.Seq[*liveRule] {
 	return func(yield func(*liveRule) bool) {
-		if !newest(x.wide, version, yield) || !newest(x.byKey[string(key.Own())], version, yield) || len(x.byTag) == 0 {
+		if !x.newerByKey(key, version, yield) || len(x.byTag) == 0 {
 			return
 		}
-		for tag := range tags {
+		for _, tag := range tags {
 			if !newest(x.byTag[tag], version, yield) {
 				return
 			}
@@ -57,11 +57,31 @@ func (x *ruleIndex) newer(key item.Key, tags iter.Seq[string], version item.Vers
 	}
 }
 
+// newerOf is newer of the item of v. It makes no string of a tag.
+func (x *ruleIndex) newerOf(v item.View, version item.Version) iter.Seq[*liveRule] {
+	return func(yield func(*liveRule) bool) {
+		if !x.newerByKey(v.Key(), version, yield) || len(x.byTag) == 0 {
+			return
+		}
+		var space [512]byte
+		for head, tail := range v.TagParts {
+			tag := append(append(space[:0], head...), tail...)
+			if !newest(x.byTag[string(tag)], version, yield) {
+				return
+			}
+		}
+	}
+}
+
+func (x *ruleIndex) newerByKey(key item.Key, version item.Version, yield func(*liveRule) bool) bool {
+	return newest(x.wide, version, yield) && newest(x.byKey[string(key.Own())], version, yield)
+}
+
 // covering are the rules that cover v, each once.
 func (x *ruleIndex) covering(v item.View) iter.Seq[*liveRule] {
 	return func(yield func(*liveRule) bool) {
 		var seen []*liveRule
-		for r := range x.newer(v.Key(), v.Tags, v.ContentVersion()) {
+		for r := range x.newerOf(v, v.ContentVersion()) {
 			if slices.Contains(seen, r) || !r.Covers(v) {
 				continue
 			}

@@ -195,7 +195,7 @@ func (s *ruleSet) covers(v item.View, relevant func(*liveRule) bool) coverage {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	c.stale = version < s.forgottenSoft
-	for r := range s.index.newer(v.Key(), v.Tags, version) {
+	for r := range s.index.newerOf(v, version) {
 		if relevant(r) && r.Covers(v) {
 			c.note(&r.Rule)
 		}
@@ -251,7 +251,7 @@ func (s *ruleSet) coversFetch(key item.Key, tags []string, since item.Version) b
 	if since < s.forgotten {
 		return true
 	}
-	for r := range s.index.newer(key, slices.Values(tags), since) {
+	for r := range s.index.newer(key, tags, since) {
 		if r.InScope(key) && names(&r.Rule, key, tags) {
 			return true
 		}

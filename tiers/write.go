@@ -2,6 +2,7 @@ package tiers
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -169,7 +170,7 @@ func (e *Engine) itemOf(w *Write) (*item.Item, error) {
 		Kind: item.KindPut, Key: w.Key, Version: w.Version, Content: w.Content, MIME: w.MIME, State: w.State, Tags: w.Tags,
 		Response: w.Response, Tiers: w.Tiers, Durability: w.Durability,
 		L1TTL: w.L1TTL.Milliseconds(), L2TTL: w.L2TTL.Milliseconds(),
-		BatchID: w.BatchID, TraceParent: w.TraceParent, TraceState: w.TraceState, HomeInstance: e.identity.ID,
+		BatchID: w.BatchID, TraceParent: w.TraceParent, TraceState: w.TraceState,
 	}
 	if err := e.fillDefaults(it, site); err != nil {
 		return nil, err
@@ -188,16 +189,34 @@ func (e *Engine) itemOf(w *Write) (*item.Item, error) {
 			return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
 	}
+	if it.Tiers&item.L3 != 0 {
+		it.HomeInstance = e.identity.ID // who is asked of what SQL holds; of a cache nobody is
+	}
+	seal(it, site)
+	return it, nil
+}
+
+// seal computes what is known of the content. An answer of an origin has an entity
+// tag of its origin's, or none, and nobody asks whether it is JSON.
+func seal(it *item.Item, site bool) {
+	if site {
+		it.ContentHash = sha256.Sum256(it.Content)
+		if it.MIME == "" {
+			it.MIME = defaultMIME
+		}
+		return
+	}
 	it.Seal()
 	if it.MIME == "" {
-		it.MIME = "application/octet-stream"
+		it.MIME = defaultMIME
 		if it.Flags&item.FlagJSON != 0 {
 			it.MIME = "application/json"
 		}
 		it.Seal()
 	}
-	return it, nil
 }
+
+const defaultMIME = "application/octet-stream"
 
 // fillDefaults sets tiers and durability. Items without L3 are cache: memory.
 func (e *Engine) fillDefaults(it *item.Item, site bool) error {

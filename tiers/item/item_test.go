@@ -2,21 +2,13 @@ package item_test
 
 import (
 	"bytes"
-	"encoding/hex"
 	"errors"
-	"flag"
-	"os"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
 
-	"pgregory.net/rapid"
-
 	"github.com/edgenode/edgenode/tiers/item"
 )
-
-var update = flag.Bool("update", false, "rewrite the files in testdata")
 
 func sample() item.Item {
 	it := item.Item{
@@ -29,93 +21,6 @@ func sample() item.Item {
 	}
 	it.Seal()
 	return it
-}
-
-func TestRecordGolden(t *testing.T) {
-	it := sample()
-	rule := item.Rule{
-		Version: 5 << 16, CreatedAt: 5, Op: item.OpPurgeSoft, Match: item.MatchTag, Namespaces: item.InItems | item.InSites,
-		Scope: []byte("uk/"), Values: []string{"news", "\x01h:shop.example"},
-	}
-	f := func(name string, got []byte) {
-		t.Helper()
-		path := "testdata/" + name
-		if *update {
-			if err := os.WriteFile(path, []byte(hex.EncodeToString(got)+"\n"), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if hex.EncodeToString(got) != strings.TrimSpace(string(want)) {
-			t.Errorf("%s: the record has changed: this needs a new format number", name)
-		}
-	}
-	f("item-1.hex", it.AppendTo(nil))
-	f("rule-1.hex", rule.AppendTo(nil))
-}
-
-// TestRecordRoundTrip draws items with any bytes in every part.
-func TestRecordRoundTrip(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		text := func(name string, most int) string {
-			return string(rapid.SliceOfN(rapid.Byte(), 0, most).Draw(t, name))
-		}
-		want := item.Item{
-			Kind: item.KindPut, Tiers: item.Tiers(rapid.IntRange(0, 7).Draw(t, "tiers")), Durability: item.DurabilitySync,
-			Key:     item.AppendKey(nil, item.NamespaceSite, "k"+text("key", 2000)),
-			Version: item.Version(rapid.Uint64().Draw(t, "version")), ExpiresAt: rapid.Int64().Draw(t, "expires"),
-			MIME: text("mime", 300), State: text("state", 32), BatchID: text("batch", 40), HomeInstance: text("home", 40),
-			TraceParent: text("parent", 60), TraceState: text("tracestate", 300),
-			Response: []byte(text("response", 500)), Content: []byte(text("content", 2000)),
-		}
-		for range rapid.IntRange(0, 5).Draw(t, "tags") {
-			want.Tags = append(want.Tags, text("tag", 300))
-		}
-		want.Seal()
-		b := want.AppendTo([]byte("before"))[len("before"):]
-		if len(b) != want.EncodedLen() {
-			t.Fatalf("EncodedLen = %d, want %d", want.EncodedLen(), len(b))
-		}
-		v, err := item.Parse(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := v.Item(); !reflect.DeepEqual(normal(got), normal(want)) {
-			t.Fatalf("got %+v\nwant %+v", got, want)
-		}
-	})
-}
-
-// normal makes empty and nil slices alike.
-func normal(it item.Item) item.Item {
-	it.Response, it.Content = append([]byte{}, it.Response...), append([]byte{}, it.Content...)
-	it.Tags = append([]string{}, it.Tags...)
-	return it
-}
-
-// FuzzParse: bytes of others are refused or read, and what is read is written
-// the same.
-func FuzzParse(f *testing.F) {
-	it := sample()
-	f.Add(it.AppendTo(nil))
-	f.Add([]byte{1, 1})
-	f.Add([]byte{})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		v, err := item.Parse(b)
-		if err != nil {
-			if !errors.Is(err, item.ErrMalformed) {
-				t.Fatalf("error %v is not ErrMalformed", err)
-			}
-			return
-		}
-		got := v.Item()
-		if again := got.AppendTo(nil); !bytes.Equal(again, b) {
-			t.Fatalf("written again as %x, was %x", again, b)
-		}
-	})
 }
 
 func FuzzParseRule(f *testing.F) {
@@ -131,24 +36,6 @@ func FuzzParseRule(f *testing.F) {
 			t.Fatalf("written again as %x, was %x", again, b)
 		}
 	})
-}
-
-func TestParseRefuses(t *testing.T) {
-	it := sample()
-	good := it.AppendTo(nil)
-	f := func(what string, change func(b []byte) []byte) {
-		t.Helper()
-		if _, err := item.Parse(change(bytes.Clone(good))); !errors.Is(err, item.ErrMalformed) {
-			t.Errorf("%s: error %v, want ErrMalformed", what, err)
-		}
-	}
-	f("a byte short", func(b []byte) []byte { return b[:len(b)-1] })
-	f("a byte more", func(b []byte) []byte { return append(b, 0) })
-	f("the next format", func(b []byte) []byte { b[0] = item.Format + 1; return b })
-	f("an unknown kind", func(b []byte) []byte { b[1] = 9; return b })
-	f("an unknown namespace", func(b []byte) []byte { b[152] = 'Q'; return b })
-	f("one tag more than there are", func(b []byte) []byte { b[6]++; return b })
-	f("one tag less than there are", func(b []byte) []byte { b[6]--; return b })
 }
 
 func TestCheckID(t *testing.T) {

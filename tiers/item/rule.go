@@ -61,8 +61,8 @@ func (r *Rule) Covers(v View) bool {
 	case MatchKey, MatchKeyPrefix:
 		return r.MatchesKey(v.Key())
 	}
-	for t := range v.Tags {
-		if r.MatchesTag(t) {
+	for head, tail := range v.TagParts {
+		if r.matchesParts(head, tail) {
 			return true
 		}
 	}
@@ -106,14 +106,29 @@ func (r *Rule) MatchesTag(tag string) bool {
 	return false
 }
 
+// matchesParts is MatchesTag of a tag in two parts.
+func (r *Rule) matchesParts(head, tail string) bool {
+	for _, value := range r.Values {
+		if r.Match == MatchTag && len(value) != len(head)+len(tail) || len(value) > len(head)+len(tail) {
+			continue
+		}
+		n := min(len(value), len(head))
+		if value[:n] == head[:n] && value[n:] == tail[:len(value)-n] {
+			return true
+		}
+	}
+	return false
+}
+
 const (
+	ruleFormat  = 1
 	ruleHeadLen = 28
 	maxRuleLen  = 1 << 20
 )
 
 // AppendTo appends the record of r to dst.
 func (r *Rule) AppendTo(dst []byte) []byte {
-	dst = append(dst, Format, byte(KindRule), byte(r.Op), byte(r.Match), byte(r.Namespaces), 0, 0, 0)
+	dst = append(dst, ruleFormat, byte(KindRule), byte(r.Op), byte(r.Match), byte(r.Namespaces), 0, 0, 0)
 	dst = le.AppendUint64(dst, uint64(r.Version))
 	dst = le.AppendUint64(dst, uint64(r.CreatedAt))
 	dst = le.AppendUint32(dst, uint32(len(r.Values)))
@@ -133,8 +148,8 @@ func ParseRule(b []byte) (Rule, error) {
 	if err != nil {
 		return Rule{}, err
 	}
-	if kind != KindRule || len(b) < ruleHeadLen || len(b) > maxRuleLen {
-		return Rule{}, fmt.Errorf("%w: kind %d with %d bytes is not a rule", ErrMalformed, kind, len(b))
+	if kind != KindRule || b[0] != ruleFormat || len(b) < ruleHeadLen || len(b) > maxRuleLen {
+		return Rule{}, fmt.Errorf("%w: kind %d of format %d with %d bytes is not a rule", ErrMalformed, kind, b[0], len(b))
 	}
 	r := Rule{
 		Op: Operation(b[2]), Match: Predicate(b[3]), Namespaces: Namespaces(b[4]),

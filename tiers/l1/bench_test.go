@@ -76,10 +76,8 @@ func (o *ours) fork(size int) *ours {
 	return &ours{o.c, it.AppendTo(nil)}
 }
 
-const recordKeyOffset = 152
-
 func (o *ours) setPatched(key []byte) {
-	copy(o.rec[recordKeyOffset:], key)
+	copy(item.View(o.rec).Key(), key)
 	o.c.Put(xxhash.Sum64(key), key, 1, o.rec, l1.PutOptions{NowMilli: 1})
 }
 

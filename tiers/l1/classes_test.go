@@ -38,9 +38,9 @@ func TestDividedClassesUnderChurn(t *testing.T) {
 	before := len(l1.ClassSizes(c))
 	random := rand.New(rand.NewPCG(1, 2))
 	for i := range 60_000 / slow {
-		size := 1000 + random.IntN(1000)
+		size := 1112 + random.IntN(1000)
 		if i%4 == 0 {
-			size = 1500
+			size = 1612
 		}
 		put(c, random.IntN(25_000), uint64(i+1), size, l1.PutOptions{})
 		get(c, random.IntN(25_000), 0)

@@ -76,7 +76,7 @@ func TestCandidates(t *testing.T) {
 			seen = true
 			got := c[i]
 			want.Size, want.LogSize, want.LogFrequency = got.Size, got.LogSize, got.LogFrequency
-			if got != want || got.Size < 500 || got.Size > 800 || got.LogFrequency < -1 || got.LogFrequency > 2 {
+			if got != want || got.Size < 400 || got.Size > 800 || got.LogFrequency < -1 || got.LogFrequency > 2 {
 				t.Errorf("got %+v, want %+v", got, want)
 			}
 		}

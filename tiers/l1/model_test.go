@@ -336,5 +336,5 @@ func ExampleCache() {
 		fmt.Println(len(pin.Bytes()), pin.Stale())
 		pin.Release()
 	}
-	// Output: 166 false
+	// Output: 54 false
 }

@@ -281,9 +281,11 @@ func (s *SnapshotReader) split(b []byte, fn func(Saved)) {
 		if at := ends >> 16; at != savedNever {
 			saved.ExpiresAtMilli = int64(max(at, 1))
 		}
-		if _, err := item.Parse(saved.Record); err != nil {
+		v, err := item.Parse(saved.Record)
+		if err != nil {
 			break
 		}
+		saved.Record = v
 		fn(saved)
 		b = b[savedHeadLen+n:]
 	}

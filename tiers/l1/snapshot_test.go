@@ -131,9 +131,10 @@ func TestSnapshotCorrupt(t *testing.T) {
 	}
 }
 
-// The format does not change unnoticed.
+// The format does not change unnoticed; a file with records of their former format is
+// read as one with those of the newest.
 func TestSnapshotGolden(t *testing.T) {
-	const path = "testdata/snapshot-1.bin"
+	const path = "testdata/snapshot-1-item-2.bin"
 	c := newCache(t, l1.Options{MaxBytes: 1 << 20})
 	for i := range 3 {
 		put(c, i, uint64(i+1), 20, l1.PutOptions{ExpiresAtMilli: int64(i) * 1e12, NowMilli: 1, Stale: i == 2})
@@ -151,6 +152,19 @@ func TestSnapshotGolden(t *testing.T) {
 	if got := snapshotOf(t, c, head); !bytes.Equal(got, b) {
 		t.Errorf("written:\n%x\nwant:\n%x", got, b)
 	}
+	goldenSnapshot(t, path, head)
+	goldenSnapshot(t, "testdata/snapshot-1.bin", head)
+	b[8]++
+	if _, err := l1.ReadSnapshot(bytes.NewReader(b)); !errors.Is(err, l1.ErrSnapshotFormat) {
+		t.Errorf("another format: %v", err)
+	}
+}
+
+func goldenSnapshot(t *testing.T, path string, head l1.SnapshotHead) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
 	r, err := l1.ReadSnapshot(bytes.NewReader(b))
 	if err != nil {
 		t.Fatal(err)
@@ -158,17 +172,18 @@ func TestSnapshotGolden(t *testing.T) {
 	var got []string
 	for more := true; more; {
 		if more, err = r.Next(func(s l1.Saved) {
-			got = append(got, fmt.Sprint(item.View(s.Record).Version(), s.ExpiresAtMilli, s.Stale))
+			v := item.View(s.Record)
+			got = append(got, fmt.Sprint(v.Version(), s.ExpiresAtMilli, s.Stale, bytes.Equal(v, record(v.Key(), uint64(v.Version()), 20))))
 		}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if want := fmt.Sprint([]string{"1 0 false", "2 1000000000000 false", "3 2000000000000 true"}); r.Head != head || r.Corrupt != 0 || fmt.Sprint(got) != want {
-		t.Errorf("read %+v %v, want %s", r.Head, got, want)
+	if want := fmt.Sprint([]string{"1 0 false true", "2 1000000000000 false true", "3 2000000000000 true true"}); r.Head != head || r.Corrupt != 0 || fmt.Sprint(got) != want {
+		t.Errorf("%s: read %+v %v, want %s", path, r.Head, got, want)
 	}
-	b[8]++
-	if _, err := l1.ReadSnapshot(bytes.NewReader(b)); !errors.Is(err, l1.ErrSnapshotFormat) {
-		t.Errorf("another format: %v", err)
+	restored, _ := readAll(t, b, newCache(t, l1.Options{MaxBytes: 1 << 20}), 1)
+	if restored != 3 {
+		t.Errorf("%s: %d restored", path, restored)
 	}
 }
 

@@ -173,7 +173,7 @@ func (c *Cache) coming(s *shard, hash uint64, nowMilli int64) heat {
 // admissible reports whether record is what Put asks for.
 func (c *Cache) admissible(in *incomer, key []byte, version uint64, record []byte) bool {
 	v, err := item.Parse(record)
-	return err == nil && uint64(v.Version()) == version && bytes.Equal(v.Key(), key) &&
+	return err == nil && record[0] == item.Format && uint64(v.Version()) == version && bytes.Equal(v.Key(), key) &&
 		uint64(len(record)) <= math.MaxUint32 && // as entry.size holds
 		int64(in.size) <= c.prices.budget(c.limit.Load())/4
 }

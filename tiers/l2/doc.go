@@ -27,9 +27,9 @@
 // for 0xff. So the braces hold the whole storage key, which is what Redis
 // Cluster hashes, and distinct keys stay distinct.
 //
-// # Value, format 1 (big endian)
+// # Value, format 2 (big endian)
 //
-//	 0 u8   format = 1
+//	 0 u8   format = 2
 //	 1 u64  version           \
 //	 9 u64  content version    | the registers: in every format at this place
 //	17 u64  metadata version  /
@@ -38,14 +38,18 @@
 //	        endian); a fence has none
 //
 // The registers are compared as 24 bytes; if they are equal, the content hash
-// (in the record, bytes 97 to 128 of the value; zeros if there is none)
-// decides. A metadata version of 0 counts as the content version.
+// decides: it is in the record, bytes 57 to 88 of the value if bit 1 of byte 37 is
+// set, zeros if there is none. A metadata version of 0 counts as the content version.
 //
 // A fence is what OpDrop leaves for a short time: nothing is there, and what is
 // older than its registers is not let in.
 //
-// What is not of format 1 is a miss. It is never overwritten, but removed by
-// what is newer.
+// Format 1 is the same around a record of format 1, which has the content hash at
+// bytes 97 to 128 of the value. It is read like one of format 2, and overwritten
+// by what is newer; nobody writes it.
+//
+// What is of no known format is a miss. It is never overwritten, but removed by
+// what is newer: so do binaries that know format 1 only with what is of format 2.
 //
 // # Mark, format 1 (big endian)
 //

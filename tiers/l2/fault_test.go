@@ -479,12 +479,12 @@ func TestForeignValues(t *testing.T) {
 		t.Error("a foreign value was believed")
 	}
 	apply(t, s, putOp(put("old", 1, ""))) // connects, for the count below
-	newer := "\x02" + strings.Repeat("\xff", 24) + "of a format to come"
+	newer := "\x03" + strings.Repeat("\xff", 24) + "of a format to come"
 	server.Do("SET", name, newer)
 	if out := apply(t, s, putOp(put("k", 5, "a"))); out[0].Won || value() != newer {
 		t.Errorf("a value of an unknown format was overwritten: %+v", out[0])
 	}
-	older := "\x02" + strings.Repeat("\x00", 24) + "of a format to come"
+	older := "\x03" + strings.Repeat("\x00", 24) + "of a format to come"
 	server.Do("SET", name, older)
 	if out := apply(t, s, putOp(put("k", 5, "a"))); out[0].Won || value() != nil {
 		t.Errorf("an older value of an unknown format is still there: %+v", out[0])

@@ -29,7 +29,7 @@ func TestGolden(t *testing.T) {
 	s := open(t, "redis://127.0.0.1:1", func(o *l2.Options) { o.Prefix = "p*:" })
 	f("key", []byte(s.DataKey(v.Key())))
 	f("pattern", []byte(s.DataPattern()))
-	const name = "testdata/format1.txt"
+	const name = "testdata/format2.txt"
 	if *update {
 		if err := os.WriteFile(name, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)
@@ -79,6 +79,82 @@ func unescape(s string) string {
 	return string(b)
 }
 
+// goldenValue returns the value called name of format 1, with an end far ahead.
+func goldenValue(t *testing.T, name string) []byte {
+	t.Helper()
+	text, err := os.ReadFile("testdata/format1.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, dump, _ := strings.Cut(string(text), name+"\n")
+	dump, _, _ = strings.Cut(dump, "\n\n")
+	var b []byte
+	for line := range strings.Lines(dump) {
+		digits, _, _ := strings.Cut(line[8:], "|")
+		part, err := hex.DecodeString(strings.Join(strings.Fields(digits), ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = append(b, part...)
+	}
+	copy(b[25:], "\x0f")
+	return b
+}
+
+// A value of format 1 is read as one of format 2 is, swept, and replaced by the same
+// rules, with and without the script.
+func TestFormat1(t *testing.T) {
+	const version = 0x0102030405060708
+	id, fields := "shop/1}", []field{metadataVersion(version - 1), tags("red"), response([]byte("meta"))}
+	was := put(id, version, "content", fields...)
+	value := goldenValue(t, "put")
+	got, err := l2.ParseValue(value, key(id), 0)
+	if err != nil || !bytes.Equal(got, was) {
+		t.Errorf("a put is read as %q, %v", got, err)
+	}
+	head, err := l2.ParseValue(l2.CutContent(bytes.Clone(value)[:l2.HeadLen(value)]), key(id), 0)
+	if err != nil || !bytes.Equal(head, was.AppendHead(nil)) {
+		t.Errorf("without content: %q, %v", head, err)
+	}
+	if got, err := l2.ParseValue(goldenValue(t, "tombstone"), key("k"), 0); err != nil || !bytes.Equal(got, tombstone("k", 9)) {
+		t.Errorf("a tombstone is read as %q, %v", got, err)
+	}
+	if got, err := l2.ParseValue(goldenValue(t, "fence"), nil, 0); err != nil || got != nil {
+		t.Errorf("a fence is read as %q, %v", got, err)
+	}
+	var lesser, greater item.View // of the same versions, by the hash of the content
+	for i := 0; lesser == nil || greater == nil; i++ {
+		v := put(id, version, fmt.Sprint(i), fields...)
+		if a, b := v.ContentHash(), was.ContentHash(); bytes.Compare(a[:], b[:]) < 0 {
+			lesser = v
+		} else {
+			greater = v
+		}
+	}
+	server, s := start(t)
+	for name, a := range map[string]applier{"script": apply1(s), "transaction": inCompany(s)} {
+		f := func(v item.View, want l2.Outcome, there item.View) {
+			t.Helper()
+			server.Do("SET", s.DataKey(key(id)), string(value))
+			if got := a.apply(t, putOp(v)); got != want {
+				t.Errorf("%s: %+v, want %+v", name, got, want)
+			}
+			if got := get(t, s, id); !bytes.Equal(got, there) {
+				t.Errorf("%s: %q is there, want %q", name, got, there)
+			}
+		}
+		f(was, l2.Outcome{Same: true}, was)
+		f(lesser, l2.Outcome{}, was)
+		f(greater, l2.Outcome{Won: true}, greater)
+		f(put(id, version-1, "older"), l2.Outcome{}, was)
+	}
+	server.Do("SET", s.DataKey(key(id)), string(value))
+	_, swept, err := s.Sweep(ctx, func(v item.View) bool { return bytes.Equal(v.Key(), key(id)) })
+	if err != nil || swept == 0 || get(t, s, id) != nil {
+		t.Errorf("sweep: %d, %v", swept, err)
+	}
+}
+
 func TestParseValue(t *testing.T) {
 	v := put("k", 9, strings.Repeat("content", 10), tags("red", "blue"), response([]byte("meta")))
 	value := l2.AppendValue(nil, 1000, v)
@@ -98,7 +174,7 @@ func TestParseValue(t *testing.T) {
 		}
 	}
 	f("empty", nil, nil)
-	f("other format", append([]byte{2}, value[1:]...), nil)
+	f("other format", append([]byte{3}, value[1:]...), nil)
 	f("another key", value, key("j"))
 	for n := 1; n < len(value); n++ {
 		if n != 33 { // which is a fence

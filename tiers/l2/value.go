@@ -10,19 +10,24 @@ import (
 )
 
 // Format is the number of the value form that this version writes; see the
-// package comment.
-const Format = 1
+// package comment. It reads former ones.
+const Format = 2
 
 const (
 	registersLen = 24
 	untilOffset  = 1 + registersLen
 	valueHeadLen = untilOffset + 8
 
-	// recordFixed is the length of the fixed part of a record of package item,
-	// hashOffset and contentLenOffset are two of its fields, as its doc draws it.
-	recordFixed      = 152
-	hashOffset       = 64
-	contentLenOffset = 148
+	// Where a value has the content hash of its record, by its own format: in that
+	// of format 1 always, in that of format 2 behind the head if a bit says so, as
+	// package item draws them.
+	format1     = 1
+	hashOffset1 = valueHeadLen + 64
+	hashOffset  = valueHeadLen + 24
+	hasOffset   = valueHeadLen + 4
+	hasHash     = 1 << 1
+	leastRecord = 26 // bytes, of format 2
+	comparedLen = hashOffset1 + 32
 
 	// maxHead bounds what is read of a value at once when only its head is
 	// needed: enough for nearly all heads.
@@ -31,7 +36,7 @@ const (
 
 // Why a value is not believed. It is a miss.
 var (
-	errFormat  = errors.New("value is not of format 1")
+	errFormat  = errors.New("value is of no known format")
 	errCorrupt = errors.New("value is corrupt")
 )
 
@@ -83,7 +88,7 @@ func appendValue(dst []byte, r registers, untilMilli int64, record item.View) []
 // with b. An error wraps errFormat or errCorrupt. It never panics.
 func parseValue(b []byte, key item.Key, nowMilli int64) (item.View, error) {
 	switch {
-	case len(b) == 0 || b[0] != Format:
+	case len(b) == 0 || !known(b[0]):
 		return nil, errFormat
 	case len(b) < valueHeadLen:
 		return nil, fmt.Errorf("%w: %d bytes, the head alone has %d", errCorrupt, len(b), valueHeadLen)
@@ -106,24 +111,48 @@ func parseValue(b []byte, key item.Key, nowMilli int64) (item.View, error) {
 	return v, nil
 }
 
+// known reports whether values of a format can be read.
+func known(format byte) bool { return format == Format || format == format1 }
+
+// hashOf returns the content hash of the value that begins with b, zeros if it has
+// none.
+func hashOf(b []byte) (hash [32]byte) {
+	at := hashOffset1
+	if b[0] != format1 {
+		if len(b) <= hasOffset || b[hasOffset]&hasHash == 0 {
+			return hash
+		}
+		at = hashOffset
+	}
+	copy(hash[:], b[min(len(b), at):])
+	return hash
+}
+
+// hasRecord reports whether b, the first comparedLen bytes of a value or all of it,
+// is that of a record, not of a fence.
+func hasRecord(b []byte) bool {
+	if b[0] == format1 {
+		return len(b) >= comparedLen
+	}
+	return len(b) >= valueHeadLen+leastRecord
+}
+
 // headLen returns how many bytes of the value that begins with b precede the
 // content; 0 if b is not the beginning of a value with a record.
 func headLen(b []byte) int {
-	if len(b) < valueHeadLen+recordFixed || b[0] != Format || b[valueHeadLen] != item.Format {
+	if len(b) < valueHeadLen || !known(b[0]) {
 		return 0
 	}
-	record := b[valueHeadLen:]
-	le := binary.LittleEndian
-	n := valueHeadLen + recordFixed + int(record[5])
-	for off := 128; off < 140; off += 2 {
-		n += int(le.Uint16(record[off:]))
+	n := item.HeadLen(b[valueHeadLen:])
+	if n > 0 {
+		n += valueHeadLen
 	}
-	return n + int(le.Uint32(record[140:])) + int(le.Uint32(record[144:]))
+	return n
 }
 
 // cutContent turns the first headLen bytes of a value into the value of the
 // same record without content, in place.
 func cutContent(b []byte) []byte {
-	clear(b[valueHeadLen+contentLenOffset : valueHeadLen+recordFixed])
+	item.CutContent(b[valueHeadLen:])
 	return b
 }

@@ -116,10 +116,6 @@ func exec(ctx context.Context, cn *redis.Conn, puts []*call) error {
 	return err
 }
 
-// comparedLen is the length of the part of a value by which two are compared: up to
-// the content hash.
-const comparedLen = valueHeadLen + hashOffset + 32
-
 // compare decides as putScript does, whose comment has the rules: cur is the
 // beginning of what is there, value what is to be put. It is not clear about a form
 // of value that is not ours.
@@ -127,21 +123,20 @@ func compare(cur string, value []byte) (answer int, clear bool) {
 	switch {
 	case cur == "":
 		return answerNew, true
-	case cur[0] != Format:
+	case !known(cur[0]):
 		return 0, false
 	case len(cur) < untilOffset: // damaged
 		return answerWon, true
 	}
 	order := bytes.Compare([]byte(cur[1:untilOffset]), value[1:untilOffset])
 	if order == 0 {
-		var hash [32]byte
-		copy(hash[:], cur[min(len(cur), valueHeadLen+hashOffset):])
-		order = bytes.Compare(hash[:], value[valueHeadLen+hashOffset:comparedLen])
+		there, new := hashOf([]byte(cur)), hashOf(value)
+		order = bytes.Compare(there[:], new[:])
 	}
 	switch {
 	case order > 0:
 		return answerLost, true
-	case order == 0 && len(cur) >= comparedLen:
+	case order == 0 && hasRecord([]byte(cur)):
 		return answerSame, true
 	}
 	return answerWon, true

@@ -13,7 +13,7 @@
 // after ErrUnavailable, merges answers with what is pending, and knows live rules
 // before they are swept.
 //
-// # Schema, version 3
+// # Schema, version 5
 //
 //	schema_info  version, min_binary (the oldest schema a binary must know to
 //	             use this file), needs (that binary in words)
@@ -27,7 +27,8 @@
 //	                          work on CAST(content AS TEXT) of these rows
 //	             state        NULL if empty
 //	             head         the record of the item (package item) without
-//	                          content: the whole key and all metadata
+//	                          content: the whole key and all metadata; of
+//	                          format 1 in rows that schema 4 and before wrote
 //	             content      exact bytes, once
 //	             indexes: (key) unique; (state, key) if there is a state;
 //	             (expires_at, key) if there is an expiry

@@ -1,7 +1,6 @@
 package l3
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	"github.com/edgenode/edgenode/tiers/item"
@@ -9,23 +8,17 @@ import (
 
 // The row keeps the record of an item (item.View) in two parts: the head, which
 // is the record of the same item without content, and the content. The head is
-// a whole record by itself. Only the length of the content differs, a field
-// that the record form draws at this offset.
-const contentLenOffset = 148
+// a whole record by itself. Heads of former formats are read as those of the
+// newest one.
 
 // headOf returns the record v without its content. The result is a copy.
 func headOf(v item.View) item.View {
-	head := append(item.View(nil), v[:len(v)-len(v.Content())]...)
-	binary.LittleEndian.PutUint32(head[contentLenOffset:], 0)
-	return head
+	return v.AppendHead(make([]byte, 0, len(v)-len(v.Content())))
 }
 
 // appendRecord appends the record made of head and content to dst.
 func appendRecord(dst []byte, head item.View, content []byte) []byte {
-	start := len(dst)
-	dst = append(dst, head...)
-	binary.LittleEndian.PutUint32(dst[start+contentLenOffset:], uint32(len(content)))
-	return append(dst, content...)
+	return head.AppendWith(dst, content)
 }
 
 // parseHead checks the head of a row. A row whose head does not parse is

@@ -380,7 +380,7 @@ func TestMoveGoesOn(t *testing.T) {
 		t.Error(err)
 	}
 	// SQL's JSON functions ask the table; a NULL would be refused.
-	check := "INSERT INTO tags SELECT CASE WHEN count(*) = 10 AND (SELECT count(*) FROM items) = 0 AND (SELECT min_binary FROM schema_info) = 3 " +
+	check := "INSERT INTO tags SELECT CASE WHEN count(*) = 10 AND (SELECT count(*) FROM items) = 0 AND (SELECT min_binary FROM schema_info) = 5 " +
 		"THEN 'n' END, 'k' FROM items__m WHERE json_extract(CAST(content AS TEXT), '$.price') = 5"
 	if err := l3.Exec(s, check); err != nil {
 		t.Error(err)

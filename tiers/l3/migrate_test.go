@@ -23,13 +23,13 @@ func TestMigrate(t *testing.T) {
 	}
 	defer conn.Close()
 	step := func(sql string) []migration {
-		return append(sqliteMigrations[:4:4], migration{version: 5, minBinary: 1, needs: "edgenode next", sql: sql})
+		return append(sqliteMigrations[:5:5], migration{version: 6, minBinary: 1, needs: "edgenode next", sql: sql})
 	}
 	err = migrate(conn, "path", step("ALTER TABLE items ADD COLUMN extra TEXT; INSERT INTO nowhere VALUES (1);"))
 	if err == nil {
 		t.Fatal("a wrong step succeeds")
 	}
-	wantSchema(t, conn, 4)
+	wantSchema(t, conn, 5)
 	if _, err := queryRow(conn, "SELECT extra FROM items"); err == nil {
 		t.Error("a half step is there")
 	}
@@ -37,12 +37,12 @@ func TestMigrate(t *testing.T) {
 		if err := migrate(conn, "path", step("ALTER TABLE items ADD COLUMN extra TEXT;")); err != nil {
 			t.Fatal(err)
 		}
-		wantSchema(t, conn, 5)
+		wantSchema(t, conn, 6)
 	}
 	if err := d.migrate(sqliteMigrations); err != nil {
 		t.Errorf("the older binary, which may use it: %v", err)
 	}
-	if err := execAll(conn, "UPDATE schema_info SET min_binary = 5"); err != nil {
+	if err := execAll(conn, "UPDATE schema_info SET min_binary = 6"); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.migrate(sqliteMigrations); !errors.Is(err, ErrNewer) {

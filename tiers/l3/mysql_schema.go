@@ -88,7 +88,7 @@ CREATE TABLE IF NOT EXISTS {merkle} (
 	item_key VARBINARY(1200) NOT NULL PRIMARY KEY,
 	value MEDIUMBLOB NOT NULL
 ) OPTIONS;
-`}}
+`}, {version: 5, minBinary: 5, needs: "edgenode 0.1"}} // heads are records of format 2, as in SQLite
 
 // mysqlItems is the table of items, and that of a mapping.
 const mysqlItems = `CREATE TABLE IF NOT EXISTS {items} (

@@ -94,6 +94,8 @@ CREATE TABLE {merkle} (
 	key BLOB PRIMARY KEY NOT NULL,
 	value BLOB NOT NULL
 ) WITHOUT ROWID;
+`}, {version: 5, minBinary: 5, needs: "edgenode 0.1", sql: `
+-- From here on heads are records of format 2 (package item); those of format 1 stay as they are.
 `}}
 
 // sqliteItems is the table of items, and that of a mapping.

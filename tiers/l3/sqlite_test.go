@@ -373,9 +373,9 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-var writeGolden = flag.Bool("golden", false, "write testdata/v4.db.gz anew; only while schema 4 is not released")
+var writeGolden = flag.Bool("golden", false, "write testdata/v5.db.gz anew; only while schema 5 is not released")
 
-const goldenPath = "testdata/v4.db.gz" // the newest
+const goldenPath = "testdata/v5.db.gz" // the newest
 
 func goldenRecords() ([]item.View, item.Rule) {
 	return []item.View{
@@ -395,7 +395,7 @@ func TestGoldenFile(t *testing.T) {
 		records, rule := goldenRecords()
 		writeGoldenFile(t, filepath.Join(t.TempDir(), "l3.db"), records, rule)
 	}
-	for _, golden := range []string{"testdata/v1.db.gz", "testdata/v2.db.gz", "testdata/v3.db.gz", goldenPath} {
+	for _, golden := range []string{"testdata/v1.db.gz", "testdata/v2.db.gz", "testdata/v3.db.gz", "testdata/v4.db.gz", goldenPath} {
 		t.Run(filepath.Base(golden), func(t *testing.T) { goldenFile(t, golden) })
 	}
 }
