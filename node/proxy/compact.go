@@ -215,42 +215,62 @@ func (m meta) compactFreshness() freshness {
 	if set&hasWords == 0 {
 		return f
 	}
-	next := func() int64 {
-		v := int64(le.Uint32(m.b[at:]))
-		at += 4
-		return v
-	}
 	if set&hasAge != 0 {
-		f.initialAge = next()
+		f.initialAge = int64(le.Uint32(m.b[at:]))
+		at += 4
 	}
 	if set&hasWindow != 0 {
-		f.whileRevalidate = next() * unit
+		f.whileRevalidate = int64(le.Uint32(m.b[at:])) * unit
+		at += 4
 	}
 	if set&hasIfError != 0 {
-		f.ifError = next() * unit
+		f.ifError = int64(le.Uint32(m.b[at:])) * unit
+		at += 4
 	}
 	if set&hasDate != 0 {
-		f.date = next() * 1000
+		f.date = int64(le.Uint32(m.b[at:])) * 1000
+		at += 4
 	}
 	if set&hasModified != 0 {
-		f.lastModified = next() * 1000
+		f.lastModified = int64(le.Uint32(m.b[at:])) * 1000
 	}
 	return f
 }
 
 // appendOwn appends the lines that are not in the block, those that are made
 // first: Date, which every answer is looked through for, is the first of all.
-func (m meta) appendOwn(dst []byte) []byte {
-	if set := m.set(); set&(makesDate|makesModified) != 0 {
-		f := m.compactFreshness()
-		if set&makesDate != 0 {
-			dst = append(appendDate(append(dst, "Date: "...), uint32(f.date/1000)), "\r\n"...)
-		}
-		if set&makesModified != 0 {
-			dst = append(appendDate(append(dst, "Last-Modified: "...), uint32(f.lastModified/1000)), "\r\n"...)
-		}
+// shown are the dates that were made last.
+func (m meta) appendOwn(dst []byte, shown *[2]shownDate) []byte {
+	set := m.set()
+	at := ownAt(set)
+	if set&makesDate != 0 {
+		dst = append(shown[0].append(append(dst, "Date: "...), m.dateSecond(set, at)), "\r\n"...)
 	}
-	return append(dst, m.own()...)
+	if set&makesModified != 0 {
+		dst = append(shown[1].append(append(dst, "Last-Modified: "...), le.Uint32(m.b[at-4:])), "\r\n"...)
+	}
+	return append(dst, m.b[at:at+int(le.Uint16(m.b[6:]))]...)
+}
+
+// dateSecond returns Date in Unix s; at is where the lines begin. Date and
+// Last-Modified are the last of the members before them.
+func (m meta) dateSecond(set uint16, at int) uint32 {
+	switch set & (hasDate | hasModified) {
+	case hasDate:
+		return le.Uint32(m.b[at-4:])
+	case hasDate | hasModified:
+		return le.Uint32(m.b[at-8:])
+	}
+	return uint32(m.received() / 1000)
+}
+
+// compactAge is age.
+func (m meta) compactAge(now int64) int64 {
+	set, initial := m.set(), int64(0)
+	if set&hasAge != 0 {
+		initial = int64(le.Uint32(m.b[compactHead+int(set&hasBlock/hasBlock)*8:]))
+	}
+	return max(initial+now-m.received(), 0)
 }
 
 // compactLine is line.

@@ -129,8 +129,12 @@ func TestCompactSaysTheSame(t *testing.T) {
 }
 
 func TestAppendDate(t *testing.T) {
+	var shown shownDate
 	f := func(unix int64) {
 		t.Helper()
+		if got, want := string(shown.append(nil, uint32(unix))), httpDate(unix*1000); got != want {
+			t.Errorf("after another, %d is %s, want %s", unix, got, want)
+		}
 		if got, want := string(appendDate(nil, uint32(unix))), httpDate(unix*1000); got != want {
 			t.Errorf("%d is %s, want %s", unix, got, want)
 		}
@@ -139,6 +143,9 @@ func TestAppendDate(t *testing.T) {
 		f(day*86_400 + day%86_400)
 	}
 	f(0)
+	f(3600)
+	f(86_399)
+	f(86_400)
 	f(1<<32 - 1)
 	f(951_782_399) // the second before the leap day of a fourth century
 	f(951_868_799) // its last

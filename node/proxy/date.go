@@ -117,8 +117,7 @@ func digits(to *int, s string) bool {
 
 const (
 	shownDays   = "Sun, Mon, Tue, Wed, Thu, Fri, Sat, "
-	shownMonths = "Mar Apr May Jun Jul Aug Sep Oct Nov Dec Jan Feb "
-	twoDigits   = "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748495051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899"
+	shownMonths = " Mar  Apr  May  Jun  Jul  Aug  Sep  Oct  Nov  Dec  Jan  Feb "
 )
 
 // appendDate appends a time in Unix seconds as an IMF-fixdate (RFC 9110 §5.6.7),
@@ -149,12 +148,41 @@ func appendDate(dst []byte, unix uint32) []byte {
 	if month >= 10 {
 		year++
 	}
-	pair := func(dst []byte, n uint32) []byte { return append(dst, twoDigits[2*n], twoDigits[2*n+1]) }
-	dst = append(dst, shownDays[5*weekday:5*weekday+5]...)
-	dst = append(pair(dst, day+1), ' ')
-	dst = append(dst, shownMonths[4*month:4*month+4]...)
-	dst = append(pair(pair(dst, year/100), year%100), ' ')
-	dst = append(pair(dst, second/3600), ':')
-	dst = append(pair(dst, second/60%60), ':')
-	return append(pair(dst, second%60), " GMT"...)
+	dst = append(dst, "ddd, 00 mmm 0000 00:00:00 GMT"...)
+	b := (*[29]byte)(dst[len(dst)-29:])
+	copy(b[:5], shownDays[5*weekday:])
+	copy(b[7:12], shownMonths[5*month:])
+	b[5], b[6] = twoDigits(day + 1)
+	b[12], b[13] = twoDigits(year / 100)
+	b[14], b[15] = twoDigits(year % 100)
+	setClock(b, second)
+	return dst
 }
+
+// setClock writes the second of a day into a date.
+func setClock(b *[29]byte, second uint32) {
+	b[17], b[18] = twoDigits(second / 3600)
+	b[20], b[21] = twoDigits(second / 60 % 60)
+	b[23], b[24] = twoDigits(second % 60)
+}
+
+// A shownDate is the date that was appended last: the next one is often of the same
+// day. The zero value is none.
+type shownDate struct {
+	unix uint32
+	text [29]byte
+}
+
+// append is appendDate.
+func (d *shownDate) append(dst []byte, unix uint32) []byte {
+	switch {
+	case d.text[0] == 0 || d.unix/86_400 != unix/86_400:
+		appendDate(d.text[:0], unix)
+	case d.unix != unix:
+		setClock(&d.text, unix%86_400)
+	}
+	d.unix = unix
+	return append(dst, d.text[:]...)
+}
+
+func twoDigits(n uint32) (tens, ones byte) { return byte('0' + n/10), byte('0' + n%10) }

@@ -130,7 +130,7 @@ func (m meta) block() []byte {
 	if !m.compact() {
 		return m.b[metaHead:m.blockEnd()]
 	}
-	all := m.appendOwn(nil)
+	all := m.appendOwn(nil, new([2]shownDate))
 	if m.with != nil {
 		all = append(all, m.with.lines...)
 	}
@@ -210,8 +210,7 @@ func (m meta) freshness() freshness {
 // age is that of its freshness.
 func (m meta) age(now int64) int64 {
 	if m.compact() {
-		f := m.compactFreshness()
-		return f.age(now)
+		return m.compactAge(now)
 	}
 	return max(m.i64(16)+now-m.i64(8), 0)
 }

@@ -64,7 +64,7 @@ func (st *state) addLines(m meta) {
 		st.x.AddBlock(m.block())
 		return
 	}
-	st.scratch = m.appendOwn(st.scratch[:0])
+	st.scratch = m.appendOwn(st.scratch[:0], st.shown)
 	st.x.AddBlock(st.scratch)
 	if m.with != nil {
 		st.x.AddBlock(m.with.lines)

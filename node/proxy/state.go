@@ -44,6 +44,7 @@ type state struct {
 	encoding   []byte // of the first line of Accept-Encoding
 	encodings  int    // how many there are
 	remembered *encodingHashes
+	shown      *[2]shownDate // Date and Last-Modified
 
 	want    string // what takeField looks for
 	got     []byte
@@ -53,7 +54,7 @@ type state struct {
 }
 
 func newState() *state {
-	st := &state{remembered: new(encodingHashes)}
+	st := &state{remembered: new(encodingHashes), shown: new([2]shownDate)}
 	st.scanFn, st.fieldFn = st.scan, st.takeField
 	return st
 }
@@ -72,9 +73,9 @@ func (st *state) end() {
 	if cap(buffers.scratch) > keepBytes {
 		buffers = seeker{}
 	}
-	remembered, scan, field := st.remembered, st.scanFn, st.fieldFn
+	remembered, shown, scan, field := st.remembered, st.shown, st.scanFn, st.fieldFn
 	*st = state{}
-	st.host, st.seeker, st.remembered, st.scanFn, st.fieldFn = host, buffers, remembered, scan, field
+	st.host, st.seeker, st.remembered, st.shown, st.scanFn, st.fieldFn = host, buffers, remembered, shown, scan, field
 }
 
 // take makes the exchange this goroutine's alone while an origin may be reading
