@@ -237,10 +237,9 @@ func (m meta) compactFreshness() freshness {
 	return f
 }
 
-// appendOwn appends the lines that are not in the block, those that are made
-// first: Date, which every answer is looked through for, is the first of all.
-// shown are the dates that were made last.
-func (m meta) appendOwn(dst []byte, shown *[2]shownDate) []byte {
+// appendMade appends the lines that are made. They come first: every answer is
+// looked through for Date. shown are the dates that were made last.
+func (m meta) appendMade(dst []byte, shown *[2]shownDate) []byte {
 	set := m.set()
 	at := ownAt(set)
 	if set&makesDate != 0 {
@@ -249,7 +248,7 @@ func (m meta) appendOwn(dst []byte, shown *[2]shownDate) []byte {
 	if set&makesModified != 0 {
 		dst = append(shown[1].append(append(dst, "Last-Modified: "...), le.Uint32(m.b[at-4:])), "\r\n"...)
 	}
-	return append(dst, m.b[at:at+int(le.Uint16(m.b[6:]))]...)
+	return dst
 }
 
 // dateSecond returns Date in Unix s; at is where the lines begin. Date and

@@ -130,7 +130,7 @@ func (m meta) block() []byte {
 	if !m.compact() {
 		return m.b[metaHead:m.blockEnd()]
 	}
-	all := m.appendOwn(nil, new([2]shownDate))
+	all := append(m.appendMade(nil, new([2]shownDate)), m.own()...)
 	if m.with != nil {
 		all = append(all, m.with.lines...)
 	}

@@ -58,14 +58,24 @@ func (p *Proxy) sendFields(st *state, r *reply) {
 	st.x.AddBlock(st.scratch)
 }
 
+// fewOwn is up to how many bytes of own lines are copied to those that are made.
+const fewOwn = 128
+
 // addLines adds the stored lines.
 func (st *state) addLines(m meta) {
 	if !m.compact() {
 		st.x.AddBlock(m.block())
 		return
 	}
-	st.scratch = m.appendOwn(st.scratch[:0], st.shown)
+	st.scratch = m.appendMade(st.scratch[:0], st.shown)
+	own := m.own()
+	if len(own) <= fewOwn {
+		st.scratch, own = append(st.scratch, own...), nil
+	}
 	st.x.AddBlock(st.scratch)
+	if len(own) > 0 {
+		st.x.AddBlock(own)
+	}
 	if m.with != nil {
 		st.x.AddBlock(m.with.lines)
 	}
