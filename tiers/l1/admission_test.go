@@ -86,7 +86,7 @@ func TestDuel(t *testing.T) {
 		t.Errorf("after a scan newcomers contest: %v, %d lost", c.Contests(), c.Stats().Lost)
 	}
 	audit(t, c)
-	for set := range 24 / slow * 2 {
+	for set := range 40 {
 		for range 4 {
 			for i := range 500 {
 				request(c, 100_000+set*500+i, 700)
@@ -117,7 +117,7 @@ func TestByteDuel(t *testing.T) {
 		t.Errorf("in a loop newcomers contest: %v; %d of %d in the last round were hits", c.Contests(), hits, long)
 	}
 	audit(t, c)
-	for set := range 14 {
+	for set := range 40 {
 		for range 4 {
 			for i := range 500 {
 				request(c, 100_000+set*500+i, 700)

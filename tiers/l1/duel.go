@@ -8,8 +8,9 @@ import (
 
 // way is how it is decided what leaves and what comes in.
 type way struct {
-	small   int64 // of queues (see there), the small one's part of the bytes is 1/small; 0 is the lowest of a sample
-	contest bool  // newcomers must beat what would leave for them
+	small   int64   // of queues (see there), the small one's part of the bytes is 1/small; 0 is the lowest of a sample
+	contest bool    // newcomers must beat what would leave for them
+	lead    float32 // log2 of the factor by which they must, in a contest
 }
 
 func (w way) queues() bool { return w.small > 0 }
@@ -40,7 +41,8 @@ type duel struct {
 }
 
 const (
-	duelRound     = 250 // accesses of the share between verdicts
+	duelRound     = 250  // accesses of the share between verdicts
+	queuesWorth   = 1.01 // what a hit of queues counts for
 	minShareShift = 3
 	maxShareShift = 20
 	noShare       = 1<<64 - 1
@@ -69,15 +71,18 @@ func newDuel(maxBytes int64, seed uint64) *duel {
 
 // newByteDuel returns a duel that counts bytes. Queues are good where what comes
 // twice comes for long, with a small one that is very small in loops; frequencies that
-// decay slowly where favourites stay or come back; and a contest against scans. Hits
-// of big objects are few and count much, so that the sums last longer and
-// differences must be plain.
+// decay slowly where favourites stay or come back; and a contest against scans and in
+// loops longer than the cache. In a loop all are as frequent, and what has just been
+// asked for is ahead by as much as others have faded since their turn: without a lead
+// of more than that it would win, and nothing would stay for a round. Hits of big
+// objects are few and count much, so that the sums last longer and what is all but a
+// draw changes nothing; queues, which do well anywhere, need be a hundredth less good.
 //
 // What counts bytes often holds few and big objects, of which a share says little,
 // so that a small cache begins with all keys; and each shadow has as many ghosts for
 // an item as the cache, which decides how long a loop it can see.
 func newByteDuel(maxBytes int64, seed uint64) *duel {
-	d := &duel{ways: []way{{small: 10}, {small: 40}, {}, {contest: true}}, inBytes: true, kept: 0.98, margin: 1.05}
+	d := &duel{ways: []way{{small: 40}, {small: 10}, {}, {contest: true, lead: 0.2}}, inBytes: true, kept: 0.98, margin: 1.01}
 	for budget := int64(16 << 20); budget < maxBytes && d.share < 1<<minShareShift-1; budget *= 2 {
 		d.share = d.share<<1 | 1
 	}
@@ -190,15 +195,24 @@ func (c *Cache) restartDuel(off bool) {
 // the better.
 func (d *duel) judge() {
 	best, now := 0, int(d.verdict.Load())
-	for i, s := range d.shadows {
-		if s.hits > d.shadows[best].hits {
+	for i := range d.shadows {
+		if d.worth(i) > d.worth(best) {
 			best = i
 		}
 	}
-	if d.shadows[best].hits >= d.margin*d.shadows[now].hits {
+	if d.worth(best) >= d.margin*d.worth(now) {
 		d.verdict.Store(uint32(best))
 	}
 	for _, s := range d.shadows {
 		s.hits *= d.kept
 	}
+}
+
+// worth returns the hits of the way i of late, of which those of queues count more.
+func (d *duel) worth(i int) float64 {
+	s := d.shadows[i]
+	if s.queues() {
+		return s.hits * queuesWorth
+	}
+	return s.hits
 }

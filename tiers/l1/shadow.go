@@ -154,6 +154,7 @@ func (s *shadow) pick(newcomer shadowItem, v shadowView) (victim int, lost bool)
 	}
 	s.scores = v.scorer.Score(s.scores[:0], facts, 0)
 	s.facts[0], facts = newcomer.candidate(v.tick, s.pace), s.facts[:1]
+	s.facts[0].LogFrequency -= s.lead
 	s.scores = v.scorer.Score(s.scores, facts, 0)
 	if len(s.scores) != n+1 {
 		return at[0], false

@@ -155,7 +155,7 @@ func (c *Cache) challenge(b *batch, in *incomer, o PutOptions) {
 	b.space = in.ns
 	b.rival = item.Candidate{
 		Hash: in.hash, Size: uint32(min(in.size, math.MaxUint32)), LogSize: log2(float32(max(1, in.size))), Hits: in.came.hits(),
-		LogFrequency: in.came.logNow(c.tickNow(o.NowMilli), paceOf(c.pace.Load())) - float32(margin),
+		LogFrequency: in.came.logNow(c.tickNow(o.NowMilli), paceOf(c.pace.Load())) - float32(margin) - w.lead,
 		Lifetime:     m.lifetime(b.now), Flags: m.candidateFlags(), TagClass: m.tagClass(), LogWeight: in.ns.weight(),
 	}
 }
