@@ -59,7 +59,7 @@ check: format vet static
 	@$(MAKE) --no-print-directory clean-tree
 
 # Measure this tree beside bare fasthttp, nginx, Varnish and Traffic Server (those that are
-# installed), otter, plain logs and plain SQL, and write docs/benchmarks.md; a
+# installed), otter, fastcache, plain logs and plain SQL, and write docs/benchmarks.md; a
 # quarter of an hour on Linux, with wrk. Figures are read, never asserted.
 # BENCH_ROUNDS=5 BENCH_SECONDS=3 say how often and how long; BENCH_ONLY=http,hooks,l1,writes
 # what.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,17 +22,27 @@ func (t *tool) goBench(ctx context.Context, all timings, pkg, pattern string, ar
 	if i := slices.Index(args, "-args"); i >= 0 {
 		args, rest = args[:i], args[i:]
 	}
-	args = slices.Concat([]string{"test", "-run", "^$", "-timeout", "1h", "-bench", pattern}, args, []string{pkg}, rest)
-	t.say("go %s", strings.Join(args, " "))
+	dir, of, cd := t.root, pkg, ""
+	if own := filepath.Join(t.root, pkg); isModule(own) {
+		dir, of, cd = own, ".", "cd "+pkg+" && "
+	}
+	args = slices.Concat([]string{"test", "-run", "^$", "-timeout", "1h", "-bench", pattern}, args, []string{of}, rest)
+	t.say("%sgo %s", cd, strings.Join(args, " "))
 	c := exec.CommandContext(ctx, "go", args...)
-	c.Dir, c.Env = t.root, append(os.Environ(), "CGO_ENABLED=0")
+	c.Dir, c.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
 	text, err := c.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, text)
 	}
-	t.commands = append(t.commands, "go "+strings.Join(args, " "))
+	t.commands = append(t.commands, cd+"go "+strings.Join(args, " "))
 	all.parse(pkg, string(text))
 	return nil
+}
+
+// isModule reports whether a package is a module of its own.
+func isModule(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "go.mod"))
+	return err == nil
 }
 
 // ran shows the commands that were run.
