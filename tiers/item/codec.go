@@ -23,8 +23,7 @@ const (
 	offResponse   = 22
 	headLen       = 24
 
-	maxPart  = 1<<31 - 1
-	maxShort = 1<<15 - 1
+	maxPart = 1<<31 - 1
 )
 
 // Bits of the two presence bytes. The first four say what stands between the head
@@ -81,13 +80,16 @@ func (it *Item) has() (a, b byte) {
 	return a, b
 }
 
+// fixedMost is above what head, numbers and lengths of texts take together.
+const fixedMost = headLen + 160
+
 // metaBound is at least the length of all that stands before the response
 // metadata.
 func (it *Item) metaBound() int {
-	n := headLen + 124 + len(it.Key) + len(it.MIME) + len(it.State) + len(it.BatchID) + len(it.TraceParent) +
+	n := fixedMost + len(it.Key) + len(it.MIME) + len(it.State) + len(it.BatchID) + len(it.TraceParent) +
 		len(it.TraceState) + len(it.HomeInstance)
 	for _, t := range it.Tags {
-		n += 2 + len(t)
+		n += 5 + len(t)
 	}
 	return n
 }

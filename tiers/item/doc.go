@@ -32,9 +32,9 @@
 // zero or empty. What a hit reads is found without a walk over the others: the
 // key is behind 24 bytes and what bits 0 to 3 say, the content is at the end.
 //
-// A short number, 0 to 32,767, is one byte below 128, or two: 128 and the high
-// bits, then the low ones. State, batch id, traceparent and tracestate are a short
-// number, their length, and their bytes. The MIME type is one byte, its place in
+// A short number is one byte below 128, or up to 32,511 two, 128 and the high bits
+// and then the low ones, or else 255 and a u32. State, batch id, traceparent and
+// tracestate are a short number, their length, and their bytes. The MIME type is one byte, its place in
 // the table of mime.go, or a zero byte and a text like these. The home instance is
 // a short number, twice its length, and its bytes, or 1 and the 16 bytes of a UUID.
 // The tags are a short number, how many there are, and each of them twice its

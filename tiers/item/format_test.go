@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -143,6 +144,10 @@ func drawItem(t *rapid.T) item.Item {
 	}
 	if rapid.Bool().Draw(t, "usual") {
 		it.MIME, it.HomeInstance = rapid.SampledFrom([]string{"application/json", "text/html; charset=utf-8", "image/x"}).Draw(t, "usual mime"), uuid
+	}
+	if rapid.IntRange(0, 9).Draw(t, "long texts") == 0 { // about where a length takes more bytes
+		long := strings.Repeat("l", rapid.SampledFrom([]int{127, 128, 16_255, 16_256, 32_511, 32_512, 65_535}).Draw(t, "length"))
+		it.MIME, it.TraceState, it.HomeInstance, it.Tags = long, long, long, []string{long}
 	}
 	if rapid.IntRange(0, 9).Draw(t, "wide") == 0 {
 		it.Response = bytes.Repeat([]byte("r"), rapid.IntRange(65_530, 140_000).Draw(t, "response length"))
@@ -345,17 +350,20 @@ func TestCheckLimits(t *testing.T) {
 			t.Errorf("what is allowed is not kept: %v", err)
 		}
 	}
-	long := strings.Repeat("x", 1<<15-1)
+	long := strings.Repeat("x", 1<<16-1)
 	f(nil, func(it *item.Item) { it.MIME, it.BatchID, it.TraceParent, it.TraceState = long, long, long, long })
-	f(nil, func(it *item.Item) { it.HomeInstance, it.Tags = long[:1<<14-1], []string{long[:1<<14-1], "a"} })
+	f(nil, func(it *item.Item) { it.HomeInstance, it.Tags = long, []string{long, "a"} })
 	f(nil, func(it *item.Item) {
 		it.Key = item.AppendKey(nil, item.NamespaceSite, strings.Repeat("k", item.MaxKeyLen-1))
 	})
+	f(nil, func(it *item.Item) {
+		it.Tags = slices.Repeat([]string{"t"}, 1<<16-1)
+	})
 	f(item.ErrTooLarge, func(it *item.Item) { it.MIME = long + "x" })
 	f(item.ErrTooLarge, func(it *item.Item) { it.TraceState = long + "x" })
-	f(item.ErrTooLarge, func(it *item.Item) { it.HomeInstance = long })
-	f(item.ErrTooLarge, func(it *item.Item) { it.Tags = []string{long} })
-	f(item.ErrTooLarge, func(it *item.Item) { it.Tags = make([]string, 1<<15) })
+	f(item.ErrTooLarge, func(it *item.Item) { it.HomeInstance = long + "x" })
+	f(item.ErrTooLarge, func(it *item.Item) { it.Tags = []string{long + "x"} })
+	f(item.ErrTooLarge, func(it *item.Item) { it.Tags = make([]string, 1<<16) })
 	f(item.ErrMalformed, func(it *item.Item) { it.Tiers = 0x10 })
 	f(item.ErrMalformed, func(it *item.Item) { it.Durability = 0x10 })
 }

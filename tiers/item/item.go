@@ -184,6 +184,7 @@ func (it *Item) Check() error {
 	if err := it.Key.Check(); err != nil {
 		return err
 	}
+	const u16 = 1<<16 - 1
 	f := func(part string, got, limit int) error {
 		if got <= limit {
 			return nil
@@ -191,13 +192,13 @@ func (it *Item) Check() error {
 		return fmt.Errorf("%w: %s of %d bytes, allowed are %d", ErrTooLarge, part, got, limit)
 	}
 	errs := []error{
-		f("MIME", len(it.MIME), maxShort), f("state", len(it.State), 255), f("batch id", len(it.BatchID), maxShort),
-		f("traceparent", len(it.TraceParent), maxShort), f("tracestate", len(it.TraceState), maxShort),
-		f("home instance", len(it.HomeInstance), maxShort/2), f("number of tags", len(it.Tags), maxShort),
+		f("MIME", len(it.MIME), u16), f("state", len(it.State), 255), f("batch id", len(it.BatchID), u16),
+		f("traceparent", len(it.TraceParent), u16), f("tracestate", len(it.TraceState), u16),
+		f("home instance", len(it.HomeInstance), u16), f("number of tags", len(it.Tags), u16),
 		f("response metadata", len(it.Response), maxPart), f("content", len(it.Content), maxPart),
 	}
 	for _, t := range it.Tags {
-		errs = append(errs, f("tag", len(t), maxShort/2))
+		errs = append(errs, f("tag", len(t), u16))
 	}
 	if it.Tiers > 0xf || it.Durability > 0xf {
 		errs = append(errs, fmt.Errorf("%w: tiers %#x, durability %d", ErrMalformed, byte(it.Tiers), byte(it.Durability)))

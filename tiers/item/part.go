@@ -5,33 +5,51 @@ import (
 	"strings"
 )
 
-// A short number, 0 to 32,767, is one byte below 128, else two: the first has the
-// high bits and 128.
+// A short number is one byte below 128; two up to 32,511, the first with the high
+// bits and 128; else 255 and a u32.
+
+const (
+	short1    = 0x80
+	short2    = 0x7f00
+	shortMark = 0xff
+)
 
 func shortLen(n int) int {
-	if n < 0x80 {
+	switch {
+	case n < short1:
 		return 1
+	case n < short2:
+		return 2
 	}
-	return 2
+	return 5
 }
 
+// appendShort appends n, which a u32 has room for.
 func appendShort(dst []byte, n int) []byte {
-	if n < 0x80 {
+	switch {
+	case n < short1:
 		return append(dst, byte(n))
+	case n < short2:
+		return append(dst, 0x80|byte(n>>8), byte(n))
 	}
-	return append(dst, 0x80|byte(n>>8), byte(n))
+	return le.AppendUint32(append(dst, shortMark), uint32(n))
 }
 
 // short returns the number that b begins with and its length in b; 0 if there is
-// none.
+// none, or one that could be shorter.
 func short(b []byte) (n, size int) {
 	switch {
-	case len(b) > 0 && b[0] < 0x80:
+	case len(b) > 0 && b[0] < short1:
 		return int(b[0]), 1
-	case len(b) > 1 && (b[0] > 0x80 || b[1] >= 0x80):
-		return int(b[0]&0x7f)<<8 | int(b[1]), 2
+	case len(b) > 1 && b[0] != shortMark:
+		n, size = int(b[0]&0x7f)<<8|int(b[1]), 2
+	case len(b) > 4 && b[0] == shortMark:
+		n, size = int(le.Uint32(b[1:])), 5
 	}
-	return 0, 0
+	if size != shortLen(n) {
+		return 0, 0
+	}
+	return n, size
 }
 
 // A short text is its length as a short number, then its bytes.
